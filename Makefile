@@ -1,0 +1,48 @@
+VENV = .venv
+PYTHON = python3
+TEST_ARGS =
+BIN = $(VENV)/bin
+STAGES = drawings train_clip train_vae judge train_unet export report
+
+.DEFAULT_GOAL = help
+.PHONY: help app test model lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 12
+
+app: $(VENV)/.app ## install what the app needs, then start it
+	$(BIN)/python app.py
+
+test: $(VENV)/.dev ## run the tests; TEST_ARGS="-k erase" is passed to pytest
+	sh tests/ensure_chromium.sh
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+model: $(VENV)/.dev ## make the embedded model from its drawings (needs npm; resumes)
+	$(foreach stage,$(STAGES),$(BIN)/python -m tools.$(stage) && )true
+
+lint: $(VENV)/.dev ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## repair what ruff can repair
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean: ## remove caches; the environment and build/ stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Stamps: a set of requirements is installed again only when its files change.
+$(VENV)/.app: requirements.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo 'Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ...'; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,96 @@
+"""ESD Lab, the app: watch a concept leave a text-to-image model. `python app.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from esd_core import DiffusionModel, load_model
+from ui import compare_tab, erase_tab, session, theme
+
+# Equation 6 of the paper, as in esd_core/objective.py.
+EQUATION = (
+    "ε<sub>edited</sub><b>(</b>x<sub>t</sub>, c, t<b>)</b> <b>←</b> ε<sub>null</sub> <b>−</b> η "
+    "<b>(</b>ε<sub>concept</sub> <b>−</b> ε<sub>null</sub><b>)</b>"
+)
+
+
+def settings(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> argparse.Namespace:
+    """Options from the command line; what it leaves out, from the environment."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="Erase concepts from a text-to-image model, in the browser.",
+        epilog="The environment variables ESD_MODEL, ESD_DEVICE, ESD_PORT and ESD_SHARE=1 say the "
+        "same.",
+    )  # fmt: skip
+    get = environment.get
+    parser.add_argument("--model", default=get("ESD_MODEL") or "emoji",
+                        help="emoji (embedded), a Hugging Face Hub id, or a folder in diffusers "
+                        "layout (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--device", default=get("ESD_DEVICE") or None,
+                        help="cpu, cuda, ... (default: cuda if there is one)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=get("ESD_PORT") or None,
+                        help="default: the first free one from 7860")  # fmt: skip
+    parser.add_argument("--share", action="store_true", default=get("ESD_SHARE") == "1",
+                        help="open a public tunnel through Gradio's servers")  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def server_name(environment: Mapping[str, str]) -> str:
+    """Only this machine, unless we are a Space or told otherwise."""
+    public = "0.0.0.0" if "SPACE_ID" in environment else "127.0.0.1"
+    return environment.get("GRADIO_SERVER_NAME") or public
+
+
+def header(model: DiffusionModel) -> str:
+    """The name, what ESD does, its equation, and what runs here."""
+    parameters = sum(p.numel() for p in model.unet.parameters()) / 1e6
+    name = Path(model.name).name if Path(model.name).exists() else model.name
+    return f"""<header class="esd-header">
+    <h1>ESD Lab</h1>
+    <p class="esd-lede">Erased Stable Diffusion trains a text-to-image model to steer away from a
+    concept, using only what the model itself knows of it.</p>
+    <div><p class="esd-equation">{EQUATION}</p>
+    <p class="esd-facts">Model: {escape(name)}, {parameters:,.1f} M parameters,
+    {model.image_size} px, on {escape(model.device.type)}</p></div>
+    </header>"""
+
+
+def build_demo(model: DiffusionModel) -> gr.Blocks:
+    """The page, around one frozen model that all visitors share."""
+    with gr.Blocks(
+        title="ESD Lab", analytics_enabled=False, delete_cache=(session.LIFETIME, session.LIFETIME)
+    ) as demo:
+        erasure = session.erasure_state()
+        gr.HTML(header(model), apply_default_css=False)
+        with gr.Tab("Erase"):
+            erase_tab.build(model, erasure)
+        with gr.Tab("Compare"):
+            compare_tab.build(model, erasure)
+    return demo.queue(api_open=False, max_size=16)
+
+
+def launch(demo: gr.Blocks, **options: Any) -> Any:  # noqa: ANN401
+    """Serve it: our look, nothing recorded, nothing shared unless asked."""
+    return demo.launch(
+        theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
+        enable_monitoring=False, run_history=False, footer_links=["api"],
+        max_file_size="32mb", state_session_capacity=64, **options,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    options = settings(None, os.environ)
+    try:
+        loaded = load_model(options.model, device=options.device)
+    except ValueError as refused:
+        raise SystemExit(f"app.py: {refused}") from None
+    launch(
+        build_demo(loaded), share=options.share, server_port=options.port,
+        server_name=server_name(os.environ),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Speed and quality claims, one script each: `python -m bench.<name>` prints its result."""

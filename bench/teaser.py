@@ -1,0 +1,52 @@
+"""The picture at the top of the README: one concept vanishes, its neighbours stay.
+
+Top row the frozen model, bottom row after erasing, same prompts and same noise; in between, the
+edited model every few updates.
+
+    python -m bench.teaser --concept cat --out assets/teaser.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from esd_core import erase, figures, generate, load_model, preset
+
+OTHERS = ["a dog", "a tiger", "a fox", "a rocket", "a pizza"]
+STYLES = ["fluent", "noto", "twemoji"]
+
+
+def main(concept: str, seed: int, out: Path) -> None:
+    """Erase and draw the sheet."""
+    model = load_model("emoji")
+    assert model.vocabulary is not None
+    found = model.vocabulary.find(concept)
+    assert found is not None, f"{concept} is not in the vocabulary"
+    prompts = [f"{found.phrase} in {s} style" for s in STYLES] + [
+        f"{o} in noto style" for o in OTHERS
+    ]
+    seeds = range(seed, seed + len(prompts))
+    config = preset("live", found.phrase)
+    shown = {0: "before", config.iterations // 4: "", config.iterations: "after"}
+    rows, labels = [], []
+    for step in erase(model, config):
+        if step.iteration in shown:
+            unet = step.unet if step.iteration else None
+            rows.append(generate(model, prompts, seeds=seeds, unet=unet, num_inference_steps=25))
+            labels.append(shown[step.iteration] or f"{step.iteration} updates")
+            print(f"update {step.iteration}: {step.seconds:.1f} s of erasing")
+    columns = [f"{found.name}, {s}" for s in STYLES] + [o.split(" ", 1)[1] for o in OTHERS]
+    figures.sheet(torch.stack(rows), labels, columns, scale=2).save(out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--concept", default="cat")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("assets/teaser.png"))
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,41 @@
+"""ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened."""
+
+from esd_core.compare import Comparison, compare
+from esd_core.config import PRESETS, EraseConfig, Target, preset
+from esd_core.erase import DivergenceError, EraseStep, Examples, erase
+from esd_core.erasure import Erasure, combine
+from esd_core.models import DiffusionModel, load_model
+from esd_core.objective import erasing_loss, erasing_target
+from esd_core.probe import Probe, Score, probe
+from esd_core.sample import SCHEDULERS, Step, generate, sample
+from esd_core.selection import TRAIN_METHODS, select
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "SCHEDULERS",
+    "TRAIN_METHODS",
+    "Comparison",
+    "DiffusionModel",
+    "DivergenceError",
+    "EraseConfig",
+    "EraseStep",
+    "Erasure",
+    "Examples",
+    "Probe",
+    "Score",
+    "Step",
+    "Target",
+    "combine",
+    "compare",
+    "erase",
+    "erasing_loss",
+    "erasing_target",
+    "generate",
+    "load_model",
+    "preset",
+    "probe",
+    "sample",
+    "select",
+]

@@ -1,0 +1,75 @@
+"""The same noise through several models: base, erased, base with a negative prompt.
+
+A comparison is only fair if nothing but the weights (or the negative prompt) differs, so every
+column starts from the same latents; `noise_hash` is there to be shown beside the pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from esd_core.models import DiffusionModel
+from esd_core.sample import generate, noise
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pictures by column, each `(prompts, seeds, 3, H, W)` in [0, 1]."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    columns: dict[str, Tensor]  # column name -> pictures
+    noise_hash: str  # of the starting latents, the same for all columns
+
+
+def noise_hash(latents: Tensor) -> str:
+    """Eight hex digits of the starting noise."""
+    return hashlib.sha256(latents.float().cpu().numpy().tobytes()).hexdigest()[:8]
+
+
+def compare(
+    model: DiffusionModel,
+    edited: UNet2DConditionModel | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    negative_prompt: str | None = None,
+    **options: Any,
+) -> Comparison:
+    """Draw every prompt with every seed, in each column.
+
+    Args:
+        model: the frozen model, column "base".
+        edited: an edited UNet, column "erased"; None leaves the column out.
+        prompts: what to draw.
+        seeds: the starting noises.
+        negative_prompt: the concept; adds the column "negative prompt".
+        options: of `sample.sample` (guidance_scale, num_inference_steps, scheduler, ...).
+    """
+    if not prompts or not seeds:
+        raise ValueError("give at least one prompt and one seed to compare")
+    flat_prompts = [p for p in prompts for _ in seeds]
+    flat_seeds = list(seeds) * len(prompts)
+    runs: dict[str, dict[str, Any]] = {"base": {}}
+    if edited is not None:
+        runs["erased"] = {"unet": edited}
+    if negative_prompt is not None:
+        runs["negative prompt"] = {"negative_prompt": negative_prompt}
+    columns = {}
+    for name, own in runs.items():
+        pictures = generate(model, flat_prompts, seeds=flat_seeds, **{**options, **own})
+        columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
+    start = noise(model, seeds, options.get("image_size"))
+    return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start))
+
+
+def largest_difference(a: Tensor, b: Tensor) -> float:
+    """The largest pixel difference between two sets of pictures; 0 means identical."""
+    return torch.max(torch.abs(a - b)).item()

@@ -1,0 +1,153 @@
+"""Every choice of an erasing run, validated, and the three presets.
+
+A preset is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023
+training script `train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both
+rohitgandikota/erasing); `live` is ours, tuned on the embedded model by `bench/presets.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from esd_core import selection
+from esd_core.sample import SCHEDULERS
+
+XtSource = Literal["frozen", "edited", "images"]
+Points = Literal["all", "last"]
+Timesteps = Literal["exact", "compvis"]
+
+# Inclusive ranges of the numeric options; the command line and the app show the same ones.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "eta": (-20, 20),
+    "start_guidance": (-20, 50),
+    "iterations": (0, 100_000),
+    "learning_rate": (1e-8, 1),
+    "batch_size": (1, 256),
+    "num_inference_steps": (1, 999),
+    "trajectories": (1, 256),
+    "redraw_every": (0, 100_000),
+    "held_out": (0, 64),
+    "preserve": (0, 1000),
+    "seed": (0, 2**31 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to erase."""
+
+    concept: str
+    erase_from: str | None = None  # the context that keeps everything but the concept
+    weight: float = 1.0  # how often an update draws it, relative to the others
+
+
+@dataclass(frozen=True)
+class EraseConfig:
+    """What to erase and how. The defaults are the `live` preset.
+
+    `concepts` also takes a string, or a list of strings and targets.
+
+    Raises:
+        ValueError: an option is out of range or unknown; the message names value and choices.
+    """
+
+    concepts: tuple[Target, ...]
+    train_method: str = "esd-x"  # see esd_core.selection
+    eta: float = 1.0  # erasing strength in the paper's units
+    start_guidance: float = 3.0  # guidance scale while sampling x_t
+    iterations: int = 40  # optimiser updates
+    learning_rate: float = 1e-3  # of Adam
+    batch_size: int = 8  # erasing examples per update
+    num_inference_steps: int = 12  # steps of a full trajectory
+    scheduler: str = "ddim"
+    image_size: int | None = None  # pixels; None is the model's own
+    x_t_source: XtSource = "frozen"  # whose trajectories x_t lies on, or noised images
+    points: Points = "all"  # use every x_t of a trajectory, or stop at a random one
+    trajectories: int = 8  # per concept and drawing
+    redraw_every: int = 0  # updates between drawings; 0 draws once
+    timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
+    held_out: int = 1  # trajectories per concept kept from training to measure the target error
+    preserve: float = 0.0  # weight of the loss that holds other prompts where they were
+    preserve_prompts: tuple[str, ...] = ()  # () lets the run choose: see pairs.preservation_prompts
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "concepts", _as_targets(self.concepts))
+        object.__setattr__(self, "preserve_prompts", tuple(self.preserve_prompts))
+        object.__setattr__(self, "train_method", selection.canonical(self.train_method))
+        for name, (low, high) in BOUNDS.items():
+            value, whole = getattr(self, name), isinstance(getattr(type(self), name), int)
+            if not (isinstance(value, int if whole else int | float) and low <= value <= high):
+                kind = "whole number" if whole else "number"
+                raise ValueError(f"{name} is {value!r}; use a {kind} from {low:g} to {high:g}")
+        choices = {
+            "x_t_source": get_args(XtSource), "points": get_args(Points),
+            "timesteps": get_args(Timesteps), "scheduler": tuple(SCHEDULERS),
+        }  # fmt: skip
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}"
+                )
+        if self.timesteps == "compvis" and (self.points, self.scheduler) != ("last", "ddim"):
+            raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
+        if self.points == "last" and (self.x_t_source == "images" or self.preserve):
+            raise ValueError("x_t_source 'images' and preserve above 0 need points 'all'")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only; `from_dict` inverts it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EraseConfig:
+        """Build from `to_dict`'s result, refusing names that are not options."""
+        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
+            raise ValueError(f"unknown option {unknown[0]!r}")
+        return cls(**values)
+
+
+def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
+    """Normalise what `EraseConfig.concepts` accepts."""
+    items = [concepts] if isinstance(concepts, str | Target) else list(concepts or ())
+    targets = tuple(
+        Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c
+        for c in items
+    )
+    if not targets or any(not t.concept.strip() for t in targets):
+        raise ValueError("name at least one concept to erase, for example 'a cat'")
+    if any(not (math.isfinite(t.weight) and t.weight > 0) for t in targets):
+        raise ValueError("the weight of a concept must be above 0")
+    return targets
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "live": {},
+    # One fresh trajectory of the edited model per update, stopped at a random step, and the
+    # original's timestep quirk (`pairs.draw_last` explains it).
+    "paper": dict(
+        iterations=1000, learning_rate=1e-5, batch_size=1, num_inference_steps=50,
+        x_t_source="edited", points="last", trajectories=1, redraw_every=1, timesteps="compvis",
+        held_out=0, preserve=0.0,
+    ),
+    # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_from_official).
+    # It also trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's
+    # own size.
+    "official-2025": dict(
+        iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=50,
+        scheduler="pndm", points="last", trajectories=1, redraw_every=1, held_out=0, preserve=0.0,
+    ),
+}  # fmt: skip
+
+
+def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:
+    """The preset `live`, `paper` or `official-2025` for these concepts, with options replaced.
+
+    Raises:
+        ValueError: the preset or an option is unknown.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}")
+    return EraseConfig.from_dict({"concepts": concepts, **PRESETS[name], **overrides})

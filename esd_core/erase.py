@@ -1,0 +1,273 @@
+"""The erasing loop: a generator that yields every update of the edited model.
+
+Each update regresses the edited model's prediction for the concept onto the erasing target
+(`objective`), at noisy latents that `pairs` provides. Stop iterating and the run is over; what
+has been learned is `step.erasure`. The frozen model is never changed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from esd_core import denoise, objective, pairs, selection
+from esd_core.config import EraseConfig
+from esd_core.erasure import Erasure, set_parameter, shared_copy
+from esd_core.models import DiffusionModel
+from esd_core.pairs import Pairs
+
+DIVERGED = 100.0  # a loss this many times the first one cannot be learning
+KEEP_EVERY = 10  # updates between copies of the last good weights
+
+
+class DivergenceError(RuntimeError):
+    """The loss became infinite or exploded; `erasure` is the last good state."""
+
+    def __init__(self, message: str, erasure: Erasure) -> None:
+        super().__init__(message)
+        self.erasure = erasure
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a run learns from. Give a finished run's to a new one to skip its teacher."""
+
+    train: tuple[Pairs, ...]  # one set per concept
+    held_out: Pairs | None = None
+    preserve: Pairs | None = None
+
+
+@dataclass
+class _Run:
+    """The state of one run: the edited copy and what is needed to update it."""
+
+    model: DiffusionModel
+    config: EraseConfig
+    unet: UNet2DConditionModel
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator  # draws examples
+    picker: torch.Generator  # picks among them, so that given examples train like drawn ones
+    iteration: int = 0
+    seconds: float = 0.0
+    examples_seen: int = 0
+    first_loss: float | None = None
+    kept: dict[str, Tensor] = field(default_factory=dict)  # as after `kept_at` updates
+    kept_at: int = 0
+
+    def capture(self) -> dict[str, Tensor]:
+        return {n: p.detach().to("cpu", torch.float32, copy=True) for n, p in self.trained.items()}
+
+    def erasure(self, tensors: dict[str, Tensor], iterations_done: int) -> Erasure:
+        record: dict[str, Any] = {
+            "model": self.model.name,
+            "config": self.config.to_dict(),
+            "iterations_done": iterations_done,
+            "seconds": round(self.seconds, 2),
+            "versions": {p: version(p) for p in ("torch", "diffusers", "transformers")},
+        }
+        return Erasure(tensors, self.model.fingerprint, record)
+
+
+@dataclass(frozen=True)
+class EraseStep:
+    """One update. `erasure`, `unet` and `held_out_error` read the running model: use them before
+    asking for the next step."""
+
+    iteration: int  # updates made, 1 after the first; 0 before any
+    t: Tensor | None  # (B,) timesteps of the update's erasing examples
+    loss: float | None  # before the update
+    seconds: float  # since the run began, teacher included; time spent by the consumer is not
+    examples_seen: int
+    examples: Examples
+    _run: _Run
+
+    def _current(self) -> _Run:
+        if self._run.iteration != self.iteration:
+            raise RuntimeError(
+                f"the run is at update {self._run.iteration}; read step {self.iteration} before "
+                "asking for the next one"
+            )
+        return self._run
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The edited UNet itself, for sampling a preview."""
+        return self._current().unet
+
+    @property
+    def erasure(self) -> Erasure:
+        """A copy of what has been learned so far."""
+        run = self._current()
+        return run.erasure(run.capture(), run.iteration)
+
+    @torch.no_grad()
+    def held_out_error(self) -> float | None:
+        """Squared distance to the target on examples never trained on, relative to the frozen
+        model's: 1 before the first update, 0 is a perfect fit. None without held-out examples."""
+        run, held = self._current(), self.examples.held_out
+        if held is None:
+            return None
+        target = objective.erasing_target(held.null, held.concept, run.config.eta, held.centre)
+        edited = denoise.predict(run.unet, held.x_t, held.t, held.embeds)
+        distance = (edited - target).square().mean() / (held.frozen - target).square().mean()
+        return distance.item()
+
+
+def start(model: DiffusionModel, config: EraseConfig) -> _Run:
+    """An edited copy whose selected parameters are trainable float32 copies."""
+    names = selection.select(model.unet, config.train_method)
+    unet = shared_copy(model.unet, names)
+    trained = {}
+    for name, parameter in unet.named_parameters():
+        if name in set(names):
+            trained[name] = nn.Parameter(parameter.detach().float(), requires_grad=True)
+    for name, parameter in trained.items():
+        set_parameter(unet, name, parameter)
+    optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate)
+    generators = [torch.Generator().manual_seed(config.seed) for _ in range(2)]
+    return _Run(model, config, unet, trained, optimizer, *generators)
+
+
+def draw_seeds(count: int, generator: torch.Generator) -> list[int]:
+    """Seeds for `count` trajectories."""
+    return torch.randint(2**31, (count,), generator=generator).tolist()
+
+
+def draw_examples(run: _Run, images: Tensor | None) -> Examples:
+    """All examples of a run that keeps them (`points="all"`), or of one drawing of it."""
+    config, model = run.config, run.model
+    unet = run.unet if config.x_t_source == "edited" else model.unet
+    train, held_out = [], []
+    for target in config.concepts:
+        if config.x_t_source == "images":
+            assert images is not None
+            count = (config.trajectories + config.held_out) * config.num_inference_steps
+            drawn = pairs.draw_images(model, target, images, count, run.generator)
+            lines = count // config.num_inference_steps
+        else:
+            lines = config.trajectories + config.held_out
+            seeds = draw_seeds(lines, run.generator)
+            drawn = pairs.draw_all(model, unet, target, config, seeds)
+        kept = torch.arange(len(drawn)) % lines < config.trajectories
+        train.append(drawn[kept])
+        held_out.append(drawn[~kept])
+    everything = Pairs.cat(train)
+    preserve = (
+        pairs.draw_preservation(model, config, everything.x_t, everything.t)
+        if config.preserve
+        else None
+    )
+    return Examples(tuple(train), Pairs.cat(held_out) if config.held_out else None, preserve)
+
+
+def draw_one(run: _Run) -> Examples:
+    """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
+    config = run.config
+    weights = torch.tensor([t.weight for t in config.concepts])
+    target = config.concepts[int(torch.multinomial(weights, 1, generator=run.generator))]
+    unet = run.unet if config.x_t_source == "edited" else run.model.unet
+    seeds = draw_seeds(config.trajectories, run.generator)
+    drawn = pairs.draw_last(run.model, unet, target, config, seeds, run.generator)
+    return Examples((drawn,))
+
+
+def pick(examples: Examples, config: EraseConfig, generator: torch.Generator) -> Pairs:
+    """One update's erasing examples: a concept by weight, then one of its examples, each."""
+    if len(examples.train) == 1:
+        drawn = examples.train[0]
+        order = torch.randperm(len(drawn), generator=generator)[: config.batch_size]
+        return drawn[order.to(drawn.t.device)]
+    weights = torch.tensor([t.weight for t in config.concepts])
+    which = torch.multinomial(weights, config.batch_size, replacement=True, generator=generator)
+    parts = []
+    for index, count in zip(*which.unique(return_counts=True), strict=True):
+        drawn = examples.train[int(index)]
+        order = torch.randperm(len(drawn), generator=generator)[: int(count)]
+        parts.append(drawn[order.to(drawn.t.device)])
+    return Pairs.cat(parts)
+
+
+def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
+    """One optimiser step; returns the loss before it and the erasing examples' timesteps."""
+    config = run.config
+    batch = pick(examples, config, run.picker)
+    size, weight = len(batch), 1.0
+    if examples.preserve is not None:
+        order = torch.randperm(len(examples.preserve), generator=run.picker)[: config.batch_size]
+        batch = Pairs.cat([batch, examples.preserve[order.to(batch.t.device)]])
+        weight = config.preserve
+    target = objective.erasing_target(batch.null, batch.concept, config.eta, batch.centre)
+    edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
+    loss = objective.erasing_loss(edited[:size], target[:size])
+    total = loss
+    if len(batch) > size:
+        total = loss + weight * objective.erasing_loss(edited[size:], target[size:])
+    run.optimizer.zero_grad()
+    total.backward()
+    value = total.item()
+    if run.first_loss is None:
+        run.first_loss = value
+    if not math.isfinite(value) or value > DIVERGED * max(run.first_loss, 1e-6):
+        raise DivergenceError(
+            f"the loss went from {run.first_loss:.3g} to {value:.3g} by update "
+            f"{run.iteration + 1}; lower the learning rate (now {config.learning_rate:g}) or eta "
+            f"(now {config.eta:g})",
+            run.erasure(run.kept, run.kept_at),
+        )
+    if run.iteration % KEEP_EVERY == 0:
+        run.kept, run.kept_at = run.capture(), run.iteration
+    run.optimizer.step()
+    return value, batch.t[:size]
+
+
+def erase(
+    model: DiffusionModel,
+    config: EraseConfig,
+    *,
+    examples: Examples | None = None,
+    images: Tensor | None = None,
+) -> Iterator[EraseStep]:
+    """Erase, one yielded `EraseStep` per update; the first, iteration 0, precedes any update.
+
+    Args:
+        model: the frozen model.
+        config: what to erase and how.
+        examples: a former run's `step.examples` for the same concepts and sampling options; the
+            run then draws none of its own.
+        images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
+
+    Raises:
+        ValueError: the config does not fit the model, or images are missing.
+        DivergenceError: the loss exploded; its `erasure` is the last good state.
+    """
+    if (config.x_t_source == "images") != (images is not None):
+        raise ValueError(
+            "x_t_source 'images' and the argument images go together: give both or none"
+        )
+    model.latent_shape(config.image_size)
+    run = start(model, config)
+    one_by_one = config.points == "last"
+    mark = time.perf_counter()
+    if examples is None:
+        examples = Examples(()) if one_by_one else draw_examples(run, images)
+    run.seconds += time.perf_counter() - mark
+    yield EraseStep(0, None, None, run.seconds, 0, examples, run)
+    for iteration in range(config.iterations):
+        mark = time.perf_counter()
+        stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
+        if stale or not examples.train:
+            examples = draw_one(run) if one_by_one else draw_examples(run, images)
+        loss, t = update(run, examples)
+        run.iteration += 1
+        run.examples_seen += len(t)
+        run.seconds += time.perf_counter() - mark
+        yield EraseStep(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)

@@ -1,0 +1,194 @@
+"""Load a Stable Diffusion 1.x/2.x pipeline as its frozen parts; encode prompts, decode latents.
+
+High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022),
+arXiv 2112.10752. `load_model("emoji")` is the embedded model, which needs no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from esd_core.denoise import PredictionType
+from esd_core.vocabulary import Vocabulary
+
+EMOJI = Path(__file__).resolve().parent.parent / "assets" / "emoji"
+
+
+@dataclass(frozen=True)
+class DiffusionModel:
+    """The frozen parts of a latent text-to-image model. Nothing here is ever changed."""
+
+    name: str
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    scheduler: DDIMScheduler  # or whatever the pipeline came with; read for its config
+    vocabulary: Vocabulary | None = None
+    clip_path: Path | None = None  # a transformers CLIPModel that scores this model's pictures
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lives."""
+        return self.unet.device
+
+    @property
+    def prediction_type(self) -> PredictionType:
+        """Whether the UNet's output is the noise or the velocity."""
+        return self.scheduler.config.prediction_type
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """Cumulative signal power of the training schedule, `(1000,)` on the model's device."""
+        return self.scheduler.alphas_cumprod.to(self.device, torch.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that identify the UNet's weights (names, shapes, sampled values)."""
+        return fingerprint(self.unet)
+
+    @property
+    def image_size(self) -> int:
+        """The side of a picture in pixels that the model was trained for."""
+        return self.unet.config.sample_size * self.scale_factor
+
+    @property
+    def scale_factor(self) -> int:
+        """Pixels per latent cell."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def latent_shape(self, image_size: int | None = None) -> tuple[int, int, int]:
+        """`(C, h, w)` of the latents of a square picture.
+
+        Raises:
+            ValueError: the size is not a positive multiple of what the UNet can halve.
+        """
+        size = self.image_size if image_size is None else image_size
+        step = self.scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if size < step or size % step:
+            raise ValueError(f"image size {size} does not fit this model; use a multiple of {step}")
+        side = size // self.scale_factor
+        return (self.unet.config.in_channels, side, side)
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> Tensor:
+        """Text states `(B, L, D)` of prompts; `""` is the empty prompt of guidance.
+
+        Raises:
+            ValueError: a prompt is longer than the text encoder reads.
+        """
+        limit = self.tokenizer.model_max_length
+        tokens = self.tokenizer(prompts)["input_ids"]
+        for prompt, ids in zip(prompts, tokens, strict=True):
+            if len(ids) > limit:
+                raise ValueError(
+                    f"prompt {prompt!r} has {len(ids) - 2} tokens; this model reads {limit - 2}: "
+                    "shorten it"
+                )
+        padded = self.tokenizer(
+            prompts, padding="max_length", max_length=limit, return_tensors="pt"
+        ).to(self.text_encoder.device)
+        return self.text_encoder(padded.input_ids)[0].float()
+
+    @torch.no_grad()
+    def decode(self, x_0: Tensor) -> Tensor:
+        """Clean latents `(B, C, h, w)` -> pictures `(B, 3, H, W)` in [0, 1], float32 on the CPU."""
+        z = x_0.to(self.vae.dtype) / self.vae.config.scaling_factor
+        return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pictures `(B, 3, H, W)` in [0, 1] -> clean latents `(B, C, h, w)` (posterior mean)."""
+        pixels = (images * 2 - 1).to(self.device, self.vae.dtype)
+        return self.vae.encode(pixels).latent_dist.mean.float() * self.vae.config.scaling_factor
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of `prompt` the model has never seen; [] if it keeps no list of its words."""
+        return self.vocabulary.unknown_words(prompt) if self.vocabulary else []
+
+    def with_unet(self, unet: UNet2DConditionModel) -> DiffusionModel:
+        """The same model around another UNet (an edited copy, say)."""
+        return replace(self, unet=unet)
+
+    def to_pipeline(self, unet: UNet2DConditionModel | None = None) -> StableDiffusionPipeline:
+        """A plain diffusers pipeline around these parts, with `unet` in place of the frozen one."""
+        return StableDiffusionPipeline(
+            vae=self.vae, text_encoder=self.text_encoder, tokenizer=self.tokenizer,
+            unet=self.unet if unet is None else unet, scheduler=self.scheduler,
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+
+
+def fingerprint(unet: torch.nn.Module) -> str:
+    """Identify weights by names, shapes and up to 16 values of each tensor, read as bfloat16."""
+    digest = hashlib.sha256()
+    for name, weight in unet.named_parameters():
+        values = weight.detach().flatten()
+        values = values[:: max(1, values.numel() // 16)][:16].to("cpu", torch.bfloat16)
+        digest.update(f"{name}{tuple(weight.shape)}{values.tolist()}".encode())
+    return digest.hexdigest()[:12]
+
+
+def load_model(
+    name: str = "emoji",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> DiffusionModel:
+    """Load a model: `"emoji"`, a Hugging Face Hub id, or a local folder in diffusers layout.
+
+    Args:
+        name: what to load.
+        device: default CUDA if there is a device, else the CPU.
+        dtype: of the frozen weights; default float32 on the CPU, bfloat16 on CUDA (float16 where
+            bfloat16 is not supported). Trained tensors are float32 whatever this is.
+
+    Raises:
+        ValueError: the model cannot be found, is not a Stable Diffusion pipeline, or needs the
+            network when there is none.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None:
+        half = (
+            torch.bfloat16
+            if device.type != "cuda" or torch.cuda.is_bf16_supported()
+            else torch.float16
+        )
+        dtype = torch.float32 if device.type == "cpu" else half
+    source = EMOJI if name == "emoji" else Path(name)
+    local = source.is_dir()
+    if local and not (source / "model_index.json").exists():
+        raise ValueError(f"{source} holds no diffusers pipeline: model_index.json is missing")
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            str(source) if local else name, torch_dtype=dtype, use_safetensors=True,
+            safety_checker=None, requires_safety_checker=False, feature_extractor=None,
+        ).to(device)  # fmt: skip
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"cannot load {name!r} as a Stable Diffusion pipeline. Give 'emoji', a folder in "
+            "diffusers layout, or a Hub id that is in the local cache or reachable over the "
+            f"network with safetensors weights. diffusers says: {error}"
+        ) from error
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.requires_grad_(False).eval()
+    clip = source / "clip"
+    return DiffusionModel(
+        name=name, tokenizer=pipeline.tokenizer, text_encoder=pipeline.text_encoder,
+        unet=pipeline.unet, vae=pipeline.vae, scheduler=pipeline.scheduler,
+        vocabulary=Vocabulary.load(source / "concepts.json") if local else None,
+        clip_path=clip if local and clip.is_dir() else None,
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+"""Teacher pairs: the examples an erasing run learns from.
+
+One example is a noisy latent x_t, its timestep, and what the frozen model predicts there: for the
+empty prompt, for the concept and, if the concept is erased from a context, for that context. Guided
+sampling of the concept with the frozen model computes the first two at every step it makes, so its
+whole trajectory is a set of finished examples. They depend on neither eta, nor the train method,
+nor the learning rate: keep them, and a second run is pure regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from esd_core import denoise
+from esd_core.config import EraseConfig, Target
+from esd_core.models import DiffusionModel
+from esd_core.sample import sample
+
+TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N examples. All outputs are the UNet's own kind (eps or v), `(N, C, h, w)`."""
+
+    x_t: Tensor
+    t: Tensor  # (N,)
+    null: Tensor  # frozen, empty prompt
+    concept: Tensor  # frozen, concept
+    centre: Tensor  # frozen, context if there is one, else the same as null
+    frozen: Tensor  # frozen, the prompt under which the edited model is trained
+    embeds: Tensor  # (N, L, D), that prompt
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, index: Tensor | slice) -> Pairs:
+        return Pairs(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @staticmethod
+    def cat(parts: Sequence[Pairs]) -> Pairs:
+        """All examples of several sets."""
+        return Pairs(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pairs)))
+
+
+@torch.no_grad()
+def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, prompt: str) -> Tensor:
+    """The frozen model's output at every `x_t` under one prompt."""
+    embeds = model.encode([prompt])
+    chunks = zip(x_t.split(TEACHER_BATCH), t.split(TEACHER_BATCH), strict=True)
+    return torch.cat([denoise.predict(model.unet, x, s, embeds) for x, s in chunks])
+
+
+def complete(
+    model: DiffusionModel, target: Target, x_t: Tensor, t: Tensor,
+    null: Tensor | None = None, drawn: Tensor | None = None,
+) -> Pairs:  # fmt: skip
+    """Add what is missing to make examples of noisy latents.
+
+    Args:
+        null: the frozen output for the empty prompt, if sampling has computed it already.
+        drawn: likewise for the prompt the latents were sampled with (the context, or else the
+            concept).
+    """
+    trained_prompt = target.erase_from or target.concept
+    null = evaluate(model, x_t, t, "") if null is None else null
+    drawn = evaluate(model, x_t, t, trained_prompt) if drawn is None else drawn
+    concept = evaluate(model, x_t, t, target.concept) if target.erase_from else drawn
+    centre = drawn if target.erase_from else null
+    embeds = model.encode([trained_prompt]).expand(len(t), -1, -1)
+    return Pairs(x_t, t, null, concept, centre, drawn, embeds)
+
+
+def draw_all(
+    model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
+    seeds: list[int],
+) -> Pairs:  # fmt: skip
+    """Whole guided trajectories of `unet`, one per seed; every x_t on them becomes an example."""
+    prompt = target.erase_from or target.concept
+    steps = list(
+        sample(
+            model, prompt, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
+            num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
+            image_size=config.image_size,
+        )
+    )  # fmt: skip
+    x_t = torch.cat([s.x_t for s in steps])
+    t = torch.stack([s.t.long() for s in steps]).repeat_interleave(len(seeds))
+    if unet is not model.unet:  # the edited model's by-products are not the teacher's
+        return complete(model, target, x_t, t)
+    null = torch.cat([s.output_null for s in steps if s.output_null is not None])
+    drawn = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
+    return complete(model, target, x_t, t, null, drawn)
+
+
+def draw_last(
+    model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
+    seeds: list[int], generator: torch.Generator,
+) -> Pairs:  # fmt: skip
+    """Guided trajectories stopped at a random step; only the last x_t becomes an example.
+
+    With `timesteps="exact"` (esd_sd.py) j steps are made, j uniform, and x_t is paired with the
+    schedule's j-th timestep. With "compvis" (train-esd.py, S sampling steps, here S = 50) the bin
+    k is uniform and t random in it, but the sampler drops the first timestep of its schedule and
+    stops one step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19.
+    """
+    prompt = target.erase_from or target.concept
+    total = config.num_inference_steps
+    options = dict(
+        seeds=seeds, unet=unet, guidance_scale=config.start_guidance, num_inference_steps=total,
+        scheduler=config.scheduler, image_size=config.image_size, keep_pair=False,
+    )  # fmt: skip
+    k = int(torch.randint(total, (), generator=generator))
+    if config.timesteps == "exact":
+        *_, last = sample(model, prompt, stop_at=k + 1, **options)  # type: ignore[arg-type]
+        return complete(model, target, last.x_t, last.t.long().expand(len(seeds)))
+    x_t = None
+    for step in sample(model, prompt, start_at=1, stop_at=min(total - k + 1, total), **options):  # type: ignore[arg-type]
+        x_t = step.latents
+    if x_t is None:
+        raise ValueError("timesteps 'compvis' needs at least 2 sampling steps")
+    low, high = 1000 * k // total, 1000 * (k + 1) // total
+    t = torch.randint(low, high, (len(seeds),), generator=generator).to(x_t.device)
+    return complete(model, target, x_t, t)
+
+
+def draw_images(
+    model: DiffusionModel, target: Target, images: Tensor, count: int, generator: torch.Generator
+) -> Pairs:
+    """Examples from given pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
+    x_0 = model.encode_images(images)
+    x_0 = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
+    t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
+    eps = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    return complete(model, target, denoise.add_noise(x_0, eps, model.alpha_bar[t]), t)
+
+
+def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
+    """Prompts to hold: the config's own, else seeded ones of the vocabulary, else the empty one.
+
+    Chosen ones name none of the words that are being erased.
+    """
+    if config.preserve_prompts:
+        return list(config.preserve_prompts)
+    if model.vocabulary is None:
+        return [""]
+    erased = {w for target in config.concepts for w in target.concept.lower().split()} - {"a", "an"}
+    kept = [c for c in model.vocabulary.concepts if not erased & set(c.phrase.split())]
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(config.seed))
+    return ["", *(kept[i].phrase for i in order[: count - 1].tolist())]
+
+
+def draw_preservation(model: DiffusionModel, config: EraseConfig, x_t: Tensor, t: Tensor) -> Pairs:
+    """Examples whose target is the frozen prediction itself, for other prompts at given x_t.
+
+    Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
+    """
+    prompts = preservation_prompts(model, config)
+    parts = []
+    for i, prompt in enumerate(prompts):
+        x, s = x_t[i :: len(prompts)], t[i :: len(prompts)]
+        if len(s):
+            output = evaluate(model, x, s, prompt)
+            embeds = model.encode([prompt]).expand(len(s), -1, -1)
+            parts.append(Pairs(x, s, output, output, output, output, embeds))
+    return Pairs.cat(parts)

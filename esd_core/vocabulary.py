@@ -1,0 +1,55 @@
+"""What a model was taught to draw, if it says so: `concepts.json` beside its weights.
+
+The embedded model knows a closed set of objects, styles and backgrounds; Stable Diffusion has no
+such list (`load` then gives None).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["object", "style", "background"]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One thing the model was taught: `phrase` is the prompt that draws it alone."""
+
+    name: str  # "cat"
+    phrase: str  # "a cat"
+    kind: Kind
+    category: str  # "animals"; for styles and backgrounds their kind
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All concepts of a model and every word that occurred in its training captions."""
+
+    concepts: tuple[Concept, ...]
+    words: frozenset[str]
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary | None:
+        """Read `concepts.json`; None if there is none."""
+        if not path.exists():
+            return None
+        raw = json.loads(path.read_text())
+        return cls(tuple(Concept(**c) for c in raw["concepts"]), frozenset(raw["words"]))
+
+    def of_kind(self, kind: Kind) -> tuple[Concept, ...]:
+        """The concepts of one kind, in training order."""
+        return tuple(c for c in self.concepts if c.kind == kind)
+
+    def find(self, text: str) -> Concept | None:
+        """The concept whose name or phrase `text` is, ignoring case and outer space."""
+        wanted = text.strip().lower()
+        return next((c for c in self.concepts if wanted in (c.name, c.phrase)), None)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of `prompt` that no training caption contained, in order, once each."""
+        words = re.findall(r"[^\W\d_]+|\d", prompt.lower())
+        return [w for w in dict.fromkeys(words) if w not in self.words]

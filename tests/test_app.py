@@ -1,0 +1,324 @@
+"""The app's callbacks as plain functions, then the served app through its API."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import app
+from esd_core import DiffusionModel, Erasure, preset
+from esd_core.vocabulary import Concept, Vocabulary
+from tests.conftest import WORDS
+from ui import compare_tab, erase_tab, live, prompts, session, theme
+from ui import fields as form
+
+CONCEPTS = (
+    Concept("cat", "a cat", "object", "animals"),
+    Concept("dog", "a dog", "object", "animals"),
+    Concept("rocket", "a rocket", "object", "vehicles"),
+    Concept("noto style", "noto style", "style", "style"),
+)
+COMPARE: dict[str, Any] = dict(
+    prompt="a cat\na dog", seeds="1, 2", strength=1.0, guidance_scale=3.0, num_inference_steps=3
+)
+
+
+@pytest.fixture(scope="module")
+def model(tiny: DiffusionModel) -> DiffusionModel:
+    return replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Gradio keeps the files it serves."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    return tmp_path / "gradio"
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """What the Erase tab sends when nothing was touched, but for `changes`."""
+    names = ("train_method", "eta", "seed", *erase_tab.OF_PRESET)
+    values = {name: getattr(preset("live", "x"), name) for name in names}
+    shown = dict(concept="cat", preset="live", randomise=False, iterations=6, batch_size=4)
+    return {**values, **shown, **changes}
+
+
+def last(stream: Iterator[live.Shown], part: str) -> Any:
+    """The last value a run put on one part of the page."""
+    return [v for s in stream if (v := getattr(s, part)) is not live.SKIP][-1]
+
+
+def erased(model: DiffusionModel, **changes: Any) -> Erasure:
+    return last(erase_tab.erase(model, **fields(**changes)), "erasure")
+
+
+# --- words
+
+
+def test_a_name_becomes_its_phrase_and_other_known_words_stay(model: DiffusionModel):
+    assert prompts.phrase(model, " Cat ") == "a cat"
+    assert prompts.phrase(model, "a cat in noto style") == "a cat in noto style"
+
+
+def test_words_never_seen_are_named(model: DiffusionModel):
+    with pytest.raises(ValueError, match="never seen: zeppelin; it knows the 3 objects, 1 styles"):
+        prompts.phrase(model, "a zeppelin")
+    with pytest.raises(ValueError, match="did you mean rocket"):
+        prompts.phrase(model, "rockett")
+    with pytest.raises(ValueError, match="name a concept"):
+        prompts.phrase(model, "  ")
+
+
+def test_the_watched_prompts_are_the_concept_its_neighbour_and_a_stranger(model: DiffusionModel):
+    assert [w.prompt for w in prompts.watched(model, "a cat")] == ["a cat", "a dog", "a rocket"]
+    assert prompts.watched(model, "noto style")[0].prompt == "a cat in noto style"
+    roles = [w.role for w in prompts.watched(model, "a red cat in noto style")]
+    assert roles == ["the concept", "a neighbour", "unrelated"]
+
+
+def test_a_model_without_vocabulary_watches_the_empty_prompt(tiny: DiffusionModel):
+    assert [w.prompt for w in prompts.watched(tiny, "anything")] == ["anything", ""]
+
+
+# --- the Erase tab
+
+
+def test_a_run_streams_every_part_of_the_page(model: DiffusionModel):
+    before = {n: p.clone() for n, p in model.unet.named_parameters()}
+    shown = list(erase_tab.erase(model, **fields(seed=5)))
+    assert shown[0].seed == 5 and shown[0].erasure is None
+    assert "update 6 of 6" in "".join(str(s.status) for s in shown)
+    strips = [s.strip for s in shown if s.strip is not live.SKIP]
+    assert [strip.count("<img") for strip in strips[:2]] == [0, 6] and "<img" in strips[-1]
+    assert 'alt="a cat, seed 1, after 6 updates"' in strips[-1]
+    assert list(shown[-1].loss["update"]) == [1, 2, 3, 4, 5, 6]
+    assert Path(shown[-1].download).name == "a-cat_esd-x_6-updates.safetensors"
+    assert all(torch.equal(before[n], p) for n, p in model.unet.named_parameters())
+
+
+def test_the_download_is_the_erasure(model: DiffusionModel, cache: Path):
+    shown = list(erase_tab.erase(model, **fields()))
+    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    path = Path(shown[-1].download)
+    assert cache in path.parents
+    loaded = Erasure.load(path)
+    assert all(torch.equal(loaded.tensors[n], t) for n, t in kept.tensors.items())
+
+
+def test_zero_iterations_change_nothing(model: DiffusionModel):
+    strip = last(erase_tab.erase(model, **fields(iterations=0)), "strip")
+    before, now = re.findall(r'src="([^"]+)" alt="a cat, seed 1, (?:before|after)', strip)
+    assert before == now
+
+
+def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
+    run, kept = erase_tab.erase(model, **fields(iterations=10_000)), None
+    for shown in run:
+        kept = kept if shown.erasure is live.SKIP else shown.erasure
+        if kept is not None and kept.provenance["iterations_done"] > 0:
+            break
+    run.close()
+    status, download, *_ = erase_tab.stop(model, kept)
+    assert kept is not None and "Stopped; what was learned is kept" in status
+    stored = Erasure.load(download)
+    assert stored.provenance["iterations_done"] == kept.provenance["iterations_done"]
+    stored.check(model)
+
+
+def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
+    status, download, go, halt, _ = erase_tab.stop(model, None)
+    assert "before anything was learned" in status and download is live.SKIP
+    assert go.interactive and not halt.interactive
+
+
+def test_a_new_seed_is_drawn_and_written_back(model: DiffusionModel):
+    seeds = {next(erase_tab.erase(model, **fields(randomise=True))).seed for _ in range(3)}
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(concept="a zeppelin"), "never seen: zeppelin"),
+        (dict(concept=""), "name a concept"),
+        (dict(concept="a cat " * 9), "shorten it"),
+        (dict(eta=99), "eta is 99; use a number from -20 to 20"),
+        (dict(iterations=-1), "iterations is -1; use a whole number from 0 to 100000"),
+        (dict(iterations=None), "iterations is None"),
+        (dict(train_method="everything"), "unknown train method 'everything'"),
+        (dict(preset="fastest"), "unknown preset 'fastest'"),
+        (dict(preset="paper", preserve=1.0), "preserve above 0 need points 'all'"),
+    ],
+)
+def test_bad_input_is_refused_in_the_librarys_words(
+    model: DiffusionModel, wrong: dict[str, Any], sentence: str
+):
+    with pytest.raises(gr.Error) as refused:
+        next(erase_tab.erase(model, **fields(**wrong)))
+    assert sentence in refused.value.message
+    marked = [f for f in erase_tab.check(model, **fields(**wrong)) if not f["is_valid"]]
+    assert len(marked) == 1 and sentence in marked[0]["message"]
+
+
+def test_the_message_stands_at_the_field_it_is_about(model: DiffusionModel):
+    marked = dict(zip(fields(), erase_tab.check(model, **fields(eta=99)), strict=True))
+    assert [name for name, said in marked.items() if not said["is_valid"]] == ["eta"]
+    assert all(said["is_valid"] for said in erase_tab.check(model, **fields()))
+
+
+def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
+    shown, wild = [], dict(learning_rate=1.0, train_method="full", iterations=60)
+    with pytest.raises(gr.Error) as refused:
+        for moment in erase_tab.erase(model, **fields(**wild)):
+            shown.append(moment)
+    assert "lower the learning rate" in refused.value.message
+    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    assert kept.provenance["iterations_done"] == 0  # as it was before the explosion
+    assert Erasure.load(shown[-1].download).tensors.keys() == kept.tensors.keys()
+
+
+def test_presets_fill_the_fields(model: DiffusionModel):
+    filled = dict(zip(erase_tab.OF_PRESET, erase_tab.fill("paper"), strict=True))
+    assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
+
+
+def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
+    offered = form.methods(model)
+    assert "esd-x" in offered and "xlayer" not in offered  # this UNet has no such blocks
+    assert re.search(r"[\d,]+ of [\d,]+ parameters", offered["esd-x"])
+
+
+# --- the Compare tab
+
+
+def test_strength_zero_is_the_base_model(model: DiffusionModel):
+    shown = compare_tab.draw(model, erased(model), **{**COMPARE, "strength": 0.0})
+    sources = re.findall(r'src="([^"]+)" alt="a dog, seed 2, (?:base|erased)"', shown.table)
+    assert len(sources) == 2 and sources[0] == sources[1]
+    assert re.search("<code>[0-9a-f]{8}</code>", shown.status)
+
+
+def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):
+    shown = compare_tab.draw(model, erased(model), **{**COMPARE, "prompt": " "})
+    assert shown.table.count("<img") == 3 * 2 * 3
+    assert Path(shown.download).name == "comparison.png"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(prompt="a zeppelin"), "never seen: zeppelin"),
+        (dict(seeds="1, -2"), "'-2' is no seed"),
+        (dict(seeds=""), "is no seed"),
+        (dict(prompt="a cat\n" * 9), "make 18 pictures a column; ask for 16 or fewer"),
+    ],
+)
+def test_a_bad_comparison_is_refused(model: DiffusionModel, wrong: dict[str, Any], sentence: str):
+    with pytest.raises(gr.Error) as refused:
+        compare_tab.draw(model, erased(model, iterations=0), **{**COMPARE, **wrong})
+    assert sentence in refused.value.message
+
+
+def test_text_from_a_visitor_is_escaped(tiny: DiffusionModel):
+    shown = list(erase_tab.erase(tiny, **fields(concept="<b>x", iterations=1)))
+    assert not any("<b>x" in str(part) for s in shown for part in (s.status, s.strip))
+
+
+# --- settings and looks
+
+
+def test_settings_come_from_the_command_line_then_the_environment():
+    environment = dict(ESD_MODEL="some/model", ESD_PORT="7000", ESD_DEVICE="cpu")
+    options = app.settings(["--port", "7001"], environment)
+    assert (options.model, options.port, options.device) == ("some/model", 7001, "cpu")
+    assert app.settings([], {}).model == "emoji" and not app.settings([], {}).share
+
+
+def test_it_listens_to_this_machine_only_unless_it_is_a_space():
+    assert app.server_name({}) == "127.0.0.1"
+    assert app.server_name({"SPACE_ID": "someone/esd"}) == "0.0.0.0"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a role's colour (WCAG 2)."""
+    palette = {"*neutral": theme.STONE, "*primary": theme.TEAL}
+    if colour.startswith("*"):
+        family, _, shade = colour.partition("_")
+        colour = getattr(palette[family], f"c{shade}")
+    colour = "#ffffff" if colour == "white" else colour
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("text", "background"),
+    [
+        ("body_text_color", "body_background_fill"),
+        ("body_text_color_subdued", "body_background_fill"),
+        ("block_info_text_color", "background_fill_primary"),
+        ("input_placeholder_color", "input_background_fill"),
+        ("button_primary_text_color", "button_primary_background_fill"),
+        ("button_primary_text_color_hover", "button_primary_background_fill_hover"),
+        ("button_secondary_text_color", "button_secondary_background_fill"),
+        ("error_text_color", "error_background_fill"),
+    ],
+)
+def test_text_stands_out_from_its_background(text: str, background: str, mode: int):
+    dim, bright = sorted(luminance(theme.ROLES[name][mode]) for name in (text, background))
+    assert (bright + 0.05) / (dim + 0.05) >= 4.5
+
+
+# --- the served app
+
+
+@pytest.fixture
+def url(model: DiffusionModel) -> Iterator[str]:
+    demo = app.build_demo(model)
+    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    yield address
+    demo.close()
+
+
+def test_the_api_streams_refuses_and_keeps_visitors_apart(url: str):
+    ann, bob = Client(url, verbose=False), Client(url, verbose=False)
+    with pytest.raises(AppError, match="never seen: zeppelin"):
+        ann.predict(**fields(concept="a zeppelin"), api_name="/erase")
+    with pytest.raises(AppError, match="eta is 99"):
+        ann.predict(**fields(eta=99), api_name="/erase")
+    job = ann.submit(**fields(seed=3), api_name="/erase")
+    job.result(timeout=60)
+    assert len(job.outputs()) > 10
+    status, strip, *_, file, seed = job.outputs()[-1]
+    assert "Done." in status and seed == 3 and strip.count("<img") == 12
+    assert Path(file).name == "a-cat_esd-x_6-updates.safetensors"
+    with pytest.raises(AppError, match="nothing is erased in this session"):
+        bob.predict(**COMPARE, api_name="/compare")
+    assert "“a cat”" in ann.predict(**COMPARE, api_name="/compare")[0]
+
+
+def test_a_cancelled_run_keeps_its_erasure_and_frees_the_model(url: str):
+    ann, bob = Client(url, verbose=False), Client(url, verbose=False)
+    job = ann.submit(**fields(iterations=100_000), api_name="/erase")
+    while not any("update 3 of" in str(moment[0]) for moment in job.outputs()):
+        time.sleep(0.05)
+    job.cancel()
+    assert "Done." in bob.predict(**fields(concept="dog"), api_name="/erase")[0]
+    assert "“a cat” by" in ann.predict(**COMPARE, api_name="/compare")[0]
+    assert "“a dog” by" in bob.predict(**COMPARE, api_name="/compare")[0]
+
+
+def test_state_expires():
+    state = session.erasure_state()
+    assert state.time_to_live == session.LIFETIME and state.value is None

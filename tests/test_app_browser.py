@@ -1,0 +1,169 @@
+"""The app in a real browser: the newcomer's path, Stop, refusal, keyboard, and no request outside.
+
+Screenshots go to outputs/screenshots.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import app
+from esd_core import DiffusionModel, Erasure
+from esd_core.vocabulary import Vocabulary
+from tests.conftest import WORDS
+from tests.test_app import CONCEPTS
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update")  # fmt: skip
+SHOTS = Path("outputs/screenshots")
+STATUS = "#erase-result .esd-note"
+
+pytestmark = pytest.mark.browser
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser on PATH; looked for {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(tiny: DiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        demo = app.build_demo(model)
+        _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+        yield address.rstrip("/")
+        demo.close()
+
+
+@pytest.fixture
+def page(chromium, url: str) -> Iterator:
+    """The open app; fails if the page asked anything of another machine or logged an error."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    page.set_default_timeout(30_000)
+    outside, errors = [], []
+    page.on("request", lambda r: outside.append(r.url) if not local(r.url, url) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector("#erase-run")
+    yield page
+    page.close()
+    assert (outside, errors) == ([], [])
+
+
+def local(address: str, url: str) -> bool:
+    return address.startswith((url, "data:", "blob:"))
+
+
+def shoot(page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def erase(page, iterations: int) -> None:
+    page.get_by_label("Iterations").fill(str(iterations))
+    page.click("#erase-run")
+
+
+def expect(page, selector: str, text: str) -> None:
+    sync_api.expect(page.locator(selector)).to_contain_text(text, timeout=30_000)
+
+
+def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path):
+    shoot(page, "1-open")
+    erase(page, 6)
+    expect(page, STATUS, "Done.")
+    assert page.locator("#erase-result img[alt*='after 6 updates']").count() == 6
+    sync_api.expect(page.locator("#erase-result .vega-embed")).to_have_count(2)
+    shoot(page, "2-erased")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the erasure").click()
+    assert download.value.suggested_filename == "a-cat_esd-x_6-updates.safetensors"
+    download.value.save_as(tmp_path / "kept.safetensors")
+    assert Erasure.load(tmp_path / "kept.safetensors").provenance["iterations_done"] == 6
+
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Prompts").fill("a cat in noto style\na dog")
+    page.click("#compare-run")
+    expect(page, "#compare-result .esd-note", "same noise")
+    alts = [i.get_attribute("alt") for i in page.locator(".esd-table img").all()]
+    assert len(alts) == 12 and "a dog, seed 2, negative prompt" in alts
+    sync_api.expect(page.locator("#compare-slider")).to_be_visible()
+    shoot(page, "3-compared")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as one sheet").click()
+    assert download.value.suggested_filename == "comparison.png"
+
+
+def test_stop_keeps_the_partial_result_and_the_next_run_starts_afresh(page):
+    erase(page, 100_000)
+    expect(page, STATUS, "update 5 of 100000")
+    assert page.is_disabled("#erase-run")
+    page.click("#erase-stop")
+    expect(page, STATUS, "Stopped; what was learned is kept.")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the erasure").click()
+    assert download.value.suggested_filename.endswith("-updates.safetensors")
+    sync_api.expect(page.locator("#erase-run")).to_be_enabled()
+    assert page.is_disabled("#erase-stop")
+    erase(page, 3)
+    expect(page, STATUS, "Done.")
+
+
+def test_the_keyboard_runs_and_stops(page):
+    page.get_by_label("Iterations").fill("100000")
+    page.keyboard.press("Control+Enter")
+    expect(page, STATUS, "update 5 of 100000")
+    page.keyboard.press("Escape")
+    expect(page, STATUS, "Stopped; what was learned is kept.")
+
+
+def test_a_word_never_seen_is_named_at_the_field_and_nothing_runs(page):
+    page.fill("#concept input", "a zeppelin")
+    page.keyboard.press("Control+Enter")
+    expect(page, "#concept", "the model has never seen: zeppelin")
+    expect(page, STATUS, "Press Erase")
+    assert page.is_enabled("#erase-run")
+    shoot(page, "4-refused")
+    page.fill("#concept input", "dog")
+    erase(page, 2)
+    expect(page, STATUS, "avoid “a dog”")
+
+
+def test_compare_without_an_erasure_says_what_to_do(page):
+    page.get_by_role("tab", name="Compare").click()
+    page.click("#compare-run")
+    expect(page, "body", "nothing is erased in this session yet")
+
+
+def test_a_preset_fills_the_advanced_fields(page):
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Preset").click()
+    page.get_by_role("option", name="paper").click()
+    sync_api.expect(page.get_by_label("Iterations")).to_have_value("1000")
+    sync_api.expect(page.get_by_label("Batch size")).to_have_value("1")
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_it_fits_a_phone(page, url: str, look: str):
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(f"{url}/?__theme={look}")
+    page.wait_for_selector("#erase-run")
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    shoot(page, f"5-phone-{look}")

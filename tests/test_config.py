@@ -1,0 +1,158 @@
+"""What `EraseConfig` refuses, and the numbers of the presets."""
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from esd_core.config import BOUNDS, PRESETS, EraseConfig, Target, preset
+from esd_core.selection import TRAIN_METHODS
+
+WHOLE = [n for n in BOUNDS if n not in ("eta", "start_guidance", "learning_rate", "preserve")]
+
+
+@pytest.mark.parametrize(("name", "bounds"), BOUNDS.items(), ids=BOUNDS)
+def test_bounds_are_inclusive_and_quoted(name, bounds):
+    low, high = bounds
+    for value in bounds:
+        assert getattr(EraseConfig("a cat", **{name: value}), name) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(ValueError, match=f"{name} is {value}; .* from {low:g} to") as error:
+            EraseConfig("a cat", **{name: value})
+        assert f"{high:g}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "7", None])
+def test_what_is_no_finite_number_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+        EraseConfig("a cat", **{name: value})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_counts_are_whole_numbers(name):
+    with pytest.raises(ValueError, match=f"{name} is 1.5; use a whole number"):
+        EraseConfig("a cat", **{name: 1.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x_t_source", "frozen, edited, images"),
+        ("points", "all, last"),
+        ("timesteps", "exact, compvis"),
+        ("scheduler", r"ddim, dpm\+\+, euler, pndm"),
+        ("train_method", ", ".join(TRAIN_METHODS)),
+    ],
+)
+def test_unknown_choices_are_refused_and_the_choices_listed(name, message):
+    with pytest.raises(ValueError, match=f"'nonsense'.*{message}"):
+        EraseConfig("a cat", **{name: "nonsense"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(timesteps="compvis"),
+        dict(timesteps="compvis", points="last", scheduler="pndm"),
+        dict(points="last", x_t_source="images"),
+        dict(points="last", preserve=1.0),
+    ],
+)
+def test_combinations_that_no_code_honours_are_refused(options):
+    with pytest.raises(ValueError, match="need"):
+        EraseConfig("a cat", **options)
+
+
+def test_an_alias_is_stored_under_its_documented_name():
+    assert EraseConfig("a cat", train_method="xattn").train_method == "esd-x"
+
+
+def test_a_config_cannot_change():
+    with pytest.raises(FrozenInstanceError):
+        EraseConfig("a cat").eta = 2.0
+
+
+# --- concepts ---------------------------------------------------------------------------------
+
+
+def test_concepts_may_be_given_in_several_ways():
+    one = (Target("a cat"),)
+    assert EraseConfig("a cat").concepts == one
+    assert EraseConfig(Target("a cat")).concepts == one
+    assert EraseConfig(["a cat"]).concepts == one
+    assert EraseConfig([{"concept": "a cat"}]).concepts == one
+    several = ["a cat", Target("red", erase_from="a red dog", weight=2.0)]
+    assert EraseConfig(several).concepts == (Target("a cat", None, 1.0), several[1])
+
+
+@pytest.mark.parametrize("concepts", ["", "  ", [], None, ["a cat", " "]])
+def test_no_concept_is_refused(concepts):
+    with pytest.raises(ValueError, match="name at least one concept"):
+        EraseConfig(concepts)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_weights_are_positive(weight):
+    with pytest.raises(ValueError, match="weight of a concept must be above 0"):
+        EraseConfig(Target("a cat", weight=weight))
+
+
+# --- dictionaries -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_json(name):
+    concepts = ["a cat", Target("red", erase_from="a red dog", weight=0.5)]
+    config = preset(name, concepts, eta=2.5, seed=3)
+    assert EraseConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_preservation_prompts_survive_json():
+    config = EraseConfig("a cat", preserve=2.0, preserve_prompts=["a dog", ""])
+    assert EraseConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match="unknown option 'negative_guidance'"):
+        EraseConfig.from_dict({"concepts": "a cat", "negative_guidance": 1.0})
+
+
+# --- presets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
+    config = preset(name, "a cat")
+    assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, "esd-x")
+
+
+def test_the_default_is_the_live_preset():
+    assert preset("live", "a cat") == EraseConfig("a cat")
+
+
+def test_paper_is_the_2023_script():
+    # train-esd.py: iterations 1000, lr 1e-5, ddim_steps 50, batch 1, x_t drawn by the edited model
+    config = preset("paper", "a cat")
+    assert (config.iterations, config.learning_rate, config.batch_size) == (1000, 1e-5, 1)
+    assert (config.scheduler, config.num_inference_steps) == ("ddim", 50)
+    assert (config.x_t_source, config.points, config.timesteps) == ("edited", "last", "compvis")
+    assert (config.trajectories, config.redraw_every) == (1, 1)
+
+
+def test_official_2025_is_the_newer_script():
+    # esd_sd.py: iterations 200, lr 5e-5, 50 PNDM steps, batch 1, x_t drawn by the frozen model
+    config = preset("official-2025", "a cat")
+    assert (config.iterations, config.learning_rate, config.batch_size) == (200, 5e-5, 1)
+    assert (config.scheduler, config.num_inference_steps) == ("pndm", 50)
+    assert (config.x_t_source, config.points, config.timesteps) == ("frozen", "last", "exact")
+    assert (config.trajectories, config.redraw_every) == (1, 1)
+
+
+def test_options_replace_those_of_a_preset():
+    assert preset("paper", "a cat", iterations=5).iterations == 5
+
+
+def test_unknown_presets_are_refused():
+    with pytest.raises(ValueError, match="'fast'; choose one of: live, paper, official-2025"):
+        preset("fast", "a cat")

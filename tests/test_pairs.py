@@ -1,0 +1,244 @@
+"""The examples a run learns from: what they hold, what they cost, and at which noise level."""
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from esd_core import pairs
+from esd_core.config import EraseConfig, Target, preset
+from esd_core.denoise import add_noise, predict
+from esd_core.erasure import shared_copy
+from esd_core.objective import erasing_target
+from esd_core.pairs import Pairs
+from esd_core.sample import SCHEDULERS, sample
+from esd_core.vocabulary import Concept, Vocabulary
+
+CAT = Target("a cat")
+RED_DOG = Target("red", erase_from="a red dog")
+CONFIG = EraseConfig("a cat", num_inference_steps=5)
+
+
+@pytest.fixture(params=["tiny", "tiny_v"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+def counted(unet):
+    """A copy of `unet` and the list of timesteps it will have been called with."""
+    copied, calls = shared_copy(unet, []), []
+    copied.register_forward_pre_hook(lambda _, args: calls.append(int(args[1].flatten()[0])))
+    return copied, calls
+
+
+def edited_from(unet):
+    """A copy of `unet` that predicts something else."""
+    edited = shared_copy(unet, ["conv_in.weight"])
+    with torch.no_grad():
+        edited.conv_in.weight.mul_(1.5)
+    return edited
+
+
+def generator_drawing(k: int, total: int) -> torch.Generator:
+    """A generator whose first draw from 0 .. total - 1 is k."""
+    for seed in count():
+        if torch.randint(total, (), generator=torch.Generator().manual_seed(seed)) == k:
+            return torch.Generator().manual_seed(seed)
+
+
+def assert_fresh(model, drawn: Pairs, null: str, concept: str, centre: str, trained: str):
+    """The outputs in `drawn` are what the frozen model says at its x_t under these prompts."""
+    names = {"null": null, "concept": concept, "centre": centre, "frozen": trained}
+    for name, prompt in names.items():
+        fresh = predict(model.unet, drawn.x_t, drawn.t, model.encode([prompt]))
+        assert_close(getattr(drawn, name), fresh, atol=1e-5, rtol=1e-4)
+    assert_close(drawn.embeds, model.encode([trained]).expand(len(drawn), -1, -1))
+
+
+# --- whole trajectories -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_samplers_by_products_are_finished_examples(model, scheduler):
+    config = replace(CONFIG, scheduler=scheduler)
+    drawn = pairs.draw_all(model, model.unet, CAT, config, [1, 2])
+    assert len(drawn) == 2 * (6 if scheduler == "pndm" else 5)  # PNDM visits one timestep twice
+    assert_fresh(model, drawn, null="", concept="a cat", centre="", trained="a cat")
+
+
+def test_they_lie_on_the_guided_trajectories_of_their_seeds(tiny):
+    drawn = pairs.draw_all(tiny, tiny.unet, CAT, CONFIG, [1, 2])
+    steps = list(sample(tiny, "a cat", seeds=[1, 2], guidance_scale=3.0, num_inference_steps=5))
+    assert torch.equal(drawn.x_t, torch.cat([s.x_t for s in steps]))
+    assert drawn.t.tolist() == [int(s.t) for s in steps for _ in range(2)]
+
+
+def test_they_cost_no_evaluation_beyond_sampling(tiny):
+    unet, calls = counted(tiny.unet)
+    pairs.draw_all(tiny.with_unet(unet), unet, CAT, CONFIG, [1, 2])
+    assert len(calls) == 5  # one doubled batch per step
+    calls.clear()
+    pairs.draw_all(tiny.with_unet(unet), unet, RED_DOG, CONFIG, [1, 2])
+    assert len(calls) == 5 + 1  # a context is sampled; the concept takes one batch of 10 more
+
+
+def test_a_context_is_sampled_trained_and_the_centre(model):
+    drawn = pairs.draw_all(model, model.unet, RED_DOG, CONFIG, [1])
+    assert_fresh(
+        model, drawn, null="", concept="red", centre="a red dog", trained="a red dog"
+    )  # fmt: skip
+    first = next(sample(model, "a red dog", seeds=[1], num_inference_steps=5))
+    assert torch.equal(drawn.x_t[:1], first.x_t)
+
+
+@pytest.mark.parametrize("target", [CAT, RED_DOG], ids=["plain", "context"])
+def test_the_edited_model_draws_but_the_frozen_one_teaches(model, target):
+    edited = edited_from(model.unet)
+    drawn = pairs.draw_all(model, edited, target, CONFIG, [1])
+    prompt = target.erase_from or target.concept
+    centre = target.erase_from or ""
+    assert_fresh(model, drawn, null="", concept=target.concept, centre=centre, trained=prompt)
+    of_frozen = pairs.draw_all(model, model.unet, target, CONFIG, [1])
+    assert not torch.allclose(drawn.x_t, of_frozen.x_t)
+
+
+def test_large_sets_are_evaluated_in_bounded_batches(tiny):
+    n = 2 * pairs.TEACHER_BATCH + 3
+    unet, calls = counted(tiny.unet)
+    x_t, t = torch.zeros(n, 4, 8, 8), torch.arange(n)
+    output = pairs.evaluate(tiny.with_unet(unet), x_t, t, "a cat")
+    assert len(output) == n and calls == [0, pairs.TEACHER_BATCH, 2 * pairs.TEACHER_BATCH]
+
+
+# --- trajectories that stop -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "pndm"])
+@pytest.mark.parametrize("j", [0, 1, 7])
+def test_exact_pairs_x_t_with_the_jth_timestep_of_the_schedule(tiny, scheduler, j):
+    config = replace(CONFIG, points="last", num_inference_steps=10, scheduler=scheduler)
+    unet, calls = counted(tiny.unet)
+    drawn = pairs.draw_last(tiny, unet, CAT, config, [4, 5], generator_drawing(j, 10))
+    options = dict(seeds=[4, 5], guidance_scale=3.0, num_inference_steps=10, scheduler=scheduler)
+    steps = list(sample(tiny, "a cat", **options))
+    assert calls == [int(s.t) for s in steps[: j + 1]]
+    assert drawn.t.tolist() == [int(steps[j].t)] * 2
+    assert torch.equal(drawn.x_t, steps[j].x_t)
+    assert_fresh(tiny, drawn, null="", concept="a cat", centre="", trained="a cat")
+
+
+@pytest.mark.parametrize(
+    ("k", "steps", "level"),
+    [
+        # The schedule is 981, 961, ..., 1; the first is dropped and 50 - k steps are made, the
+        # last of which is at 20 (k - 1) + 1 = 20k - 19 and ends 20 lower, at 20k - 39.
+        (49, 1, 941),
+        (25, 25, 461),
+        (2, 48, 1),
+        # k = 1 ends below the last timestep, where set_alpha_to_one=False means level 0; so does
+        # k = 0, for which the script's list of 50 - k steps is one longer than there are.
+        (1, 49, 0),
+        (0, 49, 0),
+    ],
+)
+def test_compvis_tells_the_unet_a_level_that_x_t_does_not_have(tiny, k, steps, level):
+    config = preset("paper", "a cat")
+    unet, calls = counted(tiny.unet)
+    drawn = pairs.draw_last(tiny, unet, CAT, config, [4, 5], generator_drawing(k, 50))
+    assert calls == list(range(961, 961 - 20 * steps, -20))
+    assert ((20 * k <= drawn.t) & (drawn.t <= 20 * k + 19)).all()
+    options = dict(seeds=[4, 5], guidance_scale=3.0, num_inference_steps=50)
+    *_, last = sample(tiny, "a cat", start_at=1, stop_at=1 + steps, **options)
+    expected = add_noise(last.x_0, last.eps_guided, tiny.alpha_bar[level])
+    assert_close(drawn.x_t, expected, atol=1e-3, rtol=1e-3)
+    assert_fresh(tiny, drawn, null="", concept="a cat", centre="", trained="a cat")
+
+
+def test_compvis_draws_every_told_timestep_of_a_bin(tiny):
+    config = replace(preset("paper", "a cat"), num_inference_steps=10, trajectories=64)
+    drawn = pairs.draw_last(
+        tiny, tiny.unet, CAT, config, list(range(64)), generator_drawing(9, 10)
+    )  # fmt: skip
+    assert 900 <= drawn.t.min() < 920 and 980 < drawn.t.max() <= 999
+    assert len(drawn.t.unique()) > 32  # each example has its own
+
+
+def test_compvis_needs_two_steps(tiny):
+    config = replace(preset("paper", "a cat"), num_inference_steps=1)
+    with pytest.raises(ValueError, match="at least 2 sampling steps"):
+        pairs.draw_last(tiny, tiny.unet, CAT, config, [0], torch.Generator().manual_seed(0))
+
+
+# --- pictures ---------------------------------------------------------------------------------
+
+
+def test_pictures_are_noised_to_random_levels(model):
+    image = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    drawn = pairs.draw_images(model, CAT, image, 64, generator)
+    assert_fresh(model, drawn, null="", concept="a cat", centre="", trained="a cat")
+    assert drawn.t.min() < 100 and drawn.t.max() > 900
+    # What is left of x_t without its picture is standard normal: 64 * 256 values, so the errors
+    # of mean and deviation are about 1 / sqrt(16384) = 0.008.
+    a = model.alpha_bar[drawn.t].reshape(-1, 1, 1, 1)
+    eps = (drawn.x_t - a.sqrt() * model.encode_images(image)) / (1 - a).sqrt()
+    assert abs(eps.mean()) < 0.04 and abs(eps.std() - 1) < 0.04
+
+
+def test_every_picture_is_used(tiny):
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
+    drawn = pairs.draw_images(tiny, CAT, images, 32, torch.Generator().manual_seed(1))
+    x_0 = tiny.encode_images(images)
+    a = tiny.alpha_bar[drawn.t].reshape(-1, 1, 1, 1)
+    # Judged by the eps that each picture would need: the true one needs the likelier.
+    needed = [((drawn.x_t - a.sqrt() * x) / (1 - a).sqrt()).square().mean((1, 2, 3)) for x in x_0]
+    first = needed[0] < needed[1]
+    assert 0 < first.sum() < 32
+
+
+# --- preservation -----------------------------------------------------------------------------
+
+
+def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
+    config = replace(CONFIG, preserve=1.0, preserve_prompts=("", "a dog", "a rocket"))
+    drawn = pairs.draw_all(model, model.unet, CAT, CONFIG, [1])
+    held = pairs.draw_preservation(model, config, drawn.x_t, drawn.t)
+    assert len(held) == len(drawn)
+    assert_close(
+        held.frozen, predict(model.unet, held.x_t, held.t, held.embeds), atol=1e-5, rtol=1e-4
+    )
+    for eta in (0.0, 1.0, 7.5):
+        target = erasing_target(held.null, held.concept, eta, held.centre)
+        assert torch.equal(target, held.frozen)
+    # Prompts take turns: 5 examples, 3 prompts -> 2 + 2 + 1.
+    expected = torch.cat([model.encode([p]).expand(n, -1, -1)
+                          for p, n in [("", 2), ("a dog", 2), ("a rocket", 1)]])  # fmt: skip
+    assert_close(held.embeds, expected)
+
+
+def test_without_a_vocabulary_the_empty_prompt_is_held(tiny):
+    assert pairs.preservation_prompts(tiny, CONFIG) == [""]
+
+
+def test_prompts_to_hold_name_nothing_that_is_erased(tiny):
+    names = ["cat", "dog", "rocket", "red dog", "big cat"]
+    concepts = tuple(Concept(n, f"a {n}", "object", "things") for n in names)
+    model = replace(tiny, vocabulary=Vocabulary(concepts, frozenset(names)))
+    chosen = pairs.preservation_prompts(model, EraseConfig(["a cat", "Red"]))
+    assert chosen[0] == "" and set(chosen[1:]) == {"a dog", "a rocket"}
+    assert len(pairs.preservation_prompts(model, CONFIG, count=2)) == 2
+    assert pairs.preservation_prompts(model, CONFIG) == pairs.preservation_prompts(model, CONFIG)
+
+
+# --- sets -------------------------------------------------------------------------------------
+
+
+def test_sets_are_indexed_and_joined_field_by_field(tiny):
+    drawn = pairs.draw_all(tiny, tiny.unet, RED_DOG, CONFIG, [1, 2])
+    again = Pairs.cat([drawn[:3], drawn[3:]])
+    for name in Pairs.__dataclass_fields__:
+        assert torch.equal(getattr(again, name), getattr(drawn, name))
+    third = drawn[torch.tensor([2])]
+    assert len(third) == 1 and torch.equal(third.concept[0], drawn.concept[2])

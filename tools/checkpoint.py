@@ -1,0 +1,41 @@
+"""Interrupted trainings go on where they were: one file per stage, written atomically.
+
+The random draws of an update depend only on the stage's seed and the update's number
+(`step_generator`), so a resumed run makes the same updates as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(path: Path, step: int, **parts: Any) -> None:
+    """Store the state dicts of `parts` after `step` updates."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({"step": step, **state}, temporary := path.with_suffix(".tmp"))
+    os.replace(temporary, path)
+
+
+def resume(path: Path, **parts: Any) -> int:
+    """Load what `save` stored into `parts`; return the number of updates already made."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["step"]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The CPU generator of one update."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def pick_device() -> torch.device:
+    """CUDA if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,117 @@
+"""The independent judge: a small CNN trained on the real drawings only, never on generated ones.
+
+It says which object, style and background a picture shows, so that neither the diffusion model
+nor its own CLIP marks its own homework. Kept in `assets/judge/` for the benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tools import checkpoint, data
+from tools.catalog import OBJECTS
+
+OUT = Path("assets/judge")
+SEED = 4
+HEADS = {"object": len(OBJECTS), "style": len(data.STYLE_NAMES), "background": 8}  # 7 = white
+
+
+class Judge(nn.Module):
+    """Four convolution blocks, then one linear head for each question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 128, 192)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(),
+                nn.Conv2d(b, b, 3, padding=1, stride=2), nn.BatchNorm2d(b), nn.ReLU(),
+            )
+            for a, b in zip(widths, widths[1:], strict=False)
+        )  # fmt: skip
+        self.heads = nn.ModuleDict({k: nn.Linear(widths[-1] * 4, n) for k, n in HEADS.items()})
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Pictures `(B, 3, 64, 64)` in [0, 1] -> logits per head."""
+        x = images * 2 - 1
+        for block in self.blocks:
+            x = block(x)
+        x = F.adaptive_avg_pool2d(x, 2).flatten(1)
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+def load_judge() -> Judge:
+    """The committed judge, ready to classify."""
+    judge = Judge()
+    judge.load_state_dict({k: v.float() for k, v in load_file(OUT / "judge.safetensors").items()})
+    return judge.eval()
+
+
+@torch.no_grad()
+def correct(judge: Judge, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Which pictures the judge finds right, per head; entries of unnamed parts mean nothing."""
+    wanted = labels.clone()
+    wanted[labels[:, 2] < 0, 2] = HEADS["background"] - 1
+    parts = [judge(x) for x in images.split(256)]
+    return {
+        k: torch.cat([p[k] for p in parts]).argmax(1) == wanted[:, i] for i, k in enumerate(HEADS)
+    }
+
+
+def fresh_pictures(rgba: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Every drawing once, in a placement never trained on."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.cartesian_prod(torch.arange(len(OBJECTS)), torch.arange(len(data.STYLE_NAMES)))
+    labels = torch.cat([grid, data.sample_labels(len(grid), generator)[:, 2:]], dim=1)
+    return data.compose(rgba, labels, generator), labels
+
+
+def main(updates: int, batch: int) -> None:
+    """Train (or go on training) and write the weights and their accuracy on fresh pictures."""
+    torch.manual_seed(SEED)
+    device = checkpoint.pick_device()
+    rgba, judge = data.load_drawings(device), Judge().to(device)
+    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, updates, pct_start=0.1)
+    parts = dict(judge=judge, optimizer=optimizer, schedule=schedule)
+    resume_path = Path("build/judge/resume.pt")
+    for step in range(checkpoint.resume(resume_path, **parts), updates):
+        generator = checkpoint.step_generator(SEED, step)
+        labels = data.sample_labels(batch, generator)
+        logits = judge(data.degrade(data.compose(rgba, labels, generator), generator))
+        labels[labels[:, 2] < 0, 2] = HEADS["background"] - 1
+        wanted = labels.to(device)
+        loss = sum(F.cross_entropy(logits[k], wanted[:, i]) for i, k in enumerate(HEADS))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % 100 == 0:
+            checkpoint.save(resume_path, step + 1, **parts)
+            print(f"judge {step + 1}/{updates} loss {loss.item():.3f}", flush=True)
+    scores = {
+        k: round(v.float().mean().item(), 4)
+        for k, v in correct(judge.eval(), *fresh_pictures(rgba, 10_000)).items()
+    }
+    print(scores)
+    OUT.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.cpu() for k, v in judge.state_dict().items()}
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    save_file(weights, OUT / "judge.safetensors")
+    (OUT / "accuracy.json").write_text(
+        json.dumps({"accuracy on fresh real pictures": scores}) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=96)
+    main(**vars(parser.parse_args()))

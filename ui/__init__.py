@@ -1,0 +1,9 @@
+"""The app's screens: one file per tab, and what the tabs share. Imports `esd_core`, never reversed.
+
+- theme: colours, type, style.css, keys.js
+- session: what belongs to one visitor, their erasure and its file
+- prompts: words the model knows, and which prompts to watch while a concept goes
+- pictures: tensors to HTML figures with alternative text
+- live: an erasing run as a stream of things to show
+- erase_tab with its fields, compare_tab
+"""

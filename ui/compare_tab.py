@@ -1,0 +1,162 @@
+"""The Compare tab: the visitor's own prompts, before and after, from the same noise."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import torch
+
+from esd_core import Comparison, DiffusionModel, Erasure, compare
+from esd_core.figures import sheet, to_pil
+from ui import live, pictures, prompts, session
+
+MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
+KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
+IDLE = pictures.note("Erase something first; then draw any prompt with both models.")
+NOTHING_YET = "nothing is erased in this session yet; run Erase first, then compare"
+
+
+class Shown(NamedTuple):
+    """What a comparison puts on the page."""
+
+    status: Any
+    table: Any
+    slider: Any
+    caption: Any
+    download: Any
+
+
+def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
+    """One prompt per line; an empty box stands for what Erase showed.
+
+    Raises:
+        ValueError: the model has never seen a word of it.
+    """
+    lines = [" ".join(line.split()) for line in (text or "").splitlines() if line.strip()]
+    if not lines:
+        return [item.prompt for item in prompts.watched(model, session.concepts(erasure))]
+    for line in lines:
+        prompts.refuse_unknown_words(model, line)
+    return lines
+
+
+def numbers(text: str) -> list[int]:
+    """Seeds from text such as "1, 2, 3".
+
+    Raises:
+        ValueError: something in it is not a seed.
+    """
+    seeds = []
+    for part in re.split(r"[\s,;]+", str(text).strip()):
+        if not (part.isascii() and part.isdigit() and int(part) < 2**31):
+            raise ValueError(
+                f"seeds: {part!r} is no seed; use whole numbers from 0 to 2147483647, such as 1, 2"
+            )
+        seeds.append(int(part))
+    return seeds
+
+
+def draw(
+    model: DiffusionModel, erasure: Erasure | None, prompt: str, seeds: str, strength: float,
+    guidance_scale: float, num_inference_steps: int,
+) -> Shown:  # fmt: skip
+    """Draw base, erased and negative prompt."""
+    with live.told():
+        if erasure is None:
+            raise ValueError(NOTHING_YET)
+        wanted, noises = listed(model, prompt, erasure), numbers(seeds)
+        if (count := len(wanted) * len(noises)) > MOST:
+            raise ValueError(
+                f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
+                f"ask for {MOST} or fewer"
+            )
+        made = compare(
+            model, erasure.apply(model, strength), wanted, noises,
+            negative_prompt=session.concepts(erasure), guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+        )  # fmt: skip
+    return shown(made, erasure, strength)
+
+
+def shown(made: Comparison, erasure: Erasure, strength: float) -> Shown:
+    """A comparison as it stands on the page; the slider takes its first picture."""
+    text = (
+        f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
+        f"{pictures.quoted(session.concepts(erasure))} by "
+        f"{erasure.provenance['iterations_done']} updates, at strength {strength:g}."
+    )
+    pair = tuple(to_pil(made.columns[name][0, 0]) for name in ("base", "erased"))
+    caption = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}: base left, erased right"
+    return Shown(
+        pictures.note(text, tone="good"), pictures.table(made), pair,
+        f'<p class="esd-caption">{caption}</p>', str(save_sheet(made)),
+    )  # fmt: skip
+
+
+def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
+    """Draw again after a change of strength; nothing to do before there is an erasure."""
+    return live.SKIP if erasure is None else draw(model, erasure, **rest)
+
+
+def save_sheet(made: Comparison) -> Path:
+    """All pictures of a comparison as one labelled PNG, in Gradio's cache."""
+    images = torch.stack([drawn.flatten(0, 1) for drawn in made.columns.values()], dim=1)
+    rows = [f"{prompt}, seed {seed}" for prompt in made.prompts for seed in made.seeds]
+    path = session.new_file("comparison.png")
+    sheet(images, rows, list(made.columns)).save(path)
+    return path
+
+
+def build(model: DiffusionModel, erasure: gr.State) -> None:
+    """Lay out the tab: what to draw on the left, the pictures on the right."""
+    with gr.Row(elem_classes="esd-columns"):
+        with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
+            prompt = gr.Textbox(
+                label="Prompts", lines=4, max_length=2000, info="One per line",
+                placeholder="Empty: the erased concept, a neighbour and something unrelated",
+            )  # fmt: skip
+            seeds = gr.Textbox("1, 2", label="Seeds", info="Each prompt is drawn once per seed")
+            strength = gr.Slider(
+                -1, 2, 1, step=0.1, label="Strength", info="0 is the base model, 1 as trained; "
+                "below 0 draws the concept more strongly", elem_id="strength",
+            )  # fmt: skip
+            go = gr.Button("Compare", variant="primary", elem_id="compare-run")
+            gr.HTML(KEYS, apply_default_css=False)
+            with gr.Accordion("Sampling", open=False):
+                guidance = gr.Slider(-5, 20, 4, step=0.5, label="Guidance scale")
+                steps = gr.Slider(1, 100, 20, step=1, label="Steps")
+        with gr.Column(scale=8, min_width=300, elem_id="compare-result"):
+            status = gr.HTML(IDLE, apply_default_css=False)
+            with gr.Row():
+                with gr.Column(scale=3, min_width=300):
+                    table = gr.HTML(apply_default_css=False)
+                with gr.Column(scale=2, min_width=240):
+                    slider = gr.ImageSlider(
+                        type="pil", format="png", interactive=False, visible=False, buttons=[],
+                        show_label=False, elem_id="compare-slider",
+                    )  # fmt: skip
+                    caption = gr.HTML(apply_default_css=False)
+                    download = gr.DownloadButton("Download as one sheet", visible=False)
+    fields = dict(
+        erasure=erasure, prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance,
+        num_inference_steps=steps,
+    )  # fmt: skip
+    wire(model, fields, go, Shown(status, table, slider, caption, download))
+
+
+def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:
+    """Connect the events. The API has one of them: `compare`."""
+    on_model: dict[str, Any] = dict(
+        inputs_kwargs=fields, outputs=list(parts), concurrency_id="model", concurrency_limit=1,
+        show_progress="minimal", show_progress_on=parts.status,
+    )  # fmt: skip
+    go.click(partial(draw, model), api_name="compare", **on_model).success(
+        lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
+        [parts.slider, parts.download], queue=False, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+    fields["strength"].release(partial(redraw, model), api_visibility="private", **on_model)

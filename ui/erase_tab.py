@@ -1,0 +1,146 @@
+"""The Erase tab: choose a concept, watch it go, take the erasure away."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from esd_core import DiffusionModel, EraseConfig, Erasure, preset
+from esd_core.config import BOUNDS
+from ui import fields, live, pictures, prompts
+from ui.live import Shown
+
+# What a preset fills in; its other options stay behind the scenes.
+OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
+             "x_t_source", "preserve")  # fmt: skip
+IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
+KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
+
+
+def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN401
+    """The run that the fields describe.
+
+    Raises:
+        ValueError: a field holds what `esd_core` refuses.
+    """
+    values = dict(values)
+    concept, name = prompts.phrase(model, values.pop("concept")), values.pop("preset")
+    if values.pop("randomise"):
+        values["seed"] = secrets.randbelow(int(BOUNDS["seed"][1]) + 1)
+    config = preset(name, concept, **values)
+    model.encode([concept])  # refuses what the text encoder cannot read
+    return config
+
+
+def erase(model: DiffusionModel, **values: Any) -> Iterator[Shown]:  # noqa: ANN401
+    """Erase, streaming every part of the page."""
+    with live.told():
+        config = settings(model, **values)
+        yield from live.run(model, config, prompts.watched(model, config.concepts[0].concept))
+
+
+def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Before anything runs: which field is wrong, and why, said beside it."""
+    wrong, message = "", ""
+    try:
+        settings(model, **values)
+    except ValueError as refused:
+        message = str(refused)
+        wrong = next((name for name in values if message.startswith(f"{name} is ")), "concept")
+    return [gr.validate(name != wrong, message) for name in values]
+
+
+def stop(model: DiffusionModel, erasure: Erasure | None) -> tuple[Any, ...]:
+    """Say what the visitor is left with, and wait for the next run."""
+    if erasure is None:
+        return pictures.note("Stopped before anything was learned."), live.SKIP, *idle(erasure)
+    ending = live.finished(erasure, model)
+    return ending.status, ending.download, *idle(erasure)
+
+
+def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """The buttons Erase, Stop and Download while a run goes on."""
+    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
+    return off, on, gr.DownloadButton(value=None, interactive=False)
+
+
+def idle(erasure: Erasure | None) -> tuple[Any, ...]:
+    """The same buttons when nothing runs."""
+    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
+    return on, off, gr.DownloadButton(interactive=erasure is not None)
+
+
+def fill(name: str) -> list[Any]:
+    """A preset's values, for the fields that show them."""
+    config = preset(name, "anything")
+    return [getattr(config, option) for option in OF_PRESET]
+
+
+def build(model: DiffusionModel, erasure: gr.State) -> None:
+    """Lay out the tab: the choices on the left, what happens on the right."""
+    with gr.Row(elem_classes="esd-columns"):
+        with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
+            chosen = fields.concept(model)
+            with gr.Row():
+                go = gr.Button("Erase", variant="primary", elem_id="erase-run", min_width=110)
+                halt = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)
+            gr.HTML(KEYS, apply_default_css=False)
+            chosen |= fields.main(model)
+            with gr.Accordion("Advanced", open=False):
+                chosen |= fields.advanced()
+        with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
+            shown = results(model, erasure, chosen["seed"])
+    wire(model, chosen, go, halt, shown)
+
+
+def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
+    """Where a run shows itself."""
+    first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
+    blank = pictures.strip(prompts.watched(model, first), live.SEEDS)
+    status = gr.HTML(IDLE, apply_default_css=False)
+    strip = gr.HTML(blank, apply_default_css=False)
+    with gr.Row(elem_classes="esd-plots"):
+        loss = plot("loss", "Loss of each update")
+        error = plot("error", "Error on held-out examples, relative to before")
+    download = gr.DownloadButton(
+        "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
+    )
+    return Shown(status, strip, loss, error, erasure, download, seed)
+
+
+def plot(name: str, label: str) -> gr.LinePlot:
+    """A curve over the updates. Its heading is ours: with one of its own, gradio clips the axis."""
+    with gr.Column(min_width=260):
+        gr.HTML(f"<h3>{label}</h3>", apply_default_css=False)
+        return gr.LinePlot(
+            live.curve([], name), x="update", y=name, x_title="update", y_title=" ", height=200,
+            label=label, show_label=False, buttons=[],
+        )  # fmt: skip
+
+
+def wire(
+    model: DiffusionModel, chosen: dict[str, Any], go: gr.Button, halt: gr.Button, shown: Shown
+) -> None:
+    """Connect the events. The API has one of them: `erase`."""
+    buttons = [go, halt, shown.download]
+    quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
+    # Three links of a chain, because a refused validator would not reach the last one.
+    begun = go.click(
+        busy, inputs_kwargs=chosen, outputs=buttons, concurrency_limit=None,
+        validator=partial(check, model), show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    running = begun.success(
+        partial(erase, model), inputs_kwargs=chosen, outputs=list(shown), api_name="erase",
+        concurrency_id="model", concurrency_limit=1, show_progress_on=shown.status,
+        show_progress="minimal",
+    )  # fmt: skip
+    running.then(idle, shown.erasure, buttons, **quiet)
+    halt.click(
+        partial(stop, model), shown.erasure, [shown.status, shown.download, *buttons],
+        cancels=running, **quiet,
+    )  # fmt: skip
+    chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

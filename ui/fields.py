@@ -1,0 +1,92 @@
+"""The Erase tab's choices: what each is called, what it says of itself, where it starts."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import gradio as gr
+
+from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
+from esd_core.config import XtSource
+from esd_core.selection import DESCRIPTIONS, count
+from ui import prompts
+
+
+def methods(model: DiffusionModel) -> dict[str, str]:
+    """Train methods that change something in this UNet, each with a line that says what."""
+    total, lines = sum(p.numel() for p in model.unet.parameters()), {}
+    for name in TRAIN_METHODS:
+        try:
+            number = count(model.unet, select(model.unet, name))
+        except ValueError:  # selects nothing here
+            continue
+        what = DESCRIPTIONS[name][0].upper() + DESCRIPTIONS[name][1:]
+        lines[name] = f"{what}. {number:,} of {total:,} parameters."
+    return lines
+
+
+def concept(model: DiffusionModel) -> dict[str, Any]:
+    """What to erase: from the model's list if it has one, else any words."""
+    names = prompts.choices(model)
+    if not names:
+        return {"concept": gr.Textbox("Van Gogh", label="Concept to erase", max_length=300)}
+    return {
+        "concept": gr.Dropdown(
+            names, value=prompts.first_choice(model), allow_custom_value=True, elem_id="concept",
+            label="Concept to erase", info="Pick one, or type words the model knows",
+        )
+    }  # fmt: skip
+
+
+def main(model: DiffusionModel) -> dict[str, Any]:
+    """The choices that matter most."""
+    config, lines = preset("live", "anything"), methods(model)
+    method = gr.Dropdown(
+        list(lines), value=config.train_method, label="What is trained",
+        info=lines[config.train_method], filterable=False,
+    )  # fmt: skip
+    method.change(lambda name: gr.Dropdown(info=lines[name]), method, method, queue=False,
+                  show_progress="hidden", api_visibility="private")  # fmt: skip
+    fields: dict[str, Any] = {"train_method": method}
+    fields["eta"] = gr.Number(
+        config.eta, label="Erasing strength η", step=0.5,
+        info="1 is the paper's. The authors' 2025 script counts this as η + 1",
+    )  # fmt: skip
+    with gr.Row():
+        fields["iterations"] = gr.Number(
+            config.iterations, label="Iterations", precision=0, min_width=110
+        )
+        fields["seed"] = gr.Number(config.seed, label="Seed", precision=0, min_width=110)
+    fields["randomise"] = gr.Checkbox(False, label="New seed for every run", container=False)
+    return fields
+
+
+def advanced() -> dict[str, Any]:
+    """The rest; a preset fills them in."""
+    config = preset("live", "anything")
+    fields: dict[str, Any] = {
+        "preset": gr.Dropdown(
+            list(PRESETS), value="live", label="Preset", filterable=False,
+            info="live takes seconds; paper and official-2025 are the authors' loops: minutes",
+        ),
+        "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-4),
+        "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),
+        "start_guidance": gr.Number(
+            config.start_guidance, label="Start guidance", step=0.5,
+            info="Guidance scale while the examples are sampled",
+        ),
+        "num_inference_steps": gr.Number(
+            config.num_inference_steps, label="Sampling steps", precision=0,
+            info="Of the trajectories the examples lie on",
+        ),
+        "x_t_source": gr.Dropdown(
+            [source for source in get_args(XtSource) if source != "images"],
+            value=config.x_t_source, label="Whose trajectories", filterable=False,
+            info="edited is the paper's choice, frozen the authors' of 2025",
+        ),
+        "preserve": gr.Number(
+            config.preserve, label="Preserve", step=0.5,
+            info="Weight of a loss that holds other prompts where they were",
+        ),
+    }  # fmt: skip
+    return fields

@@ -1,0 +1,23 @@
+// Ctrl+Enter (or Cmd+Enter) presses the visible tab's main button, Esc presses Stop.
+(() => {
+  const press = (id) => {
+    const button = document.getElementById(id);
+    const ready = button && button.offsetParent !== null && !button.disabled;
+    if (ready) button.click();
+    return ready;
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") press("erase-stop");
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    document.activeElement?.blur(); // so that a field being edited hands over its value
+    setTimeout(() => press("erase-run") || press("compare-run"), 60);
+  }, true);
+
+  // On a narrow screen the result lies below the fields: bring it into view.
+  document.addEventListener("click", (event) => {
+    const id = event.target.closest?.("button")?.id;
+    if (window.innerWidth >= 720 || !["erase-run", "compare-run"].includes(id)) return;
+    document.getElementById(id.replace("run", "result"))?.scrollIntoView({ behavior: "smooth" });
+  });
+})();

@@ -1,0 +1,58 @@
+"""What belongs to one visitor: their latest erasure, nothing else.
+
+`gr.State` keeps one value per open page; the frozen model is shared by all and never changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from esd_core import Erasure
+
+LIFETIME = 3600  # seconds an erasure, and its file, are kept after their last change
+log = logging.getLogger("esd_lab")
+
+
+def erasure_state() -> gr.State:
+    """A visitor's own erasure; None until something was erased."""
+    return gr.State(None, time_to_live=LIFETIME, delete_callback=_forgotten)
+
+
+def _forgotten(erasure: Erasure | None) -> None:
+    if erasure is not None:
+        log.info("dropped a visitor's erasure of %s", concepts(erasure))
+
+
+def concepts(erasure: Erasure) -> str:
+    """The prompts it erases, as one text."""
+    return ", ".join(t["concept"] for t in erasure.provenance["config"]["concepts"])
+
+
+def size(erasure: Erasure) -> int:
+    """How many numbers it changes."""
+    return sum(t.numel() for t in erasure.tensors.values())
+
+
+def file_name(erasure: Erasure) -> str:
+    """Says what the file does: `a-cat_esd-x_40-updates.safetensors`."""
+    concept = re.sub(r"[^\w]+", "-", concepts(erasure)).strip("-")[:40] or "concept"
+    method = erasure.provenance["config"]["train_method"]
+    return f"{concept}_{method}_{erasure.provenance['iterations_done']}-updates.safetensors"
+
+
+def new_file(name: str) -> Path:
+    """A path in a fresh folder of Gradio's cache, which Gradio empties of old files."""
+    cache = Path(get_upload_folder())
+    cache.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=cache)) / name
+
+
+def download(erasure: Erasure) -> str:
+    """Write its file for the download button."""
+    return str(erasure.save(new_file(file_name(erasure))))

@@ -133,8 +133,8 @@ def start(model: DiffusionModel, config: EraseConfig) -> _Run:
     for name, parameter in trained.items():
         set_parameter(unet, name, parameter)
     optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate)
-    generators = [torch.Generator().manual_seed(config.seed) for _ in range(2)]
-    return _Run(model, config, unet, trained, optimizer, *generators)
+    generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
+    return _Run(model, config, unet, trained, optimizer, generator, picker)
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> list[int]:

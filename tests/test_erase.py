@@ -28,8 +28,7 @@ def model(request):
 
 def finish(model, config, **options):
     """The last step of a run."""
-    for step in erase(model, config, **options):
-        pass
+    *_, step = erase(model, config, **options)
     return step
 
 
@@ -72,14 +71,13 @@ def test_before_any_update_the_edited_model_is_the_frozen_one(model):
     step = next(erase(model, CONFIG))
     assert (step.iteration, step.t, step.loss, step.examples_seen) == (0, None, None, 0)
     assert torch.equal(prediction(model, step.unet), prediction(model, model.unet))
-    assert all(
-        torch.equal(t, model.unet.get_parameter(n)) for n, t in step.erasure.tensors.items()
-    )
+    assert all(torch.equal(t, model.unet.get_parameter(n)) for n, t in step.erasure.tensors.items())
 
 
 def test_the_frozen_model_stays_as_it_is(tiny):
     before, expected = weights(tiny.unet), prediction(tiny, tiny.unet)
-    finish(tiny, replace(SHORT, train_method="full", x_t_source="edited"))
+    config = replace(SHORT, train_method="full", learning_rate=1e-4, x_t_source="edited")
+    assert not torch.equal(prediction(tiny, finish(tiny, config).unet), expected)
     assert all(torch.equal(p, before[n]) for n, p in tiny.unet.named_parameters())
     assert not any(p.requires_grad or p.grad is not None for p in tiny.unet.parameters())
     assert torch.equal(prediction(tiny, tiny.unet), expected)
@@ -173,8 +171,8 @@ def test_given_examples_train_like_drawn_ones(tiny):
 
 
 def test_given_examples_serve_other_settings(tiny):
-    examples = next(erase(tiny, CONFIG)).examples
-    other = replace(CONFIG, eta=2.0, train_method="esd-u", learning_rate=1e-3)
+    examples = next(erase(tiny, SHORT)).examples
+    other = replace(SHORT, eta=2.0, train_method="esd-u", learning_rate=1e-3)
     assert same(learned(tiny, other, examples=examples), learned(tiny, other))
 
 
@@ -354,14 +352,16 @@ def test_v_prediction_has_the_same_target(tiny_v):
     assert_close(eps(in_v), in_eps, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["esd-x", "esd-u", "noxattn", "full"])
-def test_half_precision_models_train_float32_tensors(tiny_half, method):
-    config = replace(CONFIG, train_method=method)
+@pytest.mark.parametrize(
+    ("method", "rate"), [("esd-x", 5e-3), ("esd-u", 3e-4), ("noxattn", 3e-4), ("full", 3e-4)]
+)
+def test_half_precision_models_train_float32_tensors(tiny_half, method, rate):
+    config = replace(CONFIG, iterations=10, train_method=method, learning_rate=rate)
     before = weights(tiny_half.unet)
     errors = []
     for step in erase(tiny_half, config):
         errors.append(step.held_out_error())
-    assert errors[0] == pytest.approx(1.0, abs=0.1) and errors[-1] < 0.6
+    assert errors[0] == pytest.approx(1.0, abs=0.1) and errors[-1] < 0.9
     trained = step.erasure.tensors
     assert {t.dtype for t in trained.values()} == {torch.float32}
     # finer than bfloat16 can hold: rounding changes them

@@ -121,9 +121,10 @@ def test_combining_nothing_is_the_frozen_model(tiny):
     assert torch.equal(prediction(tiny, edited), prediction(tiny, tiny.unet))
 
 
-def test_applying_leaves_model_and_erasure_alone(tiny, erasure):
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_applying_leaves_model_and_erasure_alone(tiny, erasure, strength):
     before, trained = values(tiny.unet), {n: t.clone() for n, t in erasure.tensors.items()}
-    edited = erasure.apply(tiny, 0.5)
+    edited = erasure.apply(tiny, strength)
     with torch.no_grad():
         for name in erasure.tensors:
             edited.get_parameter(name).zero_()

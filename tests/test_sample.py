@@ -86,6 +86,19 @@ def test_added_noise_does_not_depend_on_the_batch_either(tiny, cls):
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
+def test_added_noise_is_not_the_starting_noise_again(tiny):
+    used = []
+
+    class Recording(DDPMScheduler):
+        def step(self, *args, generator=None, **kwargs):
+            used.extend(g.initial_seed() for g in generator)
+            return super().step(*args, generator=generator, **kwargs)
+
+    scheduler = Recording.from_config(tiny.scheduler.config)
+    list(sample(tiny, "a cat", seeds=[3, 8], num_inference_steps=2, scheduler=scheduler))
+    assert len(set(used)) == 2 and not {3, 8} & set(used)
+
+
 def test_a_scheduler_instance_is_copied(tiny):
     scheduler = DDPMScheduler.from_config(tiny.scheduler.config)
     list(sample(tiny, "a cat", seeds=[0], num_inference_steps=3, scheduler=scheduler))

@@ -71,7 +71,7 @@ class _Pace:
             return False
         left = step.seconds / step.iteration * (total - step.iteration)
         since = time.perf_counter() - self.drawn_at
-        return since >= PATIENCE * self.cost and left >= self.cost
+        return since >= max(1.0, PATIENCE * self.cost) and left >= self.cost
 
 
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:

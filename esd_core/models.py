@@ -174,7 +174,7 @@ def load_model(
         raise ValueError(f"{source} holds no diffusers pipeline: model_index.json is missing")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            str(source) if local else name, torch_dtype=dtype, use_safetensors=True,
+            str(source) if local else name, dtype=dtype, use_safetensors=True,
             safety_checker=None, requires_safety_checker=False, feature_extractor=None,
         ).to(device)  # fmt: skip
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
-import torch
 
 from esd_core import Comparison, DiffusionModel, Erasure, compare
-from esd_core.figures import sheet, to_pil
+from esd_core.figures import comparison_sheet, to_pil
 from ui import live, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
@@ -104,10 +103,8 @@ def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any: 
 
 def save_sheet(made: Comparison) -> Path:
     """All pictures of a comparison as one labelled PNG, in Gradio's cache."""
-    images = torch.stack([drawn.flatten(0, 1) for drawn in made.columns.values()], dim=1)
-    rows = [f"{prompt}, seed {seed}" for prompt in made.prompts for seed in made.seeds]
     path = session.new_file("comparison.png")
-    sheet(images, rows, list(made.columns)).save(path)
+    comparison_sheet(made).save(path)
     return path
 
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from esd_core import DiffusionModel
-from esd_core.vocabulary import Concept
+from esd_core.vocabulary import Concept, Vocabulary
 
 FAVOURITE = "cat"  # the concept on the first page, and the subject that shows styles and colours
+STRANGERS = ("rocket", "heart")  # drawn so clearly that any harm to them shows
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,18 @@ def first_choice(model: DiffusionModel) -> str:
 def watched(model: DiffusionModel, text: str) -> list[Watched]:
     """The concept itself, a near neighbour, and something unrelated.
 
-    The neighbour is the nearest of its category in the text encoder's eyes, the unrelated one the
-    farthest outside it. Without a vocabulary the empty prompt is the only control there is.
+    Without a vocabulary the empty prompt is the only control there is.
     """
     concept = _concept(model, text)
-    if concept is None:
+    if concept is None or model.vocabulary is None:
         return [Watched("the concept", text), Watched("no words at all", "")]
-    assert model.vocabulary is not None
-    near, far = _nearest_and_farthest(model, concept)
+    near, far = _neighbour(model, concept).phrase, _stranger(model.vocabulary, concept).phrase
     if concept.kind == "object":
-        listed = [text, near.phrase, far.phrase]
+        listed = [text, near, far]
     else:  # a style or background shows best on one and the same thing
         subject = model.vocabulary.find(FAVOURITE) or model.vocabulary.of_kind("object")[0]
-        joint = "in" if concept.kind == "style" else "on"
-        own = text if text != concept.phrase else f"{subject.phrase} {joint} {text}"
-        listed = [own, f"{subject.phrase} {joint} {near.phrase}", subject.phrase]
+        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'}"
+        listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near}", far]
     roles = ("the concept", "a neighbour", "unrelated")
     return [Watched(role, prompt) for role, prompt in zip(roles, listed, strict=True)]
 
@@ -95,18 +93,22 @@ def _concept(model: DiffusionModel, text: str) -> Concept | None:
     return model.vocabulary.find(text) or next(mentioned, model.vocabulary.concepts[0])
 
 
+def _stranger(vocabulary: Vocabulary, concept: Concept) -> Concept:
+    """An object of another category."""
+    known = [c for name in STRANGERS if (c := vocabulary.find(name))]
+    objects = [*known, *vocabulary.of_kind("object")]
+    return next((c for c in objects if c.category != concept.category), objects[-1])
+
+
 @torch.no_grad()
-def _nearest_and_farthest(model: DiffusionModel, concept: Concept) -> tuple[Concept, Concept]:
-    """By cosine of the text encoder's pooled states: nearest in the category, farthest outside."""
+def _neighbour(model: DiffusionModel, concept: Concept) -> Concept:
+    """The one of its category whose phrase the text encoder finds most similar."""
     assert model.vocabulary is not None
-    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept] or [concept]
+    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept]
+    kin = [c for c in kin if c.category == concept.category] or kin or [concept]
     ids = model.tokenizer(
         [concept.phrase, *(c.phrase for c in kin)], padding="max_length",
         max_length=model.tokenizer.model_max_length, return_tensors="pt",
     ).input_ids  # fmt: skip
     states = model.text_encoder(ids.to(model.text_encoder.device)).pooler_output.float()
-    order = F.cosine_similarity(states[:1], states[1:]).argsort(descending=True).tolist()
-    ranked = [kin[i] for i in order]
-    near = next((c for c in ranked if c.category == concept.category), ranked[0])
-    far = next((c for c in reversed(ranked) if c.category != concept.category), ranked[-1])
-    return near, far
+    return kin[int(F.cosine_similarity(states[:1], states[1:]).argmax())]

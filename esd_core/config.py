@@ -58,7 +58,7 @@ class EraseConfig:
     train_method: str = "esd-x"  # see esd_core.selection
     eta: float = 1.0  # erasing strength in the paper's units
     start_guidance: float = 3.0  # guidance scale while sampling x_t
-    iterations: int = 40  # optimiser updates
+    iterations: int = 16  # optimiser updates
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 8  # erasing examples per update
     num_inference_steps: int = 12  # steps of a full trajectory

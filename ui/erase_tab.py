@@ -139,8 +139,9 @@ def wire(
         show_progress="minimal",
     )  # fmt: skip
     running.then(idle, shown.erasure, buttons, **quiet)
-    halt.click(
-        partial(stop, model), shown.erasure, [shown.status, shown.download, *buttons],
-        cancels=running, **quiet,
-    )  # fmt: skip
+    # Cancel first and speak after it, or the run's last status could arrive later than ours.
+    halted = halt.click(None, cancels=running, **quiet)
+    halted.then(
+        partial(stop, model), shown.erasure, [shown.status, shown.download, *buttons], **quiet
+    )
     chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

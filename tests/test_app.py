@@ -244,6 +244,11 @@ def test_settings_come_from_the_command_line_then_the_environment():
     assert app.settings([], {}).model == "emoji" and not app.settings([], {}).share
 
 
+def test_a_model_without_vocabulary_has_a_page_too(tiny: DiffusionModel):
+    kinds = {type(b).__name__: b for b in app.build_demo(tiny).blocks.values()}
+    assert kinds["Textbox"] and "16 px" in app.header(tiny)
+
+
 def test_it_listens_to_this_machine_only_unless_it_is_a_space():
     assert app.server_name({}) == "127.0.0.1"
     assert app.server_name({"SPACE_ID": "someone/esd"}) == "0.0.0.0"

@@ -115,7 +115,7 @@ def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
 def plot(name: str, label: str) -> gr.LinePlot:
     """A curve over the updates. Its heading is ours: with one of its own, gradio clips the axis."""
     with gr.Column(min_width=260):
-        gr.HTML(f"<h3>{label}</h3>", apply_default_css=False)
+        gr.HTML(f"<h2>{label}</h2>", apply_default_css=False)
         return gr.LinePlot(
             live.curve([], name), x="update", y=name, x_title="update", y_title=" ", height=200,
             label=label, show_label=False, buttons=[],

@@ -10,6 +10,7 @@
     if (event.key === "Escape") press("erase-stop");
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
+    event.stopImmediatePropagation(); // an open list would take Enter for a choice
     document.activeElement?.blur(); // so that a field being edited hands over its value
     setTimeout(() => press("erase-run") || press("compare-run"), 60);
   }, true);

@@ -25,7 +25,7 @@ from ui.prompts import Watched
 SEEDS = (1, 2)  # of the pictures watched during a run
 PREVIEW: dict[str, Any] = dict(num_inference_steps=12, guidance_scale=4.0, keep_pair=False)
 REFRESH = 0.4  # seconds between updates of the plots and of what Stop keeps
-PATIENCE = 3.0  # train this many times as long as the last preview took before drawing another
+PATIENCE = (0.8, 10.0)  # training time between previews, in previews: at first, at most
 POINTS = 300  # of a curve, at most
 SKIP: Any = gr.skip()
 
@@ -59,6 +59,7 @@ class _Pace:
     refreshed: float = 0.0
     drawn_at: float = field(default_factory=time.perf_counter)
     cost: float = 0.0  # seconds of the last preview
+    patience: float = PATIENCE[0]
 
     def refresh(self) -> bool:
         due = time.perf_counter() - self.refreshed >= REFRESH
@@ -67,11 +68,17 @@ class _Pace:
         return due
 
     def preview(self, step: EraseStep, total: int) -> bool:
-        if step.iteration == 0:
+        if step.iteration == 0:  # collecting the examples does not count as training
+            self.drawn_at = time.perf_counter()
             return False
         left = step.seconds / step.iteration * (total - step.iteration)
         since = time.perf_counter() - self.drawn_at
-        return since >= max(1.0, PATIENCE * self.cost) and left >= self.cost
+        return since >= max(1.0, self.patience * self.cost) and left >= self.cost
+
+    def drawn(self, begun: float) -> None:
+        self.drawn_at = time.perf_counter()
+        self.cost = self.drawn_at - begun
+        self.patience = min(PATIENCE[1], self.patience * 1.3)
 
 
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:
@@ -137,8 +144,7 @@ def _draw(
         yield Shown(pictures.note(text, done=done))
     assert latents is not None
     drawn = model.decode(latents).unflatten(0, (len(prompts), len(SEEDS)))
-    pace.drawn_at = time.perf_counter()
-    pace.cost = pace.drawn_at - begun
+    pace.drawn(begun)
     return drawn
 
 

@@ -48,7 +48,7 @@ def strip(
             _row(item.prompt, seeds, None if drawn is None else drawn[i], state)
             for drawn, state in ((before, "before"), (now, reached))
         )
-        head = f"<h3>{quoted(item.prompt)} <small>{escape(item.role)}</small></h3>"
+        head = f"<h2>{quoted(item.prompt)} <small>{escape(item.role)}</small></h2>"
         blocks.append(f'<section class="esd-block">{head}<div>{rows}</div></section>')
     return f'<div class="esd-strip">{"".join(blocks)}</div>'
 

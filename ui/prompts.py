@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from esd_core import DiffusionModel
 from esd_core.vocabulary import Concept, Vocabulary
 
-FAVOURITE = "cat"  # the concept on the first page, and the subject that shows styles and colours
+FAVOURITE = "cat"  # the concept on the first page
+SUBJECT = "house"  # styles and backgrounds differ most visibly on it
 STRANGERS = ("rocket", "heart")  # drawn so clearly that any harm to them shows
 
 
@@ -77,7 +78,7 @@ def watched(model: DiffusionModel, text: str) -> list[Watched]:
     if concept.kind == "object":
         listed = [text, near, far]
     else:  # a style or background shows best on one and the same thing
-        subject = model.vocabulary.find(FAVOURITE) or model.vocabulary.of_kind("object")[0]
+        subject = model.vocabulary.find(SUBJECT) or model.vocabulary.of_kind("object")[0]
         on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'}"
         listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near}", far]
     roles = ("the concept", "a neighbour", "unrelated")

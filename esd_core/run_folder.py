@@ -1,69 +1,129 @@
-"""What a run leaves behind: one folder with the erasure, its settings, its loss and pictures."""
+"""What an erasing run leaves behind: one folder with everything needed to judge and repeat it:
+
+erasure.safetensors   the changed tensors and their provenance
+config.json           all options; `EraseConfig.from_dict` reads it
+loss.csv, loss.png    loss and held-out error by update
+before_after.png      the concept, a neighbour and something unrelated, from the same noise
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from esd_core import figures
+from esd_core.atomic import write_text
 from esd_core.compare import compare
 from esd_core.config import EraseConfig
+from esd_core.erase import EraseStep
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
+from esd_core.probe import Probe
+
+COLUMNS = ("update", "loss", "seconds", "examples_seen", "held_out_error")
+SEEDS = (0, 1)  # of the pictures
 
 
-def new_folder(config: EraseConfig, parent: Path) -> Path:
-    """A folder name under `parent` that no former run has taken."""
-    slug = re.sub(r"[^a-z0-9]+", "-", config.concepts[0].concept.lower()).strip("-") or "concept"
-    name = f"{slug}-{config.train_method}"
-    folder, number = parent / name, 1
-    while folder.exists():
+@dataclass
+class Record:
+    """What a run measured, update by update, from update 0 (before any)."""
+
+    total: int  # updates planned
+    rows: list[tuple[int, float | None, float, int, float | None]] = field(default_factory=list)
+
+    def add(self, step: EraseStep, *, measure: bool = False) -> None:
+        """Note a step; the held-out error is measured about 20 times a run, and if asked for."""
+        due = step.iteration % max(1, self.total // 20) == 0 or step.iteration == self.total
+        error = step.held_out_error() if due or measure else None
+        row = (step.iteration, step.loss, round(step.seconds, 3), step.examples_seen, error)
+        self.rows.append(row)
+
+    @property
+    def losses(self) -> list[float]:
+        """One per update."""
+        return [row[1] for row in self.rows if row[1] is not None]
+
+    @property
+    def held_out(self) -> list[tuple[int, float]]:
+        """(update, error) where it was measured."""
+        return [(row[0], row[4]) for row in self.rows if row[4] is not None]
+
+    @property
+    def csv(self) -> str:
+        """A table with a header; unmeasured cells are empty."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self.rows])
+        return text.getvalue()
+
+
+def slug(text: str) -> str:
+    """`text` as a file name: letters and digits of any script, joined by hyphens."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+def free(path: Path) -> Path:
+    """`path`, or if it is taken the first of `name-2`, `name-3`, ... that is not."""
+    number, found = 1, path
+    while found.exists():
         number += 1
-        folder = parent / f"{name}-{number}"
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
+
+
+def create(config: EraseConfig, out: Path | None = None) -> Path:
+    """Make the folder and write the options into it; a former run is never touched.
+
+    Args:
+        out: where; default `outputs/<concept>-<method>`, numbered if that is taken.
+
+    Raises:
+        ValueError: `out` exists and is not an empty folder.
+    """
+    check_new(out)
+    concepts = slug(" ".join(t.concept for t in config.concepts))
+    folder = out or free(Path("outputs") / f"{concepts}-{config.train_method}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.json", json.dumps(config.to_dict(), indent=1) + "\n")
     return folder
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; a reader never sees a half-written one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def check_new(folder: Path | None) -> None:
+    """Raise ValueError if a run may not be written there."""
+    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; give another --out")
 
 
-def write_run(
-    folder: Path,
-    model: DiffusionModel,
-    config: EraseConfig,
-    erasure: Erasure,
-    losses: Sequence[tuple[int, float, float]],
-    held_out: Sequence[tuple[int, float]],
-) -> None:
-    """Write erasure.safetensors, config.json, loss.csv, loss.png and before_after.png.
-
-    Args:
-        losses: (update, seconds, loss) rows.
-        held_out: (update, relative target error) points.
-    """
+def save(folder: Path, erasure: Erasure, record: Record) -> None:
+    """Write, or replace, the erasure and its losses."""
     erasure.save(folder / "erasure.safetensors")
-    write_text(folder / "config.json", json.dumps(config.to_dict(), indent=1) + "\n")
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([("update", "seconds", "loss"), *losses])
-    write_text(folder / "loss.csv", table.getvalue())
-    figures.save_png(figures.loss_figure([r[2] for r in losses], held_out), folder / "loss.png")
-    result = compare(model, erasure.apply(model), shown_prompts(model, config), seeds=[0, 1])
-    figures.save_png(figures.comparison_sheet(result), folder / "before_after.png")
+    write_text(folder / "loss.csv", record.csv)
+    figures.save_png(figures.loss_figure(record.losses, record.held_out), folder / "loss.png")
 
 
-def shown_prompts(model: DiffusionModel, config: EraseConfig) -> list[str]:
-    """The concepts and, where the model has a vocabulary, two other things it can draw."""
-    prompts = [t.erase_from or t.concept for t in config.concepts]
-    if model.vocabulary is None:
-        return prompts
-    others = [c.phrase for c in model.vocabulary.of_kind("object") if c.phrase not in prompts]
-    return prompts + others[:: max(1, len(others) // 2)][:2]
+def draw(folder: Path, model: DiffusionModel, config: EraseConfig, erasure: Erasure) -> None:
+    """Write the pictures before and after."""
+    shown = compare(
+        model, erasure.apply(model), watched(model, config), SEEDS, image_size=config.image_size
+    )
+    figures.save_png(figures.comparison_sheet(shown), folder / "before_after.png")
+
+
+def watched(model: DiffusionModel, config: EraseConfig) -> list[str]:
+    """Prompts that show what went and what stayed: the concepts, a neighbour, something unrelated.
+
+    Without a vocabulary that has the concept, the empty prompt is the only control.
+    """
+    named = [p for t in config.concepts for p in (t.concept, t.erase_from) if p]
+    prompts = list(dict.fromkeys(named))
+    known = [c for p in prompts if model.vocabulary and (c := model.vocabulary.find(p))]
+    if not known or model.clip_path is None:
+        return [*prompts, ""]
+    concept, judge = known[0], Probe(model)
+    ranked = [c for c in judge.neighbours(concept, count=10_000) if c.phrase not in prompts]
+    kin = [c for c in ranked if c.category == concept.category]
+    strangers = [c for c in ranked if c.category != concept.category]
+    return [*prompts, *(c.phrase for c in (*kin[:1], *strangers[-1:]))]

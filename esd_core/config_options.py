@@ -1,0 +1,79 @@
+"""A command-line option for every field of `EraseConfig`, described by its bounds and presets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from esd_core.command_options import option
+from esd_core.config import BOUNDS, PRESETS, EraseConfig
+from esd_core.selection import ALIASES, TRAIN_METHODS
+
+# Field of EraseConfig -> its options and what they mean.
+OPTIONS: dict[str, tuple[str, str]] = {
+    "train_method": ("--train-method", f"Which weights to train: {', '.join(TRAIN_METHODS)}; "
+                     f"other names: {', '.join(ALIASES)}"),
+    "eta": ("--eta --negative-guidance", "Erasing strength in the paper's units; the authors' "
+            "2025 script counts one more"),
+    "start_guidance": ("--start-guidance", "Guidance scale while sampling x_t"),
+    "iterations": ("--iterations", "Optimiser updates"),
+    "learning_rate": ("--learning-rate --lr", "Of Adam"),
+    "batch_size": ("--batch-size", "Erasing examples per update"),
+    "num_inference_steps": ("--steps --num-inference-steps --ddim-steps",
+                            "Sampling steps of a full trajectory"),
+    "scheduler": ("--scheduler", "Samples x_t: ddim, dpm++, euler or pndm"),
+    "image_size": ("--image-size", "Pixels a side"),
+    "x_t_source": ("--x-t-source", "Whose trajectories x_t lies on: frozen or edited (the model "
+                   "under training); or images (given ones, noised)"),
+    "points": ("--points", "Learn from all x_t of a trajectory, or stop it at random and take the "
+               "last"),
+    "trajectories": ("--trajectories", "Per concept and drawing"),
+    "redraw_every": ("--redraw-every", "Updates between drawings of examples; 0 draws once"),
+    "timesteps": ("--timesteps", "exact, or compvis for the 2023 script's timestep quirk"),
+    "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target "
+                 "error"),
+    "preserve": ("--preserve", "Weight of the loss that holds other prompts where they were"),
+    "preserve_prompts": ("--preserve-prompt", "Hold this one; repeatable; default: chosen from the "
+                         "model's vocabulary"),
+    "seed": ("--seed", "Of the whole run"),
+}  # fmt: skip
+
+
+def described(name: str) -> str:
+    """An option's help: meaning, range, and the default of each preset."""
+    _, text = OPTIONS[name]
+    if name in BOUNDS:
+        low, high = BOUNDS[name]
+        text += f"; {low} to {high}"
+    default = getattr(EraseConfig, name)
+    if default is None:
+        return f"{text}; default: the model's own."
+    if default == ():
+        return f"{text}."
+    own = {p: str(values.get(name, default)) for p, values in PRESETS.items()}
+    others = "".join(f", {p} {v}" for p, v in own.items() if v != own["live"])
+    return f"{text}; default: {own['live']}{others}."
+
+
+def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's `**options` by one option per entry of OPTIONS, None if not given.
+
+    They stand before `model`, as `--help` lists options in the order of the signature.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    given = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
+    own = [p.replace(kind=p.KEYWORD_ONLY) for p in given]
+    added = []
+    for name, (flags, _) in OPTIONS.items():
+        default = getattr(EraseConfig, name)
+        kind: Any = int if default is None else list[str] if default == () else type(default)
+        annotation = Annotated[
+            kind | None, option(described(name), *flags.split(), panel="Erasing")
+        ]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        added.append(inspect.Parameter(name, keyword, default=None, annotation=annotation))
+    at = [p.name for p in own].index("model")
+    ordered = [*own[:at], *added, *own[at:]]
+    command.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+    return command

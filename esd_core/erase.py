@@ -134,7 +134,9 @@ def start(model: DiffusionModel, config: EraseConfig) -> _Run:
         set_parameter(unet, name, parameter)
     optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate)
     generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
-    return _Run(model, config, unet, trained, optimizer, generator, picker)
+    run = _Run(model, config, unet, trained, optimizer, generator, picker)
+    run.kept = run.capture()  # should the very first update diverge
+    return run
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> list[int]:

@@ -1,6 +1,7 @@
 """The erasing loop on a tiny model: it learns, it is honest, and the frozen model stays frozen."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -367,3 +368,14 @@ def test_half_precision_models_train_float32_tensors(tiny_half, method, rate):
     # finer than bfloat16 can hold: rounding changes them
     assert any(not torch.equal(t, t.bfloat16().float()) for t in trained.values())
     assert all(torch.equal(p, before[n]) for n, p in tiny_half.unet.named_parameters())
+
+
+def test_a_first_update_that_diverges_leaves_the_frozen_weights(tiny):
+    first = next(erase(tiny, CONFIG))
+    (drawn,) = first.examples.train
+    broken = replace(first.examples, train=(replace(drawn, null=drawn.null * math.inf),))
+    with pytest.raises(DivergenceError) as raised:
+        list(erase(tiny, CONFIG, examples=broken))
+    frozen = dict(tiny.unet.named_parameters())
+    tensors = raised.value.erasure.tensors
+    assert tensors and all(torch.equal(t, frozen[n]) for n, t in tensors.items())

@@ -110,10 +110,12 @@ class Probe:
         return sum(n == c.name for n, c in zip(named, concepts, strict=True)) / len(named)
 
     def neighbours(self, concept: Concept, count: int = 4) -> list[Concept]:
-        """The concepts of the same kind with the most similar phrases, nearest first."""
+        """The concepts of the same kind with the most similar phrases, nearest first; those of the
+        same category (animals, food) come before all others."""
         peers, text = self._peers(concept)
         order = (text @ self.text[concept.name]).argsort(descending=True).tolist()
-        return [peers[i] for i in order if peers[i] != concept][:count]
+        ranked = [peers[i] for i in order if peers[i] != concept]
+        return sorted(ranked, key=lambda c: c.category != concept.category)[:count]
 
     def unrelated(self, concept: Concept, count: int = 4) -> list[Concept]:
         """Concepts of the same kind spread over the less similar half, least similar first."""

@@ -202,7 +202,7 @@ def write(result: dict) -> None:
     text = f"""# What the embedded model can do
 
 {result["prompts"]} prompts, 25 DDIM steps, guidance 4; {result["machine"]}.
- Written by `python -m tools.report`; all figures are in `report.json`.
+Written by `python -m tools.report`; all figures are in `report.json`.
 
 ## Does it draw what it is asked for?
 

@@ -127,8 +127,8 @@ def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
     assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, "esd-x")
 
 
-def test_the_default_is_the_live_preset():
-    assert preset("live", "a cat") == EraseConfig("a cat")
+def test_the_default_is_the_live_preset_without_preservation():
+    assert preset("live", "a cat") == EraseConfig("a cat", preserve=3.0)
 
 
 def test_paper_is_the_2023_script():

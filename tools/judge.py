@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tools import checkpoint, data
 from tools.catalog import OBJECTS
+from tools.schedule import warm_hold_fall
 
 OUT = Path("assets/judge")
 SEED = 4
@@ -79,7 +80,7 @@ def main(updates: int, batch: int) -> None:
     device = checkpoint.pick_device()
     rgba, judge = data.load_drawings(device), Judge().to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, updates, pct_start=0.1)
+    schedule = warm_hold_fall(optimizer, updates)
     parts = dict(judge=judge, optimizer=optimizer, schedule=schedule)
     resume_path = Path("build/judge/resume.pt")
     for step in range(checkpoint.resume(resume_path, **parts), updates):

@@ -21,6 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from tools import checkpoint, data, tokenizer
 from tools.catalog import OBJECTS
+from tools.schedule import warm_hold_fall
 
 OUT = Path("build/clip")
 SEED = 1
@@ -89,7 +90,7 @@ def main(updates: int, text_updates: int, batch: int) -> None:
     model = build_model(len(tok), tok.bos_token_id, tok.eos_token_id).to(device)
     rgba = rgba.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, updates, pct_start=0.1)
+    schedule = warm_hold_fall(optimizer, updates)
     parts = dict(model=model, optimizer=optimizer, schedule=schedule)
     for step in range(checkpoint.resume(OUT / "resume.pt", **parts), updates):
         if step == text_updates:

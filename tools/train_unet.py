@@ -10,7 +10,6 @@ of the weights.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools import checkpoint, data, train_clip, train_vae
+from tools.schedule import warm_hold_fall
 
 OUT = Path("build/unet")
 SEED = 3
@@ -68,14 +68,6 @@ def encode_pictures(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return stored["latents"], stored["labels"]
 
 
-def learning_rate(step: int, updates: int) -> float:
-    """Warm up over 200 updates, hold, then fall as a cosine over the last 40 %."""
-    fall = max(0.0, (step / updates - 0.6) / 0.4)
-    return min(1.0, (step + 1) / 200) * (
-        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
-    )
-
-
 class Trainer:
     """What one update needs; `loss(step)` is the weighted denoising error of a seeded batch."""
 
@@ -117,9 +109,7 @@ def main(updates: int, batch: int, pictures: int) -> None:
     trainer = Trainer(pictures, device)
     unet = trainer.unet
     optimizer = torch.optim.AdamW(unet.parameters(), LEARNING_RATE, betas=(0.9, 0.99), fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(step, updates)
-    )
+    schedule = warm_hold_fall(optimizer, updates)
     ema = EMAModel(unet.parameters(), decay=0.999)
     parts = dict(unet=unet, optimizer=optimizer, schedule=schedule, ema=ema)
     started, mean_loss = time.time(), 0.0

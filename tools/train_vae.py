@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from tools import checkpoint, data
+from tools.schedule import warm_hold_fall
 
 OUT = Path("build/vae")
 SEED = 2
@@ -62,7 +63,7 @@ def main(updates: int, batch: int) -> None:
     device = checkpoint.pick_device()
     rgba, vae = data.load_drawings(device), build_model().to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, updates, pct_start=0.1)
+    schedule = warm_hold_fall(optimizer, updates)
     parts = dict(vae=vae, optimizer=optimizer, schedule=schedule)
     for step in range(checkpoint.resume(OUT / "resume.pt", **parts), updates):
         loss = batch_loss(vae, rgba, step, batch)
@@ -83,6 +84,6 @@ def main(updates: int, batch: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--updates", type=int, default=1600)
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--updates", type=int, default=4600)
+    parser.add_argument("--batch", type=int, default=16)
     main(**vars(parser.parse_args()))

@@ -102,12 +102,14 @@ class Trainer:
         return (error * (snr.clamp(max=MIN_SNR_GAMMA) / snr).to(self.device)).mean()
 
 
-def main(updates: int, batch: int, pictures: int) -> None:
+def main(updates: int, batch: int, pictures: int, start: Path | None = None) -> None:
     """Train (or go on training) and write the averaged weights to `build/unet`."""
     torch.manual_seed(SEED)
     device = checkpoint.pick_device()
     trainer = Trainer(pictures, device)
     unet = trainer.unet
+    if start:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(start).state_dict())
     optimizer = torch.optim.AdamW(unet.parameters(), LEARNING_RATE, betas=(0.9, 0.99), fused=True)
     schedule = warm_hold_fall(optimizer, updates)
     ema = EMAModel(unet.parameters(), decay=0.999)
@@ -137,5 +139,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--start", type=Path, help="folder of a UNet to go on from")
     parser.add_argument("--pictures", type=int, default=12_000)
     main(**vars(parser.parse_args()))

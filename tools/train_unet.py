@@ -97,8 +97,9 @@ class Trainer:
         )
         snr = compute_snr(self.scheduler, t)
         x_t = self.scheduler.add_noise(x_0, eps, t).to(self.device)
-        predicted = self.unet(x_t, t.to(self.device), self.encode(prompts)).sample
-        error = (predicted - eps.to(self.device)).square().mean(dim=(1, 2, 3))
+        with checkpoint.autocast(self.device):
+            predicted = self.unet(x_t, t.to(self.device), self.encode(prompts)).sample
+        error = (predicted.float() - eps.to(self.device)).square().mean(dim=(1, 2, 3))
         return (error * (snr.clamp(max=MIN_SNR_GAMMA) / snr).to(self.device)).mean()
 
 

@@ -40,11 +40,12 @@ def batch_loss(vae: AutoencoderKL, rgba: Tensor, step: int, batch: int) -> Tenso
     """Reconstruction and KL loss of one seeded batch."""
     generator = checkpoint.step_generator(SEED, step)
     x = data.compose(rgba, data.sample_labels(batch, generator), generator) * 2 - 1
-    posterior = vae.encode(x).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
-    y = vae.decode(posterior.mean + posterior.std * noise).sample
+    noise = torch.randn(batch, 4, 16, 16, generator=generator).to(x.device)
+    with checkpoint.autocast(x.device):
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.mean + posterior.std * noise).sample.float()
     sharp = sum(F.l1_loss(a, b) for a, b in zip(edges(y), edges(x), strict=True))
-    return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * sharp + 2e-4 * posterior.kl().mean() / 64
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * sharp + 2e-4 * posterior.kl().float().mean() / 64
 
 
 @torch.no_grad()
@@ -57,11 +58,13 @@ def measure(vae: AutoencoderKL, rgba: Tensor, count: int = 64) -> tuple[float, f
     return (-10 * torch.log10(F.mse_loss(y, x) / 4)).item(), z.std().item()
 
 
-def main(updates: int, batch: int) -> None:
+def main(updates: int, batch: int, start: Path | None = None) -> None:
     """Train (or go on training) and write `build/vae`."""
     torch.manual_seed(SEED)
     device = checkpoint.pick_device()
     rgba, vae = data.load_drawings(device), build_model().to(device)
+    if start:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(start).state_dict())
     optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, weight_decay=1e-4)
     schedule = warm_hold_fall(optimizer, updates)
     parts = dict(vae=vae, optimizer=optimizer, schedule=schedule)
@@ -86,4 +89,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=4600)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--start", type=Path, help="folder of an autoencoder to go on from")
     main(**vars(parser.parse_args()))

@@ -49,11 +49,11 @@ class Pairs:
 
 
 @torch.no_grad()
-def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, prompt: str) -> Tensor:
-    """The frozen model's output at every `x_t` under one prompt."""
-    embeds = model.encode([prompt])
-    chunks = zip(x_t.split(TEACHER_BATCH), t.split(TEACHER_BATCH), strict=True)
-    return torch.cat([denoise.predict(model.unet, x, s, embeds) for x, s in chunks])
+def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Tensor:
+    """The frozen model's output at every `x_t`, under one prompt `(1, L, D)` or one each."""
+    each = (x_t, t, embeds.expand(len(x_t), -1, -1))
+    chunks = zip(*(values.split(TEACHER_BATCH) for values in each), strict=True)
+    return torch.cat([denoise.predict(model.unet, *chunk) for chunk in chunks])
 
 
 def complete(
@@ -68,12 +68,14 @@ def complete(
             concept).
     """
     trained_prompt = target.erase_from or target.concept
-    null = evaluate(model, x_t, t, "") if null is None else null
-    drawn = evaluate(model, x_t, t, trained_prompt) if drawn is None else drawn
-    concept = evaluate(model, x_t, t, target.concept) if target.erase_from else drawn
+    embeds = model.encode([trained_prompt])
+    null = evaluate(model, x_t, t, model.encode([""])) if null is None else null
+    drawn = evaluate(model, x_t, t, embeds) if drawn is None else drawn
+    concept = drawn
+    if target.erase_from:
+        concept = evaluate(model, x_t, t, model.encode([target.concept]))
     centre = drawn if target.erase_from else null
-    embeds = model.encode([trained_prompt]).expand(len(t), -1, -1)
-    return Pairs(x_t, t, null, concept, centre, drawn, embeds)
+    return Pairs(x_t, t, null, concept, centre, drawn, embeds.expand(len(t), -1, -1))
 
 
 def draw_all(
@@ -160,12 +162,7 @@ def draw_preservation(model: DiffusionModel, config: EraseConfig, x_t: Tensor, t
 
     Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
     """
-    prompts = preservation_prompts(model, config)
-    parts = []
-    for i, prompt in enumerate(prompts):
-        x, s = x_t[i :: len(prompts)], t[i :: len(prompts)]
-        if len(s):
-            output = evaluate(model, x, s, prompt)
-            embeds = model.encode([prompt]).expand(len(s), -1, -1)
-            parts.append(Pairs(x, s, output, output, output, output, embeds))
-    return Pairs.cat(parts)
+    embeds = model.encode(preservation_prompts(model, config))
+    embeds = embeds[torch.arange(len(t)) % len(embeds)]
+    output = evaluate(model, x_t, t, embeds)
+    return Pairs(x_t, t, output, output, output, output, embeds)

@@ -56,10 +56,13 @@ def batch_loss(model: CLIPModel, tok: CLIPTokenizer, rgba: Tensor, step: int, ba
         *(data.random_caption(x, rng, empty=0) for x in labels.tolist()), strict=True
     )
     ids = tok(list(words), padding="max_length", return_tensors="pt").input_ids
-    out = model(input_ids=ids.to(rgba.device), pixel_values=images)
+    with checkpoint.autocast(rgba.device):
+        out = model(input_ids=ids.to(rgba.device), pixel_values=images)
+    seen, read = (F.normalize(x.float(), dim=1) for x in (out.image_embeds, out.text_embeds))
+    logits = model.logit_scale.exp() * seen @ read.T
     target = true_of(torch.tensor(named), labels).float().to(rgba.device)
-    to_text = F.cross_entropy(out.logits_per_image, target / target.sum(1, keepdim=True))
-    to_image = F.cross_entropy(out.logits_per_text, (target / target.sum(0)).T)
+    to_text = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
+    to_image = F.cross_entropy(logits.T, (target / target.sum(0)).T)
     return (to_text + to_image) / 2
 
 

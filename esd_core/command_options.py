@@ -86,17 +86,10 @@ def load(name: str, device: str | None = None) -> DiffusionModel:
         ValueError: there is no such model, or no such device here.
     """
     import diffusers.utils.logging
-    import torch
     import transformers.utils.logging
 
     from esd_core.models import load_model
 
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"device {device!r} cannot be used here: {reason}") from error
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     return load_model(name, device=device)

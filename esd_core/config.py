@@ -69,7 +69,7 @@ class EraseConfig:
     trajectories: int = 8  # per concept and drawing
     redraw_every: int = 0  # updates between drawings; 0 draws once
     timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
-    held_out: int = 1  # trajectories per concept kept from training to measure the target error
+    held_out: int = 1  # whole trajectories per concept kept back to measure the target error
     preserve: float = 0.0  # weight of the loss that holds other prompts where they were
     preserve_prompts: tuple[str, ...] = ()  # () lets the run choose: see pairs.preservation_prompts
     seed: int = 0
@@ -98,7 +98,7 @@ class EraseConfig:
             raise ValueError("x_t_source 'images' and preserve above 0 need points 'all'")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values only; `from_dict` inverts it."""
+        """What `json` can write; `from_dict` inverts it, before and after JSON."""
         return asdict(self)
 
     @classmethod

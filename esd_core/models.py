@@ -142,6 +142,19 @@ def fingerprint(unet: torch.nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
+def usable(device: str | torch.device) -> torch.device:
+    """The device, tried.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from error
+
+
 def load_model(
     name: str = "emoji",
     *,
@@ -158,9 +171,9 @@ def load_model(
 
     Raises:
         ValueError: the model cannot be found, is not a Stable Diffusion pipeline, or needs the
-            network when there is none.
+            network or a device that is not there.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         half = (
             torch.bfloat16

@@ -78,6 +78,11 @@ def test_an_unreachable_name_is_refused(monkeypatch):
         load_model("no-one/no-such-model", device="cpu")
 
 
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used here"):
+        load_model("emoji", device="abacus")
+
+
 # --- text -------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,8 @@ def batch_loss(vae: AutoencoderKL, rgba: Tensor, step: int, batch: int) -> Tenso
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.mean + posterior.std * noise).sample.float()
     sharp = sum(F.l1_loss(a, b) for a, b in zip(edges(y), edges(x), strict=True))
-    return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * sharp + 2e-4 * posterior.kl().float().mean() / 64
+    kl = posterior.kl().float().mean() / 64
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * sharp + 2e-4 * kl
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ CONFIGS = {
     "paper": preset("paper", "a cat", iterations=2, num_inference_steps=3, eta=-0.5),
     "official": preset("official-2025", ["a cat", "a dog"], iterations=1, num_inference_steps=2),
     "context": preset("live", [Target("red", "a red cat", 2.0), Target("a dog")], **SHORT),
-    "quoting": preset("live", '-it\'s a "cat" $HOME', seed=7, train_method="esd-u", **SHORT),
+    "quoting": preset("live", '-a\'s "cat" $a', seed=7, train_method="esd-u", **SHORT),
     "held prompts": preset("live", "a cat", preserve_prompts=["a dog", "-a rocket"], **SHORT),
     "sizes": replace(preset("live", "a cat", **SHORT), image_size=32, learning_rate=1e-5),
 }

@@ -1,5 +1,6 @@
 """ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened."""
 
+from esd_core import card
 from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, Examples, erase
@@ -27,6 +28,7 @@ __all__ = [
     "Score",
     "Step",
     "Target",
+    "card",
     "combine",
     "compare",
     "erase",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import Comparison, DiffusionModel, Erasure, compare
+from esd_core import Comparison, DiffusionModel, Erasure, card, compare
 from esd_core.figures import comparison_sheet, to_pil
 from ui import live, pictures, prompts, session
 
@@ -85,8 +85,7 @@ def shown(made: Comparison, erasure: Erasure, strength: float) -> Shown:
     """A comparison as it stands on the page; the slider takes its first picture."""
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{pictures.quoted(session.concepts(erasure))} by "
-        f"{erasure.provenance['iterations_done']} updates, at strength {strength:g}."
+        f"{pictures.quoted(session.concepts(erasure))}{updates(erasure)}, at strength {strength:g}."
     )
     pair = tuple(to_pil(made.columns[name][0, 0]) for name in ("base", "erased"))
     caption = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}: base left, erased right"
@@ -94,6 +93,12 @@ def shown(made: Comparison, erasure: Erasure, strength: float) -> Shown:
         pictures.note(text, tone="good"), pictures.table(made), pair,
         f'<p class="esd-caption">{caption}</p>', str(save_sheet(made)),
     )  # fmt: skip
+
+
+def updates(erasure: Erasure) -> str:
+    """How many made it, if that is known."""
+    made = card.updates(erasure)
+    return "" if made is None else f" by {made} updates"
 
 
 def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401

@@ -11,7 +11,7 @@ import gradio as gr
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import fields, live, pictures, prompts
+from ui import fields, live, pictures, prompts, shelf
 from ui.live import Shown
 
 # What a preset fills in; its other options stay behind the scenes.
@@ -80,8 +80,13 @@ def fill(name: str) -> list[Any]:
     return [getattr(config, option) for option in OF_PRESET]
 
 
-def build(model: DiffusionModel, erasure: gr.State) -> None:
-    """Lay out the tab: the choices on the left, what happens on the right."""
+def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str, Any]:
+    """Lay out the tab: the choices on the left, what happens on the right; returns the choices.
+
+    Args:
+        erasure: the visitor's, which a run replaces.
+        owned: the visitor's shelf, where a run that ended puts it.
+    """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             chosen = fields.concept(model)
@@ -94,7 +99,8 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"])
-    wire(model, chosen, go, halt, shown)
+    wire(model, chosen, go, halt, shown, owned)
+    return chosen
 
 
 def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
@@ -123,8 +129,9 @@ def plot(name: str, label: str) -> gr.LinePlot:
 
 
 def wire(
-    model: DiffusionModel, chosen: dict[str, Any], go: gr.Button, halt: gr.Button, shown: Shown
-) -> None:
+    model: DiffusionModel, chosen: dict[str, Any], go: gr.Button, halt: gr.Button, shown: Shown,
+    owned: gr.State,
+) -> None:  # fmt: skip
     """Connect the events. The API has one of them: `erase`."""
     buttons = [go, halt, shown.download]
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
@@ -139,9 +146,11 @@ def wire(
         show_progress="minimal",
     )  # fmt: skip
     running.then(idle, shown.erasure, buttons, **quiet)
+    running.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     # Cancel first and speak after it, or the run's last status could arrive later than ours.
     halted = halt.click(None, cancels=running, **quiet)
     halted.then(
         partial(stop, model), shown.erasure, [shown.status, shown.download, *buttons], **quiet
     )
+    halted.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

@@ -70,11 +70,11 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         ready, refusals = shelf.ready_made(model)
         gr.HTML(header(model), apply_default_css=False)
         with gr.Tab("Erase"):
-            erase_tab.build(model, erasure, owned)
+            for_erase = erase_tab.build(model, erasure, owned)
         with gr.Tab("Compare"):
-            compare_tab.build(model, erasure)
+            for_compare = compare_tab.build(model, erasure)
         with gr.Tab("Library") as library:
-            library_tab.build(model, erasure, owned, ready, library)
+            library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
     for refusal in refusals:
         session.log.warning(refusal)
     return demo.queue(api_open=False, max_size=16)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,14 +15,17 @@ import pytest
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 import app
 from esd_core import DiffusionModel, Erasure, combine
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
-from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
-from ui import library_tab, session, shelf
+from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields, last  # noqa: F401
+from ui import compare_tab, erase_tab, library_tab, live, session, shelf
 from ui.shelf import Shelf
+
+ERASE, COMPARED = tuple(fields()), tuple(COMPARE)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,48 @@ def test_a_strangers_text_is_escaped(model: DiffusionModel, cat: Erasure):
     strange = replace(cat, provenance=record)
     shown = library_tab.show((), shelf.keep((), strange), strange)
     assert "<b>" not in shown.table and "<i>" not in shown.table and "&lt;b&gt;" in shown.table
+
+
+# --- settings from a picture
+
+
+def fields_of(restored: tuple) -> tuple[dict, dict]:
+    """What `restore` puts into the fields of Erase and of Compare."""
+    return dict(zip(ERASE, restored[2:], strict=False)), dict(
+        zip(COMPARED, restored[2 + len(ERASE) :], strict=True)
+    )
+
+
+def test_a_sheet_gives_its_settings_and_they_give_the_same_sheet(model: DiffusionModel):
+    first = erased(model, iterations=2, eta=0.5, seed=9)
+    wanted = {**COMPARE, "prompt": 'a cat\n""', "strength": 0.7, "scheduler": "euler"}
+    sheet = Path(compare_tab.draw(model, first, **wanted).download)
+    restored = library_tab.restore(model, (), (ERASE, COMPARED), (), str(sheet))
+    assert "press Erase to make its erasure again" in restored[0] and restored[1] is live.SKIP
+    for_erase, for_compare = fields_of(restored)
+    assert for_erase == fields(concept="a cat", iterations=2, eta=0.5, seed=9)
+    again = last(erase_tab.erase(model, **for_erase), "erasure")
+    assert again is not first
+    assert Path(compare_tab.draw(model, again, **for_compare).download).read_bytes() == (
+        sheet.read_bytes()
+    )
+
+
+def test_a_single_picture_gives_its_settings_too(model: DiffusionModel, cat: Erasure, tmp_path):
+    table = compare_tab.draw(model, cat, **COMPARE).table
+    found = re.search(r'src="data:image/png;base64,([^"]+)" alt="a dog, seed 2, erased"', table)
+    (tmp_path / "saved.png").write_bytes(base64.b64decode(found[1]))
+    owned = shelf.keep((), cat)
+    restored = library_tab.restore(model, (), (ERASE, COMPARED), owned, str(tmp_path / "saved.png"))
+    assert restored[1] is cat and "is in use" in restored[0]
+    assert fields_of(restored)[1] == COMPARE
+    assert compare_tab.draw(model, cat, **fields_of(restored)[1]).table == table
+
+
+def test_a_picture_without_settings_is_refused(model: DiffusionModel, tmp_path: Path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    with pytest.raises(gr.Error, match="carries no parameters"):
+        library_tab.restore(model, (), (ERASE, COMPARED), (), str(tmp_path / "a.png"))
 
 
 # --- ready-made erasures

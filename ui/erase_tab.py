@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from esd_core import DiffusionModel, EraseConfig, Erasure, preset
+from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
 from ui import fields, live, pictures, prompts, shelf
 from ui.live import Shown
@@ -78,6 +78,21 @@ def fill(name: str) -> list[Any]:
     """A preset's values, for the fields that show them."""
     config = preset(name, "anything")
     return [getattr(config, option) for option in OF_PRESET]
+
+
+def recall(config: EraseConfig) -> dict[str, Any]:
+    """The fields that describe a run; `settings` inverts it.
+
+    Raises:
+        ValueError: the run has options that no field shows.
+    """
+    shown: dict[str, Any] = {name: getattr(config, name) for name in OF_PRESET}
+    shown |= dict(train_method=config.train_method, eta=config.eta, seed=config.seed)
+    concept = config.concepts[0].concept
+    for name in PRESETS:
+        if preset(name, concept, **shown) == config:
+            return {**shown, "concept": concept, "preset": name, "randomise": False}
+    raise ValueError("its run has options that this page does not show; repeat it with Python")
 
 
 def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import DiffusionModel, Erasure, card
+from esd_core import DiffusionModel, Erasure, card, png
 from esd_core.repeat import command_line, python_code
 from esd_core.uploads import read_erasure
-from ui import live, pictures, session, shelf
+from ui import compare_tab, erase_tab, live, pictures, session, shelf
 from ui.shelf import Kept, Shelf
 
 EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
@@ -97,7 +98,45 @@ def add(
     return shelf.keep(owned, both, "a sum"), both
 
 
-def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab):
+def restore(
+    model: DiffusionModel, ready: Shelf, names: tuple[Sequence[str], Sequence[str]], owned: Shelf,
+    path: str | None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Put the settings of a PNG that this app made back into Erase and Compare.
+
+    Args:
+        names: of the fields of Erase and of Compare, in the order of the outputs.
+
+    Returns:
+        what to say, the erasure in use, and a value for each field.
+    """
+    with live.told():
+        if path is None:
+            raise ValueError("choose a PNG that this app made")
+        made = png.read(path)
+        for_compare, for_erase = compare_tab.recall(made), {}
+        said = ["Its settings are in Compare"]
+        if made.config:
+            for_erase = erase_tab.recall(made.config)
+            said = ["Its settings are in Erase and in Compare"]
+    found = [kept.erasure for kept in (*ready, *owned) if kept.erasure.hash == made.erasure]
+    if found:
+        said.append("the erasure it was drawn with is in use")
+    elif made.config:
+        said.append("press Erase to make its erasure again, then Compare")
+    if made.base != model.fingerprint:
+        said.append(f"it was drawn by another model ({made.base}), so expect other pictures")
+    return (
+        pictures.note(f"{escape('; '.join(said))}.", tone="good"), found[0] if found else live.SKIP,
+        *(for_erase.get(name, live.SKIP) for name in names[0]),
+        *(for_compare.get(name, live.SKIP) for name in names[1]),
+    )  # fmt: skip
+
+
+def build(
+    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab,
+    for_erase: dict[str, Any], for_compare: dict[str, Any],
+) -> None:  # fmt: skip
     """Lay out the tab: the list and what can be done with it on the left, the record on the right.
 
     Args:
@@ -105,6 +144,8 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shel
         owned: the visitor's shelf.
         ready: everybody's.
         tab: the tab itself, whose opening brings the list up to date.
+        for_erase: the fields of Erase, by name.
+        for_compare: those of Compare.
     """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
@@ -117,6 +158,12 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shel
                     label="An erasure (.safetensors), ours or the authors'", height=120,
                     file_types=[".safetensors"], elem_id="library-open",
                 )  # fmt: skip
+            with gr.Accordion("Restore settings from a picture", open=False):
+                picture = gr.File(
+                    label="A PNG saved from this app", height=120, file_types=[".png"],
+                    elem_id="library-restore",
+                )  # fmt: skip
+                restored = gr.HTML(apply_default_css=False)
             with gr.Accordion("Add another to it", open=False):
                 strength = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the one in use")
                 second = gr.Dropdown(shelf.choices(ready), label="The other", filterable=False)
@@ -152,3 +199,10 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shel
     )  # fmt: skip
     adding = [owned, erasure, strength, second, other]
     then_show(plus.click(partial(add, model, ready), adding, [owned, erasure], **quiet))
+    names = (tuple(for_erase), tuple(for_compare))
+    then_show(
+        picture.upload(
+            partial(restore, model, ready, names), [owned, picture],
+            [restored, erasure, *for_erase.values(), *for_compare.values()], queue=False, **quiet,
+        )
+    )  # fmt: skip

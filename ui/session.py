@@ -13,7 +13,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from esd_core import Erasure, card
+from esd_core import EraseConfig, Erasure, card
 
 LIFETIME = 3600  # seconds an erasure, and its file, are kept after their last change
 log = logging.getLogger("esd_lab")
@@ -27,6 +27,16 @@ def erasure_state() -> gr.State:
 def _forgotten(erasure: Erasure | None) -> None:
     if erasure is not None:
         log.info("dropped a visitor's erasure of %s", concepts(erasure))
+
+
+def paused_state() -> gr.State:
+    """A visitor's own run at rest; None until one can be continued."""
+    return gr.State(None, time_to_live=LIFETIME)
+
+
+def named(config: EraseConfig) -> str:
+    """What a run erases, as one text."""
+    return ", ".join(target.concept for target in config.concepts)
 
 
 def concepts(erasure: Erasure) -> str:

@@ -111,9 +111,10 @@ def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
     first, *controls = watched(model, config.concepts[0].concept)
     listed = [Watched("the context", t.erase_from) for t in config.concepts[:2] if t.erase_from]
     listed += [Watched("a concept too", t.concept) for t in config.concepts[1:3]]
-    return list({item.prompt: item for item in (*controls, *reversed(listed), first)}.values())[
-        ::-1
-    ]
+    shown: dict[str, Watched] = {}
+    for item in (first, *listed, *controls):
+        shown.setdefault(item.prompt, item)
+    return list(shown.values())
 
 
 def _concept(model: DiffusionModel, text: str) -> Concept | None:

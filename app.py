@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from esd_core import DiffusionModel, load_model
-from ui import compare_tab, erase_tab, session, theme
+from esd_core import DiffusionModel, load_model, uploads
+from ui import compare_tab, erase_tab, library_tab, session, shelf, theme
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -66,12 +66,17 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     with gr.Blocks(
         title="ESD Lab", analytics_enabled=False, delete_cache=(session.LIFETIME, session.LIFETIME)
     ) as demo:
-        erasure = session.erasure_state()
+        erasure, owned = session.erasure_state(), shelf.state()
+        ready, refusals = shelf.ready_made(model)
         gr.HTML(header(model), apply_default_css=False)
         with gr.Tab("Erase"):
-            erase_tab.build(model, erasure)
+            for_erase = erase_tab.build(model, erasure, owned)
         with gr.Tab("Compare"):
-            compare_tab.build(model, erasure)
+            for_compare = compare_tab.build(model, erasure)
+        with gr.Tab("Library") as library:
+            library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
+    for refusal in refusals:
+        session.log.warning(refusal)
     return demo.queue(api_open=False, max_size=16)
 
 
@@ -80,7 +85,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:  # noqa: ANN401
     return demo.launch(
         theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
         enable_monitoring=False, run_history=False, footer_links=["api"],
-        max_file_size="32mb", state_session_capacity=64, **options,
+        max_file_size=uploads.LARGEST, state_session_capacity=64, **options,
     )  # fmt: skip
 
 

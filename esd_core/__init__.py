@@ -1,5 +1,7 @@
 """ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened."""
 
+from esd_core import card
+from esd_core.checkpoint import Checkpoint
 from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, Examples, erase
@@ -16,6 +18,7 @@ __all__ = [
     "PRESETS",
     "SCHEDULERS",
     "TRAIN_METHODS",
+    "Checkpoint",
     "Comparison",
     "DiffusionModel",
     "DivergenceError",
@@ -27,6 +30,7 @@ __all__ = [
     "Score",
     "Step",
     "Target",
+    "card",
     "combine",
     "compare",
     "erase",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from esd_core import selection
@@ -92,6 +92,10 @@ class EraseConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}"
                 )
+        if not (self.image_size is None or isinstance(self.image_size, int)):
+            raise ValueError(f"image_size is {self.image_size!r}; use a whole number of pixels")
+        if any(not isinstance(prompt, str) for prompt in self.preserve_prompts):
+            raise ValueError(f"preserve_prompts is {self.preserve_prompts!r}; use a list of texts")
         if self.timesteps == "compvis" and (self.points, self.scheduler) != ("last", "ddim"):
             raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
         if self.points == "last" and (self.x_t_source == "images" or self.preserve):
@@ -103,10 +107,17 @@ class EraseConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EraseConfig:
-        """Build from `to_dict`'s result, refusing names that are not options."""
+        """Build from `to_dict`'s result, refusing whatever else it may be given.
+
+        Raises:
+            ValueError: a name is no option, or a value is of the wrong kind or out of range.
+        """
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
             raise ValueError(f"unknown option {unknown[0]!r}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"these options are of the wrong kind: {error}") from error
 
 
 def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
@@ -116,8 +127,11 @@ def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
         Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c
         for c in items
     )
+    targets = tuple(replace(t, erase_from=t.erase_from or None) for t in targets)
     if not targets or any(not t.concept.strip() for t in targets):
         raise ValueError("name at least one concept to erase, for example 'a cat'")
+    if any(not isinstance(t.erase_from, str | None) for t in targets):
+        raise ValueError("erase_from must be a text")
     if any(not (math.isfinite(t.weight) and t.weight > 0) for t in targets):
         raise ValueError("the weight of a concept must be above 0")
     return targets

@@ -7,6 +7,7 @@ has been learned is `step.erasure`. The frozen model is never changed.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from esd_core import denoise, objective, pairs, selection
+from esd_core.checkpoint import Checkpoint, moved, optimizer_state
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.models import DiffusionModel
@@ -43,6 +45,13 @@ class Examples:
     train: tuple[Pairs, ...]  # one set per concept
     held_out: Pairs | None = None
     preserve: Pairs | None = None
+
+    def to(self, device: torch.device | str) -> Examples:
+        """The same examples on another device."""
+        held_out, preserve = (
+            None if p is None else moved(p, device) for p in (self.held_out, self.preserve)
+        )
+        return Examples(tuple(moved(p, device) for p in self.train), held_out, preserve)
 
 
 @dataclass
@@ -109,6 +118,15 @@ class EraseStep:
         run = self._current()
         return run.erasure(run.capture(), run.iteration)
 
+    def checkpoint(self) -> Checkpoint:
+        """A copy of all that the next update depends on, to go on from with `erase(resume=...)`."""
+        run = self._current()
+        return Checkpoint(
+            self.erasure, run.config, optimizer_state(run.optimizer),
+            (run.generator.get_state(), run.picker.get_state()), self.examples.to("cpu"),
+            run.iteration, run.seconds, run.examples_seen, run.first_loss,
+        )  # fmt: skip
+
     @torch.no_grad()
     def held_out_error(self) -> float | None:
         """Squared distance to the target on examples never trained on, relative to the frozen
@@ -136,6 +154,22 @@ def start(model: DiffusionModel, config: EraseConfig) -> _Run:
     generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
     run = _Run(model, config, unet, trained, optimizer, generator, picker)
     run.kept = run.capture()  # should the very first update diverge
+    return run
+
+
+def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Run:
+    """The run as it stood at its checkpoint."""
+    rest.check(model, config)
+    run = start(model, config)
+    with torch.no_grad():
+        for name, parameter in run.trained.items():
+            parameter.copy_(rest.erasure.tensors[name])
+    run.optimizer.load_state_dict(copy.deepcopy(rest.optimizer))  # it keeps what it is given
+    run.generator.set_state(rest.generators[0])
+    run.picker.set_state(rest.generators[1])
+    run.iteration, run.seconds = rest.iteration, rest.seconds
+    run.examples_seen, run.first_loss = rest.examples_seen, rest.first_loss
+    run.kept, run.kept_at = run.capture(), run.iteration
     return run
 
 
@@ -237,6 +271,7 @@ def erase(
     *,
     examples: Examples | None = None,
     images: Tensor | None = None,
+    resume: Checkpoint | None = None,
 ) -> Iterator[EraseStep]:
     """Erase, one yielded `EraseStep` per update; the first, iteration 0, precedes any update.
 
@@ -246,9 +281,11 @@ def erase(
         examples: a former run's `step.examples` for the same concepts and sampling options; the
             run then draws none of its own.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
+        resume: a former run's `step.checkpoint()` with the same options but, maybe, for
+            `iterations`; the run goes on there, and its first step is the one it stopped at.
 
     Raises:
-        ValueError: the config does not fit the model, or images are missing.
+        ValueError: the config does not fit the model or the checkpoint, or images are missing.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
     if (config.x_t_source == "images") != (images is not None):
@@ -256,14 +293,16 @@ def erase(
             "x_t_source 'images' and the argument images go together: give both or none"
         )
     model.latent_shape(config.image_size)
-    run = start(model, config)
+    run = start(model, config) if resume is None else restart(model, config, resume)
+    if resume is not None:
+        examples = resume.examples.to(model.device)
     one_by_one = config.points == "last"
     mark = time.perf_counter()
     if examples is None:
         examples = Examples(()) if one_by_one else draw_examples(run, images)
     run.seconds += time.perf_counter() - mark
-    yield EraseStep(0, None, None, run.seconds, 0, examples, run)
-    for iteration in range(config.iterations):
+    yield EraseStep(run.iteration, None, None, run.seconds, run.examples_seen, examples, run)
+    for iteration in range(run.iteration, config.iterations):
         mark = time.perf_counter()
         stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
         if stale or not examples.train:

@@ -7,10 +7,12 @@ with a plain `load_state_dict(strict=False)`, and provenance as JSON in its meta
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from esd_core.models import DiffusionModel
 
 FORMAT = "esd-lab/1"
+STRENGTHS = (-10, 10)  # beyond, nothing but noise is drawn
 
 
 def shared_copy(unet: UNet2DConditionModel, names: Sequence[str]) -> UNet2DConditionModel:
@@ -49,20 +52,18 @@ class Erasure:
     base: str  # fingerprint of the UNet it was trained from
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON values only
 
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits of the tensors, to tell erasures apart."""
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            digest.update(name.encode())
+            digest.update(self.tensors[name].float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
     def check(self, model: DiffusionModel) -> None:
         """Raise ValueError, saying why, unless this erasure was made for `model`."""
-        parameters = dict(model.unet.named_parameters())
-        if missing := sorted(set(self.tensors) - set(parameters)):
-            raise ValueError(
-                f"this erasure changes {missing[0]!r} and {len(missing) - 1} more tensors that the "
-                f"UNet of {model.name!r} does not have; load the model it was made for"
-            )
-        for name, value in self.tensors.items():
-            if value.shape != parameters[name].shape:
-                raise ValueError(
-                    f"this erasure's {name!r} has shape {tuple(value.shape)}, but {model.name!r} "
-                    f"has {tuple(parameters[name].shape)}; load the model it was made for"
-                )
+        check_shapes(model, {name: tuple(value.shape) for name, value in self.tensors.items()})
         if self.base and self.base != model.fingerprint:
             made_for = self.provenance.get("model", "another model")
             raise ValueError(
@@ -82,6 +83,16 @@ class Erasure:
             ValueError: the erasure belongs to another model.
         """
         return combine(model, [self], [strength])
+
+    @classmethod
+    def combine(
+        cls, model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
+    ) -> Erasure:
+        """Several erasures added up, as `combine` does, kept as one; its record lists the parts."""
+        tensors = {n: t.cpu() for n, t in _sums(model, erasures, strengths).items()}
+        pairs = zip(erasures, strengths, strict=True)
+        parts = [{"strength": s, "hash": e.hash, "provenance": e.provenance} for e, s in pairs]
+        return cls(tensors, model.fingerprint, {"model": model.name, "parts": parts})
 
     def save(self, path: str | Path) -> Path:
         """Write one .safetensors file; a reader never sees a half-written one."""
@@ -113,7 +124,7 @@ class Erasure:
             )
         try:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: its provenance is no JSON object: {error}") from error
         return cls(tensors, metadata.get("base", ""), provenance)
 
@@ -139,29 +150,58 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor
     return metadata, {n: v.float() for n, v in tensors.items()}
 
 
+def check_shapes(model: DiffusionModel, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError, saying why, unless the UNet has tensors of these names and shapes."""
+    parameters = dict(model.unet.named_parameters())
+    if missing := sorted(set(shapes) - set(parameters)):
+        raise ValueError(
+            f"this erasure changes {missing[0]!r} and {len(missing) - 1} more tensors that the "
+            f"UNet of {model.name!r} does not have; load the model it was made for"
+        )
+    for name, shape in shapes.items():
+        if shape != parameters[name].shape:
+            raise ValueError(
+                f"this erasure's {name!r} has shape {shape}, but {model.name!r} "
+                f"has {tuple(parameters[name].shape)}; load the model it was made for"
+            )
+
+
 def combine(
     model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
 ) -> UNet2DConditionModel:
     """Add up several erasures: W + sum_i strength_i * (W_i - W) for every changed tensor W.
 
     Raises:
-        ValueError: an erasure belongs to another model, or the lists differ in length.
+        ValueError: an erasure belongs to another model, a strength is out of range, or the lists
+            differ in length.
     """
+    sums = _sums(model, erasures, strengths)
+    edited = shared_copy(model.unet, list(sums))
+    for name, value in sums.items():
+        value = value.to(edited.get_parameter(name).dtype)
+        set_parameter(edited, name, nn.Parameter(value, requires_grad=False))
+    return edited
+
+
+def _sums(
+    model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
+) -> dict[str, Tensor]:
+    """The values that `combine` puts into the UNet, float32, new tensors on its device."""
     if len(erasures) != len(strengths):
         raise ValueError(f"{len(erasures)} erasures but {len(strengths)} strengths")
+    for strength in strengths:
+        if not STRENGTHS[0] <= strength <= STRENGTHS[1]:
+            raise ValueError(f"strength is {strength!r}; use a number from -10 to 10")
     for erasure in erasures:
         erasure.check(model)
-    names = list(dict.fromkeys(n for e in erasures for n in e.tensors))
-    edited = shared_copy(model.unet, names)
-    frozen = dict(model.unet.named_parameters())
-    for name in names:
-        base = frozen[name].detach().float()
+    sums = {}
+    for name in dict.fromkeys(n for e in erasures for n in e.tensors):
+        base = model.unet.get_parameter(name).detach().float()
         pairs = zip(erasures, strengths, strict=True)
         parts = [(e.tensors[name].to(base.device), s) for e, s in pairs if name in e.tensors]
         if len(parts) == 1 and parts[0][1] == 1:
-            value = parts[0][0]  # exactly the trained numbers, with no rounding on the way
+            value = parts[0][0].clone()  # exactly the trained numbers, with no rounding on the way
         else:
             value = base + sum(s * (trained - base) for trained, s in parts)
-        value = value.to(frozen[name].dtype)
-        set_parameter(edited, name, nn.Parameter(value.clone(), requires_grad=False))
-    return edited
+        sums[name] = value
+    return sums

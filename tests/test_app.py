@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 import app
 from esd_core import DiffusionModel, Erasure, preset
@@ -29,7 +32,12 @@ CONCEPTS = (
     Concept("noto style", "noto style", "style", "style"),
 )
 COMPARE: dict[str, Any] = dict(
-    prompt="a cat\na dog", seeds="1, 2", strength=1.0, guidance_scale=3.0, num_inference_steps=3
+    prompt="a cat\na dog",
+    seeds="1, 2",
+    strength=1.0,
+    guidance_scale=3.0,
+    num_inference_steps=3,
+    scheduler="ddim",
 )
 
 
@@ -49,7 +57,9 @@ def fields(**changes: Any) -> dict[str, Any]:
     """What the Erase tab sends when nothing was touched, but for `changes`."""
     names = ("train_method", "eta", "seed", *erase_tab.OF_PRESET)
     values = {name: getattr(preset("live", "x"), name) for name in names}
-    shown = dict(concept="cat", preset="live", randomise=False, iterations=6, batch_size=4)
+    shown = dict(
+        concept="cat", erase_from="", preset="live", randomise=False, iterations=6, batch_size=4
+    )
     return {**values, **shown, **changes}
 
 
@@ -128,7 +138,7 @@ def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
         if kept is not None and kept.provenance["iterations_done"] > 0:
             break
     run.close()
-    status, download, *_ = erase_tab.stop(model, kept)
+    status, download, *_ = erase_tab.stop(model, kept, None)
     assert kept is not None and "Stopped; what was learned is kept" in status
     stored = Erasure.load(download)
     assert stored.provenance["iterations_done"] == kept.provenance["iterations_done"]
@@ -136,9 +146,48 @@ def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
 
 
 def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
-    status, download, go, halt, _ = erase_tab.stop(model, None)
+    status, download, go, halt, *_ = erase_tab.stop(model, None, None)
     assert "before anything was learned" in status and download is live.SKIP
     assert go.interactive and not halt.interactive
+
+
+@pytest.mark.parametrize("after", [0, 2, 6])
+def test_a_continued_run_ends_as_an_uninterrupted_one(model: DiffusionModel, after: int):
+    wanted = fields(seed=4, concept="cat, dog")
+    expected = list(erase_tab.erase(model, **wanted))[-1]
+    paused = None
+    for shown in erase_tab.erase(model, **{**wanted, "iterations": after}):
+        paused = shown.paused if shown.paused is not live.SKIP else paused
+    assert paused is not None and paused.checkpoint.iteration == after
+    *_, last_one = erase_tab.go_on(model, paused, 6 - after)
+    assert last_one.erasure.hash == expected.erasure.hash
+    assert last_one.strip == expected.strip and last_one.loss.equals(expected.loss)
+
+
+def test_there_must_be_a_run_to_continue(model: DiffusionModel):
+    with pytest.raises(gr.Error, match="no run to continue"):
+        next(erase_tab.go_on(model, None, 5))
+
+
+def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
+    config = erase_tab.settings(
+        model, **fields(concept="red,\nblue", erase_from="a red cat, a blue dog")
+    )
+    assert [(t.concept, t.erase_from) for t in config.concepts] == [
+        ("red", "a red cat"), ("blue", "a blue dog"),
+    ]  # fmt: skip
+    assert erase_tab.settings(model, **erase_tab.recall(config)) == config
+    watched = [w.prompt for w in prompts.watched_in(model, config)]
+    assert watched[1:4] == ["a red cat", "a blue dog", "blue"] and len(set(watched)) == len(watched)
+    plain = erase_tab.settings(model, **fields())
+    assert prompts.watched_in(model, plain) == prompts.watched(model, "a cat")
+    with pytest.raises(ValueError, match="2 contexts for 1 concepts"):
+        erase_tab.settings(model, **fields(erase_from="a dog, a cat"))
+
+
+def test_reset_forgets_the_run(model: DiffusionModel):
+    cleared = live.Shown(*erase_tab.reset(None)[: len(live.Shown._fields)])
+    assert cleared.erasure is None and cleared.paused is None and "Press Erase" in cleared.status
 
 
 def test_a_new_seed_is_drawn_and_written_back(model: DiffusionModel):
@@ -203,8 +252,9 @@ def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
 
 def test_strength_zero_is_the_base_model(model: DiffusionModel):
     shown = compare_tab.draw(model, erased(model), **{**COMPARE, "strength": 0.0})
-    sources = re.findall(r'src="([^"]+)" alt="a dog, seed 2, (?:base|erased)"', shown.table)
-    assert len(sources) == 2 and sources[0] == sources[1]
+    sources = re.findall(r'base64,([^"]+)" alt="a dog, seed 2, (?:base|erased)"', shown.table)
+    base, after = (Image.open(io.BytesIO(base64.b64decode(source))) for source in sources)
+    assert base.tobytes() == after.tobytes()
     assert re.search("<code>[0-9a-f]{8}</code>", shown.status)
 
 

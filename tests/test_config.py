@@ -156,3 +156,28 @@ def test_options_replace_those_of_a_preset():
 def test_unknown_presets_are_refused():
     with pytest.raises(ValueError, match="'fast'; choose one of: live, paper, official-2025"):
         preset("fast", "a cat")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(concepts=5),
+        dict(concepts=[5]),
+        dict(concepts=[{"concept": 5}]),
+        dict(concepts=[{"concept": "a cat", "weight": "heavy"}]),
+        dict(concepts=[{"concept": "a cat", "erase_from": 5}]),
+        dict(concepts=[{"concept": "a cat", "colour": "red"}]),
+        dict(preserve_prompts=5),
+        dict(preserve_prompts=[5]),
+        dict(image_size="large"),
+        dict(train_method={}),
+        dict(eta=float("nan")),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_whatever_they_are(wrong):
+    with pytest.raises(ValueError):
+        EraseConfig.from_dict({"concepts": "a cat", **wrong})
+
+
+def test_an_empty_context_is_none():
+    assert EraseConfig([Target("a cat", "")]) == EraseConfig("a cat")

@@ -146,12 +146,34 @@ def test_an_erasure_of_a_half_precision_model_keeps_its_dtype(tiny_half):
     assert {p.dtype for p in trained.apply(tiny_half).parameters()} == {torch.bfloat16}
 
 
+def test_a_sum_kept_as_one_erasure_is_the_same_model(tiny, erasure):
+    other = made_up(tiny, "esd-u", seed=1)
+    kept = Erasure.combine(tiny, [erasure, other], [1.0, -0.5])
+    direct = values(combine(tiny, [erasure, other], [1.0, -0.5]))
+    assert all(torch.equal(p, direct[n]) for n, p in kept.apply(tiny).named_parameters())
+    assert kept.base == tiny.fingerprint
+    assert [(p["strength"], p["hash"]) for p in kept.provenance["parts"]] == [
+        (1.0, erasure.hash), (-0.5, other.hash)
+    ]  # fmt: skip
+
+
+def test_the_hash_tells_tensors_apart_and_nothing_else(tiny, erasure):
+    assert replace(erasure, provenance={}).hash == erasure.hash
+    assert made_up(tiny, seed=1).hash != erasure.hash
+
+
 # --- refusals ---------------------------------------------------------------------------------
 
 
 def test_one_strength_per_erasure(tiny, erasure):
     with pytest.raises(ValueError, match="1 erasures but 2 strengths"):
         combine(tiny, [erasure], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("strength", [11.0, float("nan")])
+def test_a_strength_out_of_range_is_refused(tiny, erasure, strength):
+    with pytest.raises(ValueError, match="use a number from -10 to 10"):
+        erasure.apply(tiny, strength)
 
 
 def test_another_base_is_refused(tiny, erasure):

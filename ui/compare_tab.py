@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import Comparison, DiffusionModel, Erasure, compare
+from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
+from esd_core.sample import SCHEDULERS
 from ui import live, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
+EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
 IDLE = pictures.note("Erase something first; then draw any prompt with both models.")
 NOTHING_YET = "nothing is erased in this session yet; run Erase first, then compare"
@@ -30,7 +32,7 @@ class Shown(NamedTuple):
 
 
 def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
-    """One prompt per line; an empty box stands for what Erase showed.
+    """One prompt per line, `""` for the empty one; an empty box stands for what Erase showed.
 
     Raises:
         ValueError: the model has never seen a word of it.
@@ -38,6 +40,7 @@ def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
     lines = [" ".join(line.split()) for line in (text or "").splitlines() if line.strip()]
     if not lines:
         return [item.prompt for item in prompts.watched(model, session.concepts(erasure))]
+    lines = ["" if line == EMPTY_PROMPT else line for line in lines]
     for line in lines:
         prompts.refuse_unknown_words(model, line)
     return lines
@@ -61,7 +64,7 @@ def numbers(text: str) -> list[int]:
 
 def draw(
     model: DiffusionModel, erasure: Erasure | None, prompt: str, seeds: str, strength: float,
-    guidance_scale: float, num_inference_steps: int,
+    guidance_scale: float, num_inference_steps: int, scheduler: str,
 ) -> Shown:  # fmt: skip
     """Draw base, erased and negative prompt."""
     with live.told():
@@ -73,27 +76,51 @@ def draw(
                 f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
                 f"ask for {MOST} or fewer"
             )
-        made = compare(
-            model, erasure.apply(model, strength), wanted, noises,
+        options: dict[str, Any] = dict(
             negative_prompt=session.concepts(erasure), guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps,
+            num_inference_steps=num_inference_steps, scheduler=scheduler,
         )  # fmt: skip
-    return shown(made, erasure, strength)
+        parameters = png.of(
+            model, erasure, tuple(wanted), tuple(noises), strength=strength, **options
+        )
+        made = compare(model, erasure.apply(model, strength), wanted, noises, **options)
+    return shown(made, erasure, parameters)
 
 
-def shown(made: Comparison, erasure: Erasure, strength: float) -> Shown:
+def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters) -> Shown:
     """A comparison as it stands on the page; the slider takes its first picture."""
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{pictures.quoted(session.concepts(erasure))} by "
-        f"{erasure.provenance['iterations_done']} updates, at strength {strength:g}."
+        f"{pictures.quoted(session.concepts(erasure))}{updates(erasure)}, at strength "
+        f"{parameters.strength:g}."
     )
-    pair = tuple(to_pil(made.columns[name][0, 0]) for name in ("base", "erased"))
+    pair = tuple(
+        png.stamp(to_pil(made.columns[name][0, 0]), replace(parameters, column=name, place=(0, 0)))
+        for name in ("base", "erased")
+    )
     caption = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}: base left, erased right"
+    path = session.new_file("comparison.png")
+    png.save(png.stamp(comparison_sheet(made), parameters), path)
     return Shown(
-        pictures.note(text, tone="good"), pictures.table(made), pair,
-        f'<p class="esd-caption">{caption}</p>', str(save_sheet(made)),
+        pictures.note(text, tone="good"), pictures.table(made, parameters), pair,
+        f'<p class="esd-caption">{caption}</p>', str(path),
     )  # fmt: skip
+
+
+def recall(parameters: png.Parameters) -> dict[str, Any]:
+    """The fields with which a comparison was drawn."""
+    return dict(
+        prompt="\n".join(prompt or EMPTY_PROMPT for prompt in parameters.prompts),
+        seeds=", ".join(map(str, parameters.seeds)), strength=parameters.strength,
+        guidance_scale=parameters.guidance_scale, scheduler=parameters.scheduler,
+        num_inference_steps=parameters.num_inference_steps,
+    )  # fmt: skip
+
+
+def updates(erasure: Erasure) -> str:
+    """How many made it, if that is known."""
+    made = card.updates(erasure)
+    return "" if made is None else f" by {made} updates"
 
 
 def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
@@ -101,15 +128,8 @@ def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any: 
     return live.SKIP if erasure is None else draw(model, erasure, **rest)
 
 
-def save_sheet(made: Comparison) -> Path:
-    """All pictures of a comparison as one labelled PNG, in Gradio's cache."""
-    path = session.new_file("comparison.png")
-    comparison_sheet(made).save(path)
-    return path
-
-
-def build(model: DiffusionModel, erasure: gr.State) -> None:
-    """Lay out the tab: what to draw on the left, the pictures on the right."""
+def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
+    """Lay out the tab: what to draw on the left, the pictures on the right; returns the choices."""
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             prompt = gr.Textbox(
@@ -126,6 +146,9 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
             with gr.Accordion("Sampling", open=False):
                 guidance = gr.Slider(-5, 20, 4, step=0.5, label="Guidance scale")
                 steps = gr.Slider(1, 100, 20, step=1, label="Steps")
+                scheduler = gr.Dropdown(
+                    list(SCHEDULERS), value="ddim", label="Scheduler", filterable=False
+                )
         with gr.Column(scale=8, min_width=300, elem_id="compare-result"):
             status = gr.HTML(IDLE, apply_default_css=False)
             with gr.Row():
@@ -140,9 +163,10 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
                     download = gr.DownloadButton("Download as one sheet", visible=False)
     fields = dict(
         erasure=erasure, prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance,
-        num_inference_steps=steps,
+        num_inference_steps=steps, scheduler=scheduler,
     )  # fmt: skip
     wire(model, fields, go, Shown(status, table, slider, caption, download))
+    return {name: field for name, field in fields.items() if field is not erasure}
 
 
 def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:

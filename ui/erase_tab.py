@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from esd_core import DiffusionModel, EraseConfig, Erasure, preset
+from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import fields, live, pictures, prompts
-from ui.live import Shown
+from ui import fields, live, pictures, prompts, session, shelf
+from ui.live import Paused, Shown
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
@@ -28,11 +28,14 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
         ValueError: a field holds what `esd_core` refuses.
     """
     values = dict(values)
-    concept, name = prompts.phrase(model, values.pop("concept")), values.pop("preset")
+    concepts = prompts.targets(model, values.pop("concept"), values.pop("erase_from"))
+    name = values.pop("preset")
     if values.pop("randomise"):
         values["seed"] = secrets.randbelow(int(BOUNDS["seed"][1]) + 1)
-    config = preset(name, concept, **values)
-    model.encode([concept])  # refuses what the text encoder cannot read
+    config = preset(name, concepts, **values)
+    model.encode(
+        [p for t in concepts for p in (t.concept, t.erase_from) if p]
+    )  # refuses what the text encoder cannot read
     return config
 
 
@@ -40,7 +43,22 @@ def erase(model: DiffusionModel, **values: Any) -> Iterator[Shown]:  # noqa: ANN
     """Erase, streaming every part of the page."""
     with live.told():
         config = settings(model, **values)
-        yield from live.run(model, config, prompts.watched(model, config.concepts[0].concept))
+        yield from live.run(model, config, prompts.watched_in(model, config))
+
+
+def go_on(model: DiffusionModel, paused: Paused | None, iterations: int) -> Iterator[Shown]:
+    """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
+    with live.told():
+        if paused is None:
+            raise ValueError("there is no run to continue; press Erase first")
+        made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
+        yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+
+
+def reset(erasure: Erasure | None) -> tuple[Any, ...]:
+    """Forget the run; the erasures on the shelf stay."""
+    shown = Shown(IDLE, "", live.curve([], "loss"), live.curve([], "error"), None, paused=None)
+    return *shown, *idle(None, None)
 
 
 def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
@@ -54,24 +72,32 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
     return [gr.validate(name != wrong, message) for name in values]
 
 
-def stop(model: DiffusionModel, erasure: Erasure | None) -> tuple[Any, ...]:
+def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
     """Say what the visitor is left with, and wait for the next run."""
     if erasure is None:
-        return pictures.note("Stopped before anything was learned."), live.SKIP, *idle(erasure)
+        return (
+            pictures.note("Stopped before anything was learned."),
+            live.SKIP,
+            *idle(erasure, paused),
+        )
     ending = live.finished(erasure, model)
-    return ending.status, ending.download, *idle(erasure)
+    return ending.status, ending.download, *idle(erasure, paused)
 
 
 def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The buttons Erase, Stop and Download while a run goes on."""
+    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on."""
     off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-    return off, on, gr.DownloadButton(value=None, interactive=False)
+    return off, on, off, off, gr.DownloadButton(value=None, interactive=False)
 
 
-def idle(erasure: Erasure | None) -> tuple[Any, ...]:
+def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
     """The same buttons when nothing runs."""
-    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-    return on, off, gr.DownloadButton(interactive=erasure is not None)
+    on, off = gr.Button(interactive=True), gr.Button(interactive=False)
+    more, clear = (
+        gr.Button(interactive=paused is not None),
+        gr.Button(interactive=erasure is not None),
+    )
+    return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
 
 
 def fill(name: str) -> list[Any]:
@@ -80,21 +106,51 @@ def fill(name: str) -> list[Any]:
     return [getattr(config, option) for option in OF_PRESET]
 
 
-def build(model: DiffusionModel, erasure: gr.State) -> None:
-    """Lay out the tab: the choices on the left, what happens on the right."""
+def recall(config: EraseConfig) -> dict[str, Any]:
+    """The fields that describe a run; `settings` inverts it.
+
+    Raises:
+        ValueError: the run has options that no field shows.
+    """
+    shown: dict[str, Any] = {name: getattr(config, name) for name in OF_PRESET}
+    shown |= dict(train_method=config.train_method, eta=config.eta, seed=config.seed)
+    contexts = [t.erase_from or "" for t in config.concepts]
+    texts = dict(
+        concept=session.named(config), erase_from=", ".join(contexts) if any(contexts) else ""
+    )
+    same = all(t.weight == 1 and "," not in t.concept for t in config.concepts)
+    for name in PRESETS:
+        if same and preset(name, config.concepts, **shown) == config:
+            return {**shown, **texts, "preset": name, "randomise": False}
+    raise ValueError("its run has options that this page does not show; repeat it with Python")
+
+
+def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str, Any]:
+    """Lay out the tab: the choices on the left, what happens on the right; returns the choices.
+
+    Args:
+        erasure: the visitor's, which a run replaces.
+        owned: the visitor's shelf, where a run that ended puts it.
+    """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             chosen = fields.concept(model)
             with gr.Row():
                 go = gr.Button("Erase", variant="primary", elem_id="erase-run", min_width=110)
                 halt = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)
+            with gr.Row():
+                more = gr.Button(
+                    "Continue", interactive=False, elem_id="erase-continue", min_width=110
+                )
+                clear = gr.Button("Reset", interactive=False, elem_id="erase-reset", min_width=110)
             gr.HTML(KEYS, apply_default_css=False)
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"])
-    wire(model, chosen, go, halt, shown)
+    wire(model, chosen, (go, halt, more, clear), shown, owned)
+    return chosen
 
 
 def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
@@ -109,7 +165,7 @@ def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
     download = gr.DownloadButton(
         "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
     )
-    return Shown(status, strip, loss, error, erasure, download, seed)
+    return Shown(status, strip, loss, error, erasure, download, seed, session.paused_state())
 
 
 def plot(name: str, label: str) -> gr.LinePlot:
@@ -123,25 +179,34 @@ def plot(name: str, label: str) -> gr.LinePlot:
 
 
 def wire(
-    model: DiffusionModel, chosen: dict[str, Any], go: gr.Button, halt: gr.Button, shown: Shown
-) -> None:
-    """Connect the events. The API has one of them: `erase`."""
-    buttons = [go, halt, shown.download]
+    model: DiffusionModel, chosen: dict[str, Any], pressed: tuple[gr.Button, ...], shown: Shown,
+    owned: gr.State,
+) -> None:  # fmt: skip
+    """Connect the events. The API has two of them: `erase` and `continue`."""
+    go, halt, more, clear = pressed
+    buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
+    on_model: dict[str, Any] = dict(
+        outputs=list(shown), concurrency_id="model", concurrency_limit=1,
+        show_progress_on=shown.status, show_progress="minimal",
+    )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.
     begun = go.click(
         busy, inputs_kwargs=chosen, outputs=buttons, concurrency_limit=None,
         validator=partial(check, model), show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     running = begun.success(
-        partial(erase, model), inputs_kwargs=chosen, outputs=list(shown), api_name="erase",
-        concurrency_id="model", concurrency_limit=1, show_progress_on=shown.status,
-        show_progress="minimal",
-    )  # fmt: skip
-    running.then(idle, shown.erasure, buttons, **quiet)
-    # Cancel first and speak after it, or the run's last status could arrive later than ours.
-    halted = halt.click(None, cancels=running, **quiet)
-    halted.then(
-        partial(stop, model), shown.erasure, [shown.status, shown.download, *buttons], **quiet
+        partial(erase, model), inputs_kwargs=chosen, api_name="erase", **on_model
     )
+    going_on = more.click(busy, None, buttons, **quiet).success(
+        partial(go_on, model), [shown.paused, chosen["iterations"]], api_name="continue", **on_model
+    )
+    # Cancel first and speak after it, or the run's last status could arrive later than ours.
+    halted = halt.click(None, cancels=[running, going_on], **quiet)
+    halted.then(partial(stop, model), kept, [shown.status, shown.download, *buttons], **quiet)
+    for ended in (running, going_on):
+        ended.then(idle, kept, buttons, **quiet)
+    for ended in (running, going_on, halted):
+        ended.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
+    clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
     chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

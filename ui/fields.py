@@ -33,7 +33,8 @@ def concept(model: DiffusionModel) -> dict[str, Any]:
     return {
         "concept": gr.Dropdown(
             names, value=prompts.first_choice(model), allow_custom_value=True, elem_id="concept",
-            label="Concept to erase", info="Pick one, or type words the model knows",
+            label="Concept to erase",
+            info="Pick one, or type words the model knows; commas separate several",
         )
     }  # fmt: skip
 
@@ -48,6 +49,10 @@ def main(model: DiffusionModel) -> dict[str, Any]:
     method.change(lambda name: gr.Dropdown(info=lines[name]), method, method, queue=False,
                   show_progress="hidden", api_visibility="private")  # fmt: skip
     fields: dict[str, Any] = {"train_method": method}
+    fields["erase_from"] = gr.Textbox(
+        "", label="Erase it from", max_length=300, placeholder="Everywhere",
+        info="Or only from a prompt, such as the concept “red” from “a red house”",
+    )  # fmt: skip
     fields["eta"] = gr.Number(
         config.eta, label="Erasing strength η", step=0.5,
         info="1 is the paper's. The authors' 2025 script counts this as η + 1",

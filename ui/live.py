@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -17,7 +17,15 @@ import gradio as gr
 import pandas as pd
 from torch import Tensor
 
-from esd_core import DiffusionModel, DivergenceError, EraseConfig, EraseStep, Erasure, erase
+from esd_core import (
+    Checkpoint,
+    DiffusionModel,
+    DivergenceError,
+    EraseConfig,
+    EraseStep,
+    Erasure,
+    erase,
+)
 from esd_core.sample import sample
 from ui import pictures, session
 from ui.prompts import Watched
@@ -40,6 +48,30 @@ class Shown(NamedTuple):
     erasure: Any = SKIP
     download: Any = SKIP
     seed: Any = SKIP
+    paused: Any = SKIP
+
+
+@dataclass
+class Story:
+    """What a run has shown so far."""
+
+    prompts: Sequence[Watched]
+    before: Tensor  # pictures (prompts, seeds, 3, H, W) of the frozen model
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    errors: list[tuple[int, float]] = field(default_factory=list)
+
+    def forget_after(self, update: int) -> None:
+        """Drop what a run did between its last checkpoint and its stop."""
+        self.losses = [point for point in self.losses if point[0] <= update]
+        self.errors = [point for point in self.errors if point[0] <= update]
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A visitor's run at rest, to go on with."""
+
+    checkpoint: Checkpoint
+    story: Story
 
 
 @contextmanager
@@ -60,6 +92,7 @@ class _Pace:
     drawn_at: float = field(default_factory=time.perf_counter)
     cost: float = 0.0  # seconds of the last preview
     patience: float = PATIENCE[0]
+    first: tuple[int, float] | None = None  # iteration and seconds when this sitting began
 
     def refresh(self) -> bool:
         due = time.perf_counter() - self.refreshed >= REFRESH
@@ -68,12 +101,19 @@ class _Pace:
         return due
 
     def preview(self, step: EraseStep, total: int) -> bool:
-        if step.iteration == 0:  # collecting the examples does not count as training
+        if step.loss is None:  # collecting the examples does not count as training
             self.drawn_at = time.perf_counter()
             return False
         left = step.seconds / step.iteration * (total - step.iteration)
         since = time.perf_counter() - self.drawn_at
         return since >= max(1.0, self.patience * self.cost) and left >= self.cost
+
+    def left(self, step: EraseStep, total: int) -> str:
+        """Training time to come, from the rate of this sitting's updates; previews come on top."""
+        if self.first is None:
+            self.first = step.iteration, step.seconds
+        made, seconds = step.iteration - self.first[0], step.seconds - self.first[1]
+        return f", about {seconds / made * (total - step.iteration):.0f} s left" if made else ""
 
     def drawn(self, begun: float) -> None:
         self.drawn_at = time.perf_counter()
@@ -83,49 +123,78 @@ class _Pace:
 
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:
     """Draw the frozen model's pictures, erase, and draw them again from the same noise."""
-    name = pictures.quoted(config.concepts[0].concept)
+    name = pictures.quoted(session.named(config))
     yield Shown(
         pictures.note(f"Drawing {name} and its controls before anything changes", done=0),
         pictures.strip(prompts, SEEDS), curve([], "loss", config.iterations),
-        curve([], "error", config.iterations), None, seed=config.seed,
+        curve([], "error", config.iterations), None, seed=config.seed, paused=None,
     )  # fmt: skip
     pace = _Pace()
     before = yield from _draw(model, prompts, pace, None, "Before", 0)
     status = pictures.note("Collecting examples from the frozen model", done=0)
     yield Shown(status, pictures.strip(prompts, SEEDS, before))
-    try:
-        yield from _train(model, config, prompts, pace, before)
-    except DivergenceError as diverged:
-        yield finished(diverged.erasure, model)
-        raise
+    yield from _train(model, config, Story(prompts, before), pace)
+
+
+def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Shown]:
+    """The run from where it stood, up to so many updates in all."""
+    config = replace(paused.checkpoint.config, iterations=iterations)
+    paused.story.forget_after(paused.checkpoint.iteration)
+    yield Shown(
+        pictures.note(f"Going on after update {paused.checkpoint.iteration}"),
+        loss=curve(paused.story.losses, "loss", iterations),
+        error=curve(paused.story.errors, "error", iterations),
+    )
+    yield from _train(model, config, paused.story, _Pace(), paused.checkpoint)
 
 
 def _train(
-    model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched], pace: _Pace,
-    before: Tensor,
+    model: DiffusionModel, config: EraseConfig, story: Story, pace: _Pace,
+    resume: Checkpoint | None = None,
 ) -> Iterator[Shown]:  # fmt: skip
     """Every update; curves and what Stop keeps every REFRESH seconds; previews as `pace` allows."""
-    name = pictures.quoted(config.concepts[0].concept)
-    losses: list[tuple[int, float]] = []
-    errors: list[tuple[int, float]] = []
-    for step in erase(model, config):
-        final = step.iteration == config.iterations
-        if step.loss is not None:
-            losses.append((step.iteration, step.loss))
-        if final or pace.refresh():
-            if (error := step.held_out_error()) is not None:
-                errors.append((step.iteration, error))
-            curves = dict(loss=curve(losses, "loss"), error=curve(errors, "error"))
-            yield Shown(erasure=step.erasure, **curves)
-        yield Shown(_progress(name, step, config.iterations, errors))
-        if final or pace.preview(step, config.iterations):
-            done = step.iteration / max(config.iterations, 1)
-            now = yield from _draw(model, prompts, pace, step, f"Update {step.iteration}", done)
-            strip = pictures.strip(prompts, SEEDS, before, now, step.iteration)
-            yield Shown(strip=strip, erasure=step.erasure)
-            if final:  # once more in full, for those who read only the last moment
-                ending = finished(step.erasure, model, errors[-1][1] if errors else None)
-                yield ending._replace(strip=strip, seed=config.seed, **curves)
+    try:
+        for step in erase(model, config, resume=resume):
+            yield from _step(model, config, story, pace, step)
+    except DivergenceError as diverged:
+        yield finished(diverged.erasure, model)._replace(paused=None)
+        raise
+
+
+def _step(
+    model: DiffusionModel, config: EraseConfig, story: Story, pace: _Pace, step: EraseStep
+) -> Iterator[Shown]:
+    """One update on the page."""
+    final = step.iteration == config.iterations
+    losses, errors = story.losses, story.errors
+    if step.loss is not None:
+        losses.append((step.iteration, step.loss))
+    if final or pace.refresh():
+        if (error := step.held_out_error()) is not None and (step.loss is not None or not errors):
+            errors.append((step.iteration, error))
+        yield Shown(**_kept(step, story), **_curves(story))
+    yield Shown(_progress(step, config, pace, errors))
+    if final or pace.preview(step, config.iterations):
+        done = step.iteration / max(config.iterations, 1)
+        now = yield from _draw(model, story.prompts, pace, step, f"Update {step.iteration}", done)
+        strip = pictures.strip(story.prompts, SEEDS, story.before, now, step.iteration)
+        kept = _kept(step, story)
+        yield Shown(strip=strip, **kept)
+        if final:  # once more in full, for those who read only the last moment
+            ending = finished(kept["erasure"], model, errors[-1][1] if errors else None)
+            yield ending._replace(
+                strip=strip, seed=config.seed, paused=kept["paused"], **_curves(story)
+            )
+
+
+def _kept(step: EraseStep, story: Story) -> dict[str, Any]:
+    """What Stop leaves the visitor with: an erasure, and the run at rest."""
+    checkpoint = step.checkpoint()
+    return dict(erasure=checkpoint.erasure, paused=Paused(checkpoint, story))
+
+
+def _curves(story: Story) -> dict[str, Any]:
+    return dict(loss=curve(story.losses, "loss"), error=curve(story.errors, "error"))
 
 
 def _draw(
@@ -157,8 +226,13 @@ def curve(points: list[tuple[int, float]], name: str, total: int | None = None) 
     return frame if total is None else gr.LinePlot(frame, x_lim=[0, max(total, 1)])
 
 
-def _progress(name: str, step: EraseStep, total: int, errors: list[tuple[int, float]]) -> str:
-    parts = [f"Erasing {name}", f"update {step.iteration} of {total}", f"{step.seconds:.1f} s"]
+def _progress(
+    step: EraseStep, config: EraseConfig, pace: _Pace, errors: list[tuple[int, float]]
+) -> str:
+    total = config.iterations
+    parts = [f"Erasing {pictures.quoted(session.named(config))}"]
+    parts.append(f"update {step.iteration} of {total}")
+    parts.append(f"{step.seconds:.1f} s" + pace.left(step, total))
     if step.loss is not None:
         parts.append(f"loss {step.loss:.4f}")
     if errors:

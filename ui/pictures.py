@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from torch import Tensor
 
-from esd_core import Comparison
+from esd_core import Comparison, png
 from esd_core.figures import to_pil
 from ui.prompts import Watched
 
@@ -21,12 +22,17 @@ def quoted(prompt: str) -> str:
     return f"“{escape(prompt)}”" if prompt else "the empty prompt"
 
 
-def img(picture: Tensor, alt: str, largest: int = LARGEST) -> str:
-    """An `<img>` of a picture `(3, H, W)` in [0, 1], self-contained."""
+def img(
+    picture: Tensor, alt: str, largest: int = LARGEST, made: png.Parameters | None = None
+) -> str:
+    """An `<img>` of a picture `(3, H, W)` in [0, 1], self-contained; saved, it tells how it was
+    made."""
     drawn = to_pil(picture)
     drawn.thumbnail((largest, largest))
+    if made is not None:
+        png.stamp(drawn, made)
     buffer = io.BytesIO()
-    drawn.save(buffer, "PNG")
+    drawn.save(buffer, "PNG", pnginfo=png.info_of(drawn))
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" title="{escape(alt)}">'
 
@@ -65,16 +71,18 @@ def _row(prompt: str, seeds: Sequence[int], drawn: Tensor | None, state: str) ->
     )
 
 
-def table(comparison: Comparison, largest: int = 512) -> str:
+def table(comparison: Comparison, made: png.Parameters, largest: int = 512) -> str:
     """A row per prompt and seed, a column per model, all from the same noise."""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.columns)
     rows = []
     for i, prompt in enumerate(comparison.prompts):
         for j, seed in enumerate(comparison.seeds):
             label = f'<th scope="row">{quoted(prompt)}<small>seed {seed}</small></th>'
+            alt = f"{prompt or 'the empty prompt'}, seed {seed}, {{}}"
             cells = "".join(
-                f"<td>{img(drawn[i, j], f'{prompt}, seed {seed}, {name}', largest)}</td>"
+                f"<td>{img(drawn[i, j], alt.format(name), largest, own)}</td>"
                 for name, drawn in comparison.columns.items()
+                for own in (replace(made, column=name, place=(i, j)),)
             )
             rows.append(f"<tr>{label}{cells}</tr>")
     return (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from esd_core import DiffusionModel
+from esd_core import DiffusionModel, EraseConfig, Target
 from esd_core.vocabulary import Concept, Vocabulary
 
 FAVOURITE = "cat"  # the concept on the first page
@@ -38,6 +39,26 @@ def phrase(model: DiffusionModel, text: str) -> str:
         return found.phrase
     refuse_unknown_words(model, text)
     return text
+
+
+def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
+    """Concepts, and what to erase each from, separated by commas or new lines.
+
+    Raises:
+        ValueError: as `phrase`; or there are neither no contexts, nor one, nor one for each.
+    """
+    concepts = [phrase(model, part) for part in re.split(r"[,\n]", text or "") if part.strip()]
+    contexts = [phrase(model, c) for c in re.split(r"[,\n]", erase_from or "") if c.strip()]
+    if not concepts:
+        phrase(model, "")  # says what to do
+    if len(contexts) not in (0, 1, len(concepts)):
+        raise ValueError(
+            f"erase_from is {erase_from!r}: {len(contexts)} contexts for {len(concepts)} concepts; "
+            "give none, one for all, or one for each"
+        )
+    if len(contexts) <= 1:
+        contexts = (contexts or [""]) * len(concepts)
+    return [Target(*pair) for pair in zip(concepts, contexts, strict=True)]
 
 
 def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:
@@ -83,6 +104,17 @@ def watched(model: DiffusionModel, text: str) -> list[Watched]:
         listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near}", far]
     roles = ("the concept", "a neighbour", "unrelated")
     return [Watched(role, prompt) for role, prompt in zip(roles, listed, strict=True)]
+
+
+def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
+    """The same for a run: its first concepts, what they are erased from, and the two controls."""
+    first, *controls = watched(model, config.concepts[0].concept)
+    listed = [Watched("the context", t.erase_from) for t in config.concepts[:2] if t.erase_from]
+    listed += [Watched("a concept too", t.concept) for t in config.concepts[1:3]]
+    shown: dict[str, Watched] = {}
+    for item in (first, *listed, *controls):
+        shown.setdefault(item.prompt, item)
+    return list(shown.values())
 
 
 def _concept(model: DiffusionModel, text: str) -> Concept | None:

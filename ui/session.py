@@ -13,7 +13,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from esd_core import Erasure
+from esd_core import EraseConfig, Erasure, card
 
 LIFETIME = 3600  # seconds an erasure, and its file, are kept after their last change
 log = logging.getLogger("esd_lab")
@@ -29,9 +29,19 @@ def _forgotten(erasure: Erasure | None) -> None:
         log.info("dropped a visitor's erasure of %s", concepts(erasure))
 
 
+def paused_state() -> gr.State:
+    """A visitor's own run at rest; None until one can be continued."""
+    return gr.State(None, time_to_live=LIFETIME)
+
+
+def named(config: EraseConfig) -> str:
+    """What a run erases, as one text."""
+    return ", ".join(target.concept for target in config.concepts)
+
+
 def concepts(erasure: Erasure) -> str:
-    """The prompts it erases, as one text."""
-    return ", ".join(t["concept"] for t in erasure.provenance["config"]["concepts"])
+    """The prompts it erases, as one text; "unknown" if its file does not tell."""
+    return ", ".join(card.concepts(erasure)) or "unknown"
 
 
 def size(erasure: Erasure) -> int:
@@ -42,8 +52,10 @@ def size(erasure: Erasure) -> int:
 def file_name(erasure: Erasure) -> str:
     """Says what the file does: `a-cat_esd-x_40-updates.safetensors`."""
     concept = re.sub(r"[^\w]+", "-", concepts(erasure)).strip("-")[:40] or "concept"
-    method = erasure.provenance["config"]["train_method"]
-    return f"{concept}_{method}_{erasure.provenance['iterations_done']}-updates.safetensors"
+    config, made = card.config_of(erasure), card.updates(erasure)
+    method = config.train_method if config else "sum" if card.parts(erasure) else "erasure"
+    ending = "" if made is None else f"_{made}-updates"
+    return f"{concept}_{method}{ending}.safetensors"
 
 
 def new_file(name: str) -> Path:

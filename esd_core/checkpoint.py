@@ -1,0 +1,59 @@
+"""An erasing run at rest: all that its next update depends on, as tensors on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from esd_core.config import EraseConfig
+from esd_core.erasure import Erasure
+from esd_core.models import DiffusionModel
+from esd_core.pairs import Pairs
+
+if TYPE_CHECKING:
+    from esd_core.erase import Examples
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands; `erase(..., resume=checkpoint)` goes on as if it had never stopped."""
+
+    erasure: Erasure  # what has been learned
+    config: EraseConfig
+    optimizer: dict[str, Any]  # its `state_dict`
+    generators: tuple[Tensor, Tensor]  # states: of the one that draws examples, and that picks
+    examples: Examples  # those in use
+    iteration: int
+    seconds: float
+    examples_seen: int
+    first_loss: float | None
+
+    def check(self, model: DiffusionModel, config: EraseConfig) -> None:
+        """Raise ValueError unless a run with this config on this model may go on from here."""
+        if replace(self.config, iterations=config.iterations) != config:
+            raise ValueError(
+                "a run goes on with the options it began with; only iterations may differ"
+            )
+        if config.iterations < self.iteration:
+            raise ValueError(
+                f"iterations is {config.iterations}, but {self.iteration} updates are made already"
+            )
+        self.erasure.check(model)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """A copy of its `state_dict` on the CPU."""
+    known = optimizer.state_dict()
+    moments = {
+        index: {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
+        for index, own in known["state"].items()
+    }
+    return {"state": moments, "param_groups": known["param_groups"]}
+
+
+def moved(pairs: Pairs, device: torch.device | str) -> Pairs:
+    """The same examples on another device; not copied if they are there."""
+    return Pairs(*(getattr(pairs, f.name).to(device) for f in fields(Pairs)))

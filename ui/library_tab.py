@@ -1,0 +1,208 @@
+"""The Library tab: a visitor's erasures and the ready-made ones, to inspect, add and take away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from esd_core import DiffusionModel, Erasure, card, png
+from esd_core.repeat import command_line, python_code
+from esd_core.uploads import read_erasure
+from ui import compare_tab, erase_tab, live, pictures, session, shelf
+from ui.shelf import Kept, Shelf
+
+EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
+NOT_REPEATABLE = "Its file does not record how it was made."
+
+
+class Shown(NamedTuple):
+    """The tab's view of the shelf and of the erasure in use."""
+
+    status: Any
+    chosen: Any
+    second: Any
+    table: Any
+    file: Any
+    markdown: Any
+    json: Any
+    command: Any
+    python: Any
+
+
+def show(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Shown:
+    """The list, and all about the erasure in use."""
+    listed = [*ready, *owned]
+    options, key = shelf.choices(listed), shelf.key_of(listed, erasure)
+    lists = gr.Radio(options, value=key), gr.Dropdown(options, value=key)
+    if key is None:
+        off = gr.DownloadButton(value=None, interactive=False)
+        said = pictures.note("Choose an erasure; Compare then draws with it.") if listed else EMPTY
+        return Shown(said, *lists, "", off, off, off, "", "")
+    kept = shelf.find(listed, key)
+    files = [gr.DownloadButton(value=path, interactive=True) for path in kept.files()]
+    again, model = card.repeatable(kept.erasure), card.facts(kept.erasure)["model"]
+    text = f"In use: {pictures.quoted(session.concepts(kept.erasure))}. Compare draws with it."
+    return Shown(
+        pictures.note(text, tone="good"), *lists, table(kept), *files,
+        command_line(again, model) if again else NOT_REPEATABLE,
+        python_code(again, model) if again else NOT_REPEATABLE,
+    )  # fmt: skip
+
+
+def table(kept: Kept) -> str:
+    """Its record as HTML."""
+    listed = [("Comes from", kept.origin), *card.rows(kept.erasure)]
+    rows = "".join(
+        f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>'
+        for label, text in listed
+    )
+    return f'<table class="esd-card"><tbody>{rows}</tbody></table>'
+
+
+def refresh(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
+    """On opening the tab: an erasure that is not on the shelf yet is put there."""
+    if shelf.key_of([*ready, *owned], erasure) is None:
+        owned = shelf.keep(owned, erasure)
+    return owned, *show(ready, owned, erasure)
+
+
+def choose(ready: Shelf, owned: Shelf, key: str) -> Erasure:
+    """Make a listed erasure the one in use."""
+    with live.told():
+        return shelf.find([*ready, *owned], key).erasure
+
+
+def open_file(model: DiffusionModel, owned: Shelf, path: str | None) -> tuple[Shelf, Erasure, None]:
+    """Put an erasure's .safetensors file on the shelf and use it."""
+    with live.told():
+        if path is None:
+            raise ValueError("choose a .safetensors file of an erasure")
+        erasure = read_erasure(path, model)
+    return shelf.keep(owned, erasure, "a file"), erasure, None
+
+
+def add(
+    model: DiffusionModel, ready: Shelf, owned: Shelf, erasure: Erasure | None, strength: float,
+    second: str, second_strength: float,
+) -> tuple[Shelf, Erasure]:  # fmt: skip
+    """Add the erasure in use and another one up, each at its strength, and use the sum."""
+    with live.told():
+        if erasure is None:
+            raise ValueError("choose the first erasure in the list, then add another to it")
+        other = shelf.find([*ready, *owned], second).erasure
+        both = Erasure.combine(model, [erasure, other], [strength, second_strength])
+    return shelf.keep(owned, both, "a sum"), both
+
+
+def restore(
+    model: DiffusionModel, ready: Shelf, names: tuple[Sequence[str], Sequence[str]], owned: Shelf,
+    path: str | None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Put the settings of a PNG that this app made back into Erase and Compare.
+
+    Args:
+        names: of the fields of Erase and of Compare, in the order of the outputs.
+
+    Returns:
+        what to say, the erasure in use, and a value for each field.
+    """
+    with live.told():
+        if path is None:
+            raise ValueError("choose a PNG that this app made")
+        made = png.read(path)
+        for_compare, for_erase = compare_tab.recall(made), {}
+        said = ["Its settings are in Compare"]
+        if made.config:
+            for_erase = erase_tab.recall(made.config)
+            said = ["Its settings are in Erase and in Compare"]
+    found = [kept.erasure for kept in (*ready, *owned) if kept.erasure.hash == made.erasure]
+    if found:
+        said.append("the erasure it was drawn with is in use")
+    elif made.config:
+        said.append("press Erase to make its erasure again, then Compare")
+    if made.base != model.fingerprint:
+        said.append(f"it was drawn by another model ({made.base}), so expect other pictures")
+    return (
+        pictures.note(f"{escape('; '.join(said))}.", tone="good"), found[0] if found else live.SKIP,
+        *(for_erase.get(name, live.SKIP) for name in names[0]),
+        *(for_compare.get(name, live.SKIP) for name in names[1]),
+    )  # fmt: skip
+
+
+def build(
+    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab,
+    for_erase: dict[str, Any], for_compare: dict[str, Any],
+) -> None:  # fmt: skip
+    """Lay out the tab: the list and what can be done with it on the left, the record on the right.
+
+    Args:
+        erasure: the one in use.
+        owned: the visitor's shelf.
+        ready: everybody's.
+        tab: the tab itself, whose opening brings the list up to date.
+        for_erase: the fields of Erase, by name.
+        for_compare: those of Compare.
+    """
+    with gr.Row(elem_classes="esd-columns"):
+        with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
+            chosen = gr.Radio(
+                shelf.choices(ready), label="Erasure in use", elem_id="library-list",
+                info="The latest you made is in use; the others stay until you leave",
+            )  # fmt: skip
+            with gr.Accordion("Open a file", open=False):
+                opened = gr.File(
+                    label="An erasure (.safetensors), ours or the authors'", height=120,
+                    file_types=[".safetensors"], elem_id="library-open",
+                )  # fmt: skip
+            with gr.Accordion("Restore settings from a picture", open=False):
+                picture = gr.File(
+                    label="A PNG saved from this app", height=120, file_types=[".png"],
+                    elem_id="library-restore",
+                )  # fmt: skip
+                restored = gr.HTML(apply_default_css=False)
+            with gr.Accordion("Add another to it", open=False):
+                strength = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the one in use")
+                second = gr.Dropdown(shelf.choices(ready), label="The other", filterable=False)
+                other = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the other")
+                plus = gr.Button("Add", elem_id="library-add")
+        with gr.Column(scale=8, min_width=300, elem_id="library-result"):
+            status = gr.HTML(EMPTY, apply_default_css=False)
+            record = gr.HTML(apply_default_css=False)
+            with gr.Row():
+                files = [
+                    gr.DownloadButton(f"Download {what}", interactive=False, size="md")
+                    for what in ("the erasure", "its card (Markdown)", "its card (JSON)")
+                ]
+            command, python = (
+                gr.Textbox(label=label, lines=lines, buttons=["copy"], interactive=False)
+                for label, lines in (("As a command line", 2), ("As a Python program", 7))
+            )
+    shown = Shown(status, chosen, second, record, *files, command, python)
+    quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+
+    def then_show(event: Any) -> None:  # noqa: ANN401
+        event.success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
+
+    tab.select(
+        partial(refresh, ready), [owned, erasure], [owned, *shown], queue=False, **quiet
+    )  # fmt: skip
+    then_show(chosen.input(partial(choose, ready), [owned, chosen], erasure, queue=False, **quiet))
+    then_show(
+        opened.upload(
+            partial(open_file, model), [owned, opened], [owned, erasure, opened],
+            api_name="open_erasure", show_progress="hidden",
+        )
+    )  # fmt: skip
+    adding = [owned, erasure, strength, second, other]
+    then_show(plus.click(partial(add, model, ready), adding, [owned, erasure], **quiet))
+    names = (tuple(for_erase), tuple(for_compare))
+    then_show(
+        picture.upload(
+            partial(restore, model, ready, names), [owned, picture],
+            [restored, erasure, *for_erase.values(), *for_compare.values()], queue=False, **quiet,
+        )
+    )  # fmt: skip

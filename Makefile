@@ -5,13 +5,22 @@ BIN = $(VENV)/bin
 STAGES = drawings train_clip train_vae judge train_unet export report
 
 .DEFAULT_GOAL = help
-.PHONY: help app test model lint format clean
+.PHONY: help app lab lab-pages notebooks test model lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 12
 
 app: $(VENV)/.app ## install what the app needs, then start it
 	$(BIN)/python app.py
+
+lab: $(VENV)/.lab ## open the notebooks in JupyterLab
+	PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab lab/01_noise_and_scores.ipynb
+
+lab-pages: $(VENV)/.lab ## run the solved notebooks and write them as web pages, to build/lab
+	$(BIN)/python -m lab.pages
+
+notebooks: $(VENV)/.lab ## make the notebooks from lab/source
+	$(BIN)/python -m lab.build
 
 test: $(VENV)/.dev ## run the tests; TEST_ARGS="-k erase" is passed to pytest
 	sh tests/ensure_chromium.sh
@@ -38,7 +47,11 @@ $(VENV)/.app: requirements.txt | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(BIN)/pip
+$(VENV)/.lab: requirements.txt requirements-lab.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -r requirements-lab.txt
+	touch $@
+
+$(VENV)/.dev: requirements.txt requirements-lab.txt requirements-dev.txt | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 

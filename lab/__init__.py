@@ -1,0 +1,1 @@
+"""The lab: notebooks, their answers' checks, their widgets, and how they are built."""

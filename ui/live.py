@@ -21,6 +21,7 @@ from esd_core import DiffusionModel, DivergenceError, EraseConfig, EraseStep, Er
 from esd_core.sample import sample
 from ui import pictures, session
 from ui.prompts import Watched
+from ui.walk import Walk
 
 SEEDS = (1, 2)  # of the pictures watched during a run
 PREVIEW: dict[str, Any] = dict(num_inference_steps=12, guidance_scale=4.0, keep_pair=False)
@@ -108,7 +109,9 @@ def _train(
     name = pictures.quoted(config.concepts[0].concept)
     losses: list[tuple[int, float]] = []
     errors: list[tuple[int, float]] = []
+    walk = Walk(config.iterations)
     for step in erase(model, config):
+        walk.note(step)
         final = step.iteration == config.iterations
         if step.loss is not None:
             losses.append((step.iteration, step.loss))
@@ -116,15 +119,15 @@ def _train(
             if (error := step.held_out_error()) is not None:
                 errors.append((step.iteration, error))
             curves = dict(loss=curve(losses, "loss"), error=curve(errors, "error"))
-            yield Shown(erasure=step.erasure, **curves)
+            yield Shown(erasure=walk.end(step.erasure), **curves)
         yield Shown(_progress(name, step, config.iterations, errors))
         if final or pace.preview(step, config.iterations):
             done = step.iteration / max(config.iterations, 1)
             now = yield from _draw(model, prompts, pace, step, f"Update {step.iteration}", done)
             strip = pictures.strip(prompts, SEEDS, before, now, step.iteration)
-            yield Shown(strip=strip, erasure=step.erasure)
+            yield Shown(strip=strip, erasure=walk.end(step.erasure))
             if final:  # once more in full, for those who read only the last moment
-                ending = finished(step.erasure, model, errors[-1][1] if errors else None)
+                ending = finished(walk.end(step.erasure), model, errors[-1][1] if errors else None)
                 yield ending._replace(strip=strip, seed=config.seed, **curves)
 
 

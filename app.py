@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel, load_model
-from ui import compare_tab, erase_tab, session, theme
+from ui import compare_tab, erase_tab, scores_tab, session, theme
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -72,6 +72,8 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             erase_tab.build(model, erasure)
         with gr.Tab("Compare"):
             compare_tab.build(model, erasure)
+        with gr.Tab("Scores") as scores:
+            scores_tab.build(model, erasure, scores)
     return demo.queue(api_open=False, max_size=16)
 
 

@@ -19,6 +19,7 @@ from esd_core import denoise, objective, pairs
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
+from esd_core.sample import make_scheduler
 
 STEPS = 20  # of a trajectory
 KEPT = 16  # trajectories in memory: about 0.5 MB each for the embedded model, 4 MB for SD 1.4
@@ -36,6 +37,13 @@ def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
     return pairs.draw_all(model, model.unet, target, config, [seed])
+
+
+def timesteps(model: DiffusionModel) -> list[int]:
+    """Where the points of a trajectory lie, noisiest first."""
+    solver = make_scheduler(model, EraseConfig.scheduler)
+    solver.set_timesteps(STEPS)
+    return [int(t) for t in solver.timesteps]
 
 
 def nearest(drawn: Pairs, t: float) -> int:
@@ -56,7 +64,7 @@ class Predictions:
 
     x_t: Tensor
     t: int
-    alpha_bar: float  # share of x_t's variance that is signal
+    alpha_bar: float  # x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps
     eps_null: Tensor  # frozen, empty prompt
     eps_concept: Tensor  # frozen, concept
     eps_centre: Tensor  # frozen: eps_null, or the prediction for what the concept is erased from

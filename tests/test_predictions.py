@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from esd_core import EraseConfig, Target, denoise, erase
-from esd_core.predictions import Predictions, nearest, predictions, rms, trajectory
+from esd_core.predictions import Predictions, nearest, predictions, rms, timesteps, trajectory
 from esd_core.sample import sample
 
 CAT = Target("a cat")
@@ -100,6 +100,10 @@ def test_x_0_undoes_the_noise(tiny):
     p = at(tiny)
     noised = denoise.add_noise(p.x_0(p.eps_null), p.eps_null, torch.tensor(p.alpha_bar))
     assert_close(noised, p.x_t, atol=1e-5, rtol=1e-5)
+
+
+def test_the_timesteps_are_known_before_sampling(model):
+    assert timesteps(model) == trajectory(model, CAT, 3).t.tolist()
 
 
 def test_the_nearest_point_is_taken_and_others_refused(tiny):

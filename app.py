@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel, load_model
-from ui import compare_tab, erase_tab, scores_tab, session, theme
+from ui import attention_tab, compare_tab, erase_tab, scores_tab, session, theme
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -74,6 +74,8 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             compare_tab.build(model, erasure)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
+        with gr.Tab("Attention") as attention:
+            attention_tab.build(model, erasure, attention)
     return demo.queue(api_open=False, max_size=16)
 
 

@@ -22,6 +22,10 @@ from esd_core import denoise
 from esd_core.erasure import shared_copy
 from esd_core.models import DiffusionModel
 
+START, END, PADDING = "[start]", "[end]", "[padding]"
+ALL_LAYERS = "mean of all layers"
+_PROCESSOR = ".attn2.processor"
+
 
 class _Recorder:
     """Cross-attention as in diffusers' plain `AttnProcessor`, keeping what the softmax says."""
@@ -54,8 +58,9 @@ def recording(unet: UNet2DConditionModel) -> Iterator[dict[str, list[Tensor]]]:
         layer name -> for each call `(B, heads, cells, tokens)`.
     """
     former, calls = unet.attn_processors, dict[str, list[Tensor]]()
-    end = ".attn2.processor"
-    recorders = {n: _Recorder(n.removesuffix(end), calls) for n in former if n.endswith(end)}
+    recorders = {
+        n: _Recorder(n.removesuffix(_PROCESSOR), calls) for n in former if n.endswith(_PROCESSOR)
+    }
     try:
         unet.set_attn_processor({**former, **recorders})
         yield calls
@@ -71,20 +76,31 @@ class Looks:
     maps: dict[str, Tensor]  # layer -> (tokens, h, w); sums to 1 over the tokens in every cell
     output: Tensor  # the UNet's own output, (1, C, h, w)
 
-    def mean(self) -> Tensor:
-        """The average over layers at the finest layer's size, `(tokens, h, w)`."""
+    def of(self, layer: str = ALL_LAYERS) -> Tensor:
+        """The maps `(tokens, h, w)` of a layer by its label, or the average over all of them at
+        the finest one's size.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        labelled = {layer_label(name): maps for name, maps in self.maps.items()}
+        if layer in labelled:
+            return labelled[layer]
+        if layer != ALL_LAYERS:
+            known = ", ".join((ALL_LAYERS, *labelled))
+            raise ValueError(f"layer is {layer!r}; use one of: {known}")
         size = max(tuple(m.shape[1:]) for m in self.maps.values())
         scaled = [F.interpolate(m[None], size, mode="bilinear")[0] for m in self.maps.values()]
         return torch.stack(scaled).mean(0)
 
 
 def tokens(model: DiffusionModel, prompt: str) -> tuple[str, ...]:
-    """The text encoder's tokens: "start", the prompt's (pieces of) words, "end", and, as one,
-    "padding", which fills the prompt up to the encoder's length."""
+    """The text encoder's tokens: START, the prompt's (pieces of) words, END, and, as one, PADDING,
+    which fills the prompt up to the encoder's length."""
     ids = model.tokenizer(prompt)["input_ids"]
     words = [t.removesuffix("</w>") for t in model.tokenizer.convert_ids_to_tokens(ids[1:-1])]
     padded = len(ids) < model.tokenizer.model_max_length
-    return ("start", *words, "end", *["padding"] * padded)
+    return (START, *words, END, *[PADDING] * padded)
 
 
 @torch.no_grad()
@@ -124,3 +140,9 @@ def layer_label(layer: str) -> str:
     """ "up_blocks.1.attentions.0.transformer_blocks.0" -> "up 1.0"."""
     numbers = re.findall(r"(?:up_blocks|down_blocks|attentions)\.(\d+)", layer)
     return f"{layer.partition('_')[0]} {'.'.join(numbers)}"
+
+
+def layer_labels(unet: UNet2DConditionModel) -> list[str]:
+    """Labels of all cross-attention layers, in the order in which the UNet runs them."""
+    labels = [layer_label(n) for n in unet.attn_processors if n.endswith(_PROCESSOR)]
+    return sorted(labels, key=lambda label: ("down", "mid", "up").index(label.partition(" ")[0]))

@@ -7,7 +7,16 @@ import torch
 from torch.testing import assert_close
 
 from esd_core import EraseConfig, denoise, erase, load_model
-from esd_core.attention import layer_label, look, recording, tokens
+from esd_core.attention import (
+    END,
+    PADDING,
+    START,
+    layer_label,
+    layer_labels,
+    look,
+    recording,
+    tokens,
+)
 from esd_core.erasure import shared_copy
 from esd_core.sample import noise
 
@@ -39,14 +48,18 @@ def test_recording_changes_no_prediction(model):
 
 def test_the_maps_are_shares_of_the_tokens_in_every_cell(model):
     seen = look(model, PROMPT, noise(model, [1]), T)
-    assert seen.tokens[:1] + seen.tokens[-2:] == ("start", "end", "padding")
+    assert seen.tokens[:1] + seen.tokens[-2:] == (START, END, PADDING)
     side = model.unet.config.sample_size
-    for shares in (*seen.maps.values(), seen.mean()):
+    for shares in (*seen.maps.values(), seen.of()):
         assert len(shares) == len(seen.tokens) and shares.min() >= 0
         assert_close(shares.sum(0), torch.ones(shares.shape[1:]))
-    assert seen.mean().shape[1:] == (side, side)
+    assert seen.of().shape[1:] == (side, side)
     labels = [layer_label(layer) for layer in seen.maps]
-    assert labels[0] == "down 0.0" and labels[-1].startswith("up") and len(set(labels)) > 3
+    assert labels == layer_labels(model.unet) and len(set(labels)) == len(labels) > 3
+    assert labels[0] == "down 0.0" and labels[-1].startswith("up")
+    assert torch.equal(seen.of("down 0.0"), next(iter(seen.maps.values())))
+    with pytest.raises(ValueError, match="layer is 'attic'; use one of: mean of all layers, down"):
+        seen.of("attic")
 
 
 def test_every_cross_attention_is_recorded_with_every_head_and_token(tiny):
@@ -60,8 +73,8 @@ def test_every_cross_attention_is_recorded_with_every_head_and_token(tiny):
 
 def test_a_prompt_that_fills_the_encoder_has_no_padding(tiny):
     full = " ".join(["cat"] * (tiny.tokenizer.model_max_length - 2))
-    assert tokens(tiny, full)[-2:] == ("cat", "end")
-    shares = look(tiny, full, noise(tiny, [1]), T).mean()
+    assert tokens(tiny, full)[-2:] == ("cat", END)
+    shares = look(tiny, full, noise(tiny, [1]), T).of()
     assert_close(shares.sum(0), torch.ones(8, 8))
 
 
@@ -78,9 +91,9 @@ def test_the_processors_return_after_an_error(tiny):
 def test_an_edited_unet_looks_elsewhere_and_the_frozen_one_as_before(tiny):
     *_, last = erase(tiny, EraseConfig("a cat", iterations=5, learning_rate=1e-2))
     x_t, unet = noise(tiny, [1]), last.erasure.apply(tiny)
-    before = look(tiny, PROMPT, x_t, T).mean()
-    assert not torch.allclose(before, look(tiny, PROMPT, x_t, T, unet).mean(), atol=1e-4)
-    assert torch.equal(before, look(tiny, PROMPT, x_t, T).mean())
+    before = look(tiny, PROMPT, x_t, T).of()
+    assert not torch.allclose(before, look(tiny, PROMPT, x_t, T, unet).of(), atol=1e-4)
+    assert torch.equal(before, look(tiny, PROMPT, x_t, T).of())
 
 
 def test_a_shared_unet_may_be_used_by_others_meanwhile(tiny):

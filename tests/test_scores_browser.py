@@ -1,4 +1,4 @@
-"""The Scores tab in a real browser: first look, sliders, keyboard, widths, axe."""
+"""The Scores and Attention tabs in a real browser: first look, sliders, keyboard, widths, axe."""
 
 # The fixtures come from the other browser tests by import.
 # ruff: noqa: F811
@@ -11,7 +11,7 @@ from tests.test_app_browser import chromium, erase, expect, page, shoot, url  # 
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-SCORES = "#scores-result"
+SCORES, ATTENTION = "#scores-result", "#attention-result"
 LOOKS = [(1440, "light"), (900, "dark"), (400, "light"), (400, "dark")]
 
 
@@ -27,11 +27,14 @@ def violations(page) -> list[str]:
     return [f"{v['id']}: {[n['html'][:120] for n in v['nodes']]}" for v in found]
 
 
-def test_the_tab_shows_itself_before_anything_is_erased(page):
+def test_both_tabs_show_themselves_before_anything_is_erased(page):
     open_tab(page, "Scores")
     expect(page, f"{SCORES} .esd-note", "No erasure yet")
     assert page.locator(f"{SCORES} .esd-scores figure").count() == 8
     assert page.get_by_label("range slider for Stage of training").is_disabled()
+    open_tab(page, "Attention")
+    expect(page, f"{ATTENTION} .esd-note", "only the base model")
+    assert page.locator(f"{ATTENTION} figure").count() == 6
 
 
 def test_after_an_erasure_the_sliders_walk_to_the_target(page):
@@ -51,6 +54,10 @@ def test_after_an_erasure_the_sliders_walk_to_the_target(page):
     page.locator(f"{SCORES}").evaluate("e => e.scrollIntoView()")
     assert violations(page) == []
     shoot(page, "6-scores")
+    open_tab(page, "Attention")
+    expect(page, f"{ATTENTION} figure >> nth=3", "erased")
+    assert violations(page) == []
+    shoot(page, "7-attention")
 
 
 def test_the_keyboard_shows_another_prompt_and_a_wrong_one_is_refused(page):
@@ -70,7 +77,7 @@ def test_it_fits_and_axe_finds_nothing(page, url: str, width: int, look: str):
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{url}/?__theme={look}")
     page.wait_for_selector("#erase-run")
-    for name in ("Scores",):
+    for name in ("Scores", "Attention"):
         open_tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         shoot(page, f"8-{name.lower()}-{width}-{look}")

@@ -6,6 +6,6 @@
 - pictures: tensors to HTML figures with alternative text
 - live: an erasing run as a stream of things to show
 - walk: the stages of a run that are kept beside its erasure
-- looking: the noisy latent that is looked at; score_panels: what Scores shows
-- erase_tab with its fields, compare_tab, scores_tab
+- looking: what Scores and Attention share; score_panels: what Scores shows
+- erase_tab with its fields, compare_tab, scores_tab, attention_tab
 """

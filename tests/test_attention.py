@@ -46,6 +46,12 @@ def test_recording_changes_no_prediction(model):
     )  # fmt: skip
 
 
+def test_half_precision_weights_are_recorded_too(tiny_half):
+    seen = look(tiny_half, PROMPT, noise(tiny_half, [1]), T)
+    assert_close(seen.output, plain(tiny_half, tiny_half.unet), atol=3e-2, rtol=3e-2)
+    assert_close(seen.of().sum(0), torch.ones(8, 8), atol=1e-2, rtol=0)
+
+
 def test_the_maps_are_shares_of_the_tokens_in_every_cell(model):
     seen = look(model, PROMPT, noise(model, [1]), T)
     assert seen.tokens[:1] + seen.tokens[-2:] == (START, END, PADDING)

@@ -12,7 +12,16 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel, load_model, uploads
-from ui import compare_tab, erase_tab, library_tab, session, shelf, theme
+from ui import (
+    attention_tab,
+    compare_tab,
+    erase_tab,
+    library_tab,
+    scores_tab,
+    session,
+    shelf,
+    theme,
+)
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -73,6 +82,10 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             for_erase = erase_tab.build(model, erasure, owned)
         with gr.Tab("Compare"):
             for_compare = compare_tab.build(model, erasure)
+        with gr.Tab("Scores") as scores:
+            scores_tab.build(model, erasure, scores)
+        with gr.Tab("Attention") as attention:
+            attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
             library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
     for refusal in refusals:

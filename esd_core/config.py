@@ -82,7 +82,7 @@ class EraseConfig:
             value, whole = getattr(self, name), isinstance(getattr(type(self), name), int)
             if not (isinstance(value, int if whole else int | float) and low <= value <= high):
                 kind = "whole number" if whole else "number"
-                raise ValueError(f"{name} is {value!r}; use a {kind} from {low:g} to {high:g}")
+                raise ValueError(f"{name} is {value!r}; use a {kind} from {low:g} to {high:.10g}")
         choices = {
             "x_t_source": get_args(XtSource), "points": get_args(Points),
             "timesteps": get_args(Timesteps), "scheduler": tuple(SCHEDULERS),

@@ -5,5 +5,7 @@
 - prompts: words the model knows, and which prompts to watch while a concept goes
 - pictures: tensors to HTML figures with alternative text
 - live: an erasing run as a stream of things to show
-- erase_tab with its fields, compare_tab
+- walk: the stages of a run that are kept beside its erasure
+- looking: what Scores and Attention share; score_panels: what Scores shows
+- erase_tab with its fields, compare_tab, scores_tab, attention_tab
 """

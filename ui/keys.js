@@ -12,13 +12,13 @@
     event.preventDefault();
     event.stopImmediatePropagation(); // an open list would take Enter for a choice
     document.activeElement?.blur(); // so that a field being edited hands over its value
-    setTimeout(() => press("erase-run") || press("compare-run"), 60);
+    setTimeout(() => document.querySelectorAll("button[id$='-run']").forEach((b) => press(b.id)), 60);
   }, true);
 
   // On a narrow screen the result lies below the fields: bring it into view.
   document.addEventListener("click", (event) => {
     const id = event.target.closest?.("button")?.id;
-    if (window.innerWidth >= 720 || !["erase-run", "compare-run"].includes(id)) return;
+    if (window.innerWidth >= 720 || !id?.endsWith("-run")) return;
     document.getElementById(id.replace("run", "result"))?.scrollIntoView({ behavior: "smooth" });
   });
 })();

@@ -29,6 +29,7 @@ from esd_core import (
 from esd_core.sample import sample
 from ui import pictures, session
 from ui.prompts import Watched
+from ui.walk import Walk
 
 SEEDS = (1, 2)  # of the pictures watched during a run
 PREVIEW: dict[str, Any] = dict(num_inference_steps=12, guidance_scale=4.0, keep_pair=False)
@@ -57,6 +58,7 @@ class Story:
 
     prompts: Sequence[Watched]
     before: Tensor  # pictures (prompts, seeds, 3, H, W) of the frozen model
+    walk: Walk
     losses: list[tuple[int, float]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
 
@@ -64,6 +66,7 @@ class Story:
         """Drop what a run did between its last checkpoint and its stop."""
         self.losses = [point for point in self.losses if point[0] <= update]
         self.errors = [point for point in self.errors if point[0] <= update]
+        self.walk.forget_after(update)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
     before = yield from _draw(model, prompts, pace, None, "Before", 0)
     status = pictures.note("Collecting examples from the frozen model", done=0)
     yield Shown(status, pictures.strip(prompts, SEEDS, before))
-    yield from _train(model, config, Story(prompts, before), pace)
+    yield from _train(model, config, Story(prompts, before, Walk(config.iterations)), pace)
 
 
 def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Shown]:
@@ -167,6 +170,7 @@ def _step(
     """One update on the page."""
     final = step.iteration == config.iterations
     losses, errors = story.losses, story.errors
+    story.walk.note(step)
     if step.loss is not None:
         losses.append((step.iteration, step.loss))
     if final or pace.refresh():
@@ -190,7 +194,7 @@ def _step(
 def _kept(step: EraseStep, story: Story) -> dict[str, Any]:
     """What Stop leaves the visitor with: an erasure, and the run at rest."""
     checkpoint = step.checkpoint()
-    return dict(erasure=checkpoint.erasure, paused=Paused(checkpoint, story))
+    return dict(erasure=story.walk.end(checkpoint.erasure), paused=Paused(checkpoint, story))
 
 
 def _curves(story: Story) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""The stages a run leaves behind: few, early, bounded, and the visitor's own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from esd_core import DiffusionModel, EraseConfig, Erasure, erase
+from ui import walk
+from ui.walk import Walk, Walked
+
+
+def walked(model: DiffusionModel, iterations: int, stop_after: int | None = None) -> Walked:
+    kept = Walk(iterations)
+    for step in erase(model, EraseConfig("a cat", iterations=iterations)):
+        kept.note(step)
+        if step.iteration == (iterations if stop_after is None else stop_after):
+            return kept.end(step.erasure)
+    raise AssertionError
+
+
+def reached(erasure: Erasure) -> list[int]:
+    return [walk.updates(stage) for stage in walk.stages(erasure)]
+
+
+def test_stages_lie_close_together_at_the_beginning(tiny: DiffusionModel):
+    assert reached(walked(tiny, 16)) == [0, 1, 2, 4, 8, 16]
+    assert reached(walked(tiny, 2)) == [0, 1, 2]
+    assert reached(walked(tiny, 16, stop_after=5)) == [0, 1, 2, 4, 5]
+    assert reached(walked(tiny, 0)) == [0, 0]
+
+
+def test_a_stage_is_the_model_as_it_was_then(tiny: DiffusionModel):
+    whole, short = walked(tiny, 8), walked(tiny, 8, stop_after=2)
+    (then,) = (s for s in whole.earlier if walk.updates(s) == 2)
+    assert all(torch.equal(then.tensors[n], t) for n, t in short.tensors.items())
+    assert not all(torch.equal(whole.tensors[n], t) for n, t in short.tensors.items())
+
+
+def test_what_is_kept_is_still_an_erasure(tiny: DiffusionModel, tmp_path):
+    kept = walked(tiny, 4)
+    loaded = Erasure.load(kept.save(tmp_path / "kept.safetensors"))
+    assert all(torch.equal(loaded.tensors[n], t) for n, t in kept.tensors.items())
+    assert walk.stages(loaded) == [None, loaded] and walk.stages(None) == [None]
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 40, 1000, 100_000])
+def test_stages_are_few_whatever_the_length_of_a_run(iterations: int):
+    chosen = sorted(walk.marks(iterations, 1))
+    assert len(chosen) <= walk.MOST and chosen[0] == 1 and chosen[-1] <= iterations
+    assert all(a < b for a, b in pairwise(chosen))
+
+
+def test_large_stages_are_fewer_and_huge_ones_are_not_kept():
+    assert len(walk.marks(16, walk.MEMORY // 2)) == 2
+    assert walk.marks(16, walk.MEMORY + 1) == set()

@@ -1,0 +1,71 @@
+"""The stages of a visitor's last run, so that they can walk from the frozen model to its end.
+
+They travel in the visitor's own `gr.State`, inside the erasure itself, and expire with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esd_core import EraseStep, Erasure
+
+MOST = 4  # stages between the frozen model and the end
+MEMORY = 96 * 2**20  # bytes that one visitor's stages may take, the end not counted
+
+
+@dataclass(frozen=True)
+class Walked(Erasure):
+    """An erasure that remembers itself after fewer updates, in order."""
+
+    earlier: tuple[Erasure, ...] = ()
+
+
+class Walk:
+    """Keeps a few stages of a run, closer together at its beginning, where most happens."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+        self.earlier: list[Erasure] = []
+        self.marks: set[int] | None = None  # known once we know how large a stage is
+
+    def note(self, step: EraseStep) -> None:
+        """Keep this step if it is one of the stages."""
+        if step.loss is None:  # a run begins, or goes on where a stage may be kept already
+            return
+        if self.marks is None:
+            self.marks = marks(self.iterations, size(step.erasure))
+        if step.iteration in self.marks:
+            self.earlier.append(step.erasure)
+
+    def forget_after(self, update: int) -> None:
+        """Drop the stages between a run's last checkpoint and its stop."""
+        self.earlier = [e for e in self.earlier if updates(e) <= update]
+
+    def end(self, erasure: Erasure) -> Walked:
+        """The erasure together with the stages before it."""
+        done = updates(erasure)
+        earlier = tuple(e for e in self.earlier if updates(e) < done)
+        return Walked(erasure.tensors, erasure.base, erasure.provenance, earlier)
+
+
+def marks(iterations: int, stage: int) -> set[int]:
+    """After which updates to keep a stage of `stage` bytes: 1, 2, 4, 8 of 16, say."""
+    count = min(MOST, MEMORY // max(stage, 1), iterations)
+    return {round(iterations ** (i / count)) for i in range(count)} if count else set()
+
+
+def size(erasure: Erasure) -> int:
+    """Bytes of its tensors."""
+    return sum(t.numel() * t.element_size() for t in erasure.tensors.values())
+
+
+def updates(erasure: Erasure | None) -> int:
+    """How many it took; 0 for the frozen model."""
+    return erasure.provenance.get("iterations_done", 0) if erasure else 0
+
+
+def stages(erasure: Erasure | None) -> list[Erasure | None]:
+    """From the frozen model (None) to the erasure."""
+    if erasure is None:
+        return [None]
+    return [None, *getattr(erasure, "earlier", ()), erasure]

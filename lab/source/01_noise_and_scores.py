@@ -147,4 +147,4 @@ Picture(figure, "True noise and ideal prediction at 24 points; they agree only o
 # large as the picture. A noise prediction is the score times -sigma: `esd_core.denoise.to_score`.
 #
 # Simplified here: two dimensions and known data. Open: how does a network, which never sees p_t, learn
-# its slope? Next: *Why does the model predict twice?*
+# its slope?

@@ -173,16 +173,17 @@ def _step(
     story.walk.note(step)
     if step.loss is not None:
         losses.append((step.iteration, step.loss))
-    if final or pace.refresh():
+    kept = _kept(step, story) if final or pace.refresh() else None
+    if kept:
         if (error := step.held_out_error()) is not None and (step.loss is not None or not errors):
             errors.append((step.iteration, error))
-        yield Shown(**_kept(step, story), **_curves(story))
+        yield Shown(**kept, **_curves(story))
     yield Shown(_progress(step, config, pace, errors))
     if final or pace.preview(step, config.iterations):
         done = step.iteration / max(config.iterations, 1)
         now = yield from _draw(model, story.prompts, pace, step, f"Update {step.iteration}", done)
         strip = pictures.strip(story.prompts, SEEDS, story.before, now, step.iteration)
-        kept = _kept(step, story)
+        kept = kept or _kept(step, story)
         yield Shown(strip=strip, **kept)
         if final:  # once more in full, for those who read only the last moment
             ending = finished(kept["erasure"], model, errors[-1][1] if errors else None)

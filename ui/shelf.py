@@ -15,7 +15,7 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.atomic import write_text
 from esd_core.uploads import read_erasure
-from ui import session
+from ui import session, walk
 
 MOST, MEMORY = 8, 256 * 2**20  # erasures, and bytes of them, that one visitor may keep
 READY_MADE = Path(__file__).resolve().parent.parent / "assets" / "erasures"
@@ -71,15 +71,12 @@ def keep(shelf: Shelf, erasure: Erasure | None, origin: str = "this session") ->
     full = (*shelf, Kept(erasure, origin, session.new_file("x").parent))
     dropped = 0
     while len(full) - dropped > 1 and (
-        len(full) - dropped > MOST or sum(_bytes(kept) for kept in full[dropped:]) > MEMORY
+        len(full) - dropped > MOST
+        or sum(walk.size(kept.erasure) for kept in full[dropped:]) > MEMORY
     ):
         dropped += 1
     _forget(full[:dropped])
     return full[dropped:]
-
-
-def _bytes(kept: Kept) -> int:
-    return sum(t.numel() * t.element_size() for t in kept.erasure.tensors.values())
 
 
 def find(listed: Sequence[Kept], key: str | None) -> Kept:

@@ -35,11 +35,16 @@ def sample_labels(batch: int, generator: torch.Generator, white: float = 0.5) ->
     return labels
 
 
-def compose(rgba: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Paint the labelled drawings at a random place and scale on their backgrounds."""
+def compose(
+    rgba: Tensor, labels: Tensor, generator: torch.Generator, jitter: float = 1.0
+) -> Tensor:
+    """Paint the labelled drawings at a random place and scale on their backgrounds.
+
+    `jitter` 1 means 80 to 94 % of the picture's width, up to 6 % off its centre; 0 means neither.
+    """
     batch = len(labels)
-    scale = 0.80 + 0.14 * torch.rand(batch, 1, generator=generator)
-    shift = (torch.rand(batch, 2, generator=generator) - 0.5) * 0.12
+    scale = 0.87 + 0.14 * jitter * (torch.rand(batch, 1, generator=generator) - 0.5)
+    shift = 0.12 * jitter * (torch.rand(batch, 2, generator=generator) - 0.5)
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale[:, 0]
     theta[:, :, 2] = -shift / scale

@@ -27,6 +27,7 @@ OUT = Path("build/unet")
 SEED = 3
 LEARNING_RATE = 6e-4
 MIN_SNR_GAMMA = 5.0
+JITTER = 0.5  # half of what CLIP and the VAE see: less to learn about places, more about drawings
 
 
 def build_model() -> UNet2DConditionModel:
@@ -60,7 +61,7 @@ def encode_pictures(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     for chunk in range(count // 100):
         generator = checkpoint.step_generator(SEED, -1 - chunk)
         labels.append(data.sample_labels(100, generator))
-        pictures = data.compose(rgba, labels[-1], generator) * 2 - 1
+        pictures = data.compose(rgba, labels[-1], generator, JITTER) * 2 - 1
         latents.append(vae.encode(pictures).latent_dist.mean.cpu() * vae.config.scaling_factor)
     stored = {"latents": torch.cat(latents), "labels": torch.cat(labels)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,5 +142,5 @@ if __name__ == "__main__":
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--start", type=Path, help="folder of a UNet to go on from")
-    parser.add_argument("--pictures", type=int, default=12_000)
+    parser.add_argument("--pictures", type=int, default=16_000)
     main(**vars(parser.parse_args()))

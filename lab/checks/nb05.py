@@ -156,7 +156,7 @@ EXERCISES = {
                 "The first update is right, later ones are not: old gradients are still there.",
             ),
             (
-                _descent(("zero", "step", "backward")),
+                _descent(("step", "zero", "backward")),
                 "The step comes before its gradients, so it always walks one loss behind.",
             ),
             (_descent(("zero", "backward")), STILL),

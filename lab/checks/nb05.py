@@ -155,10 +155,6 @@ EXERCISES = {
                 _descent(("backward", "step")),
                 "The first update is right, later ones are not: old gradients are still there.",
             ),
-            (
-                _descent(("step", "zero", "backward")),
-                "The step comes before its gradients, so it always walks one loss behind.",
-            ),
             (_descent(("zero", "backward")), STILL),
         ),
         hint="Three lines, once per loss: forget, differentiate, walk.",

@@ -52,11 +52,11 @@ def test_pictures_show_themselves_with_a_description(drawing):
 
 def test_a_prediction_is_made_before_it_is_judged():
     prediction = Predict("Which?", ["towards more data", "away from the data"])
-    assert prediction.value is None and check("1.1", prediction).status == "empty"
+    assert prediction.value is None and check("1.2", prediction).status == "empty"
     prediction.choose("away from the data")
-    assert check("1.1", prediction).status == "wrong" and "Noted" in prediction._note.value
+    assert check("1.2", prediction).status == "wrong" and "Noted" in prediction._note.value
     prediction.choose("towards more data")
-    assert check("1.1", prediction)
+    assert check("1.2", prediction)
     data = prediction._repr_mimebundle_()
     assert WIDGET_VIEW in data and "<li>away from the data</li>" in data["text/html"]
 

@@ -226,7 +226,8 @@ check("4.4", ends_up)
 # %% [markdown]
 # **What you saw.** Class 0 empties: 32% at eta 0, 7% at eta 1, 2% at eta 2. And the samples leave the
 # data, to distance 4.9, 8.1, 11.4. It is not a matter of finer steps: 1000 instead of 50 change the
-# radius by less than 0.01. The few that stay began right above class 0, where e_p and e_0 agree.
+# radius by less than 0.01. The few that stay began in the direction of class 0, where e_p and
+# e_0 soon agree.
 #
 # ## What would "the data without c" need?
 #

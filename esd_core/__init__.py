@@ -2,6 +2,7 @@
 
 from esd_core import card
 from esd_core.checkpoint import Checkpoint
+from esd_core.closed_form import closed_form_edit, least_squares_edit
 from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, Examples, erase
@@ -31,12 +32,14 @@ __all__ = [
     "Step",
     "Target",
     "card",
+    "closed_form_edit",
     "combine",
     "compare",
     "erase",
     "erasing_loss",
     "erasing_target",
     "generate",
+    "least_squares_edit",
     "load_model",
     "preset",
     "probe",

@@ -7,6 +7,7 @@ from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, Examples, erase
 from esd_core.erasure import Erasure, combine
+from esd_core.inversion import InversionStep, invert
 from esd_core.models import DiffusionModel, load_model
 from esd_core.objective import erasing_loss, erasing_target
 from esd_core.probe import Probe, Score, probe
@@ -27,6 +28,7 @@ __all__ = [
     "EraseStep",
     "Erasure",
     "Examples",
+    "InversionStep",
     "Probe",
     "Score",
     "Step",
@@ -39,6 +41,7 @@ __all__ = [
     "erasing_loss",
     "erasing_target",
     "generate",
+    "invert",
     "least_squares_edit",
     "load_model",
     "preset",

@@ -17,6 +17,7 @@ from ui import (
     compare_tab,
     erase_tab,
     library_tab,
+    mixture_tab,
     scores_tab,
     session,
     shelf,
@@ -84,6 +85,8 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             for_compare = compare_tab.build(model, erasure)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
+        with gr.Tab("Mixture") as mixture:
+            mixture_tab.build(mixture)
         with gr.Tab("Attention") as attention:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:

@@ -6,6 +6,7 @@ The right answer is not written down: it is read off the samples themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from torch import Tensor
 
@@ -50,37 +51,36 @@ def outcome(world: World, concept: int, ends: Ends) -> str:
     return OTHERS if ends.share < weight / 2 else ALL
 
 
-def feedback(
-    world: World, concept: int, chosen: str, ends: Ends, eta: float, guidance_scale: float
-) -> tuple[bool, str]:
-    """Whether the choice was right, and a few sentences: what was wrong with it, what happens."""
-    found, name = outcome(world, concept, ends), world.names[concept]
+def feedback(world: World, concept: int, chosen: str, ends: Ends, push: float) -> tuple[bool, str]:
+    """Whether the choice was right, and HTML: what was wrong with it, then the facts."""
+    found, name = outcome(world, concept, ends), escape(world.names[concept])
     right = chosen == found
-    opening = "Right." if right else f"Not so. {_wrong(chosen, name, eta, guidance_scale)}"
-    return right, f"{opening} {_seen(found, name, ends, eta * guidance_scale)}"
+    opening = "Right." if right else f"Not so. {_wrong(chosen, name, push)}"
+    return right, f"{opening} {_seen(found, name, ends, push)}"
 
 
-def _wrong(chosen: str, name: str, eta: float, guidance_scale: float) -> str:
+def _wrong(chosen: str, name: str, push: float) -> str:
     """The misconception behind a choice. Only said where the choice is wrong."""
     if chosen == STAYS:
         return (
-            f"The target is not a weaker ε_{name}: it starts at ε_null and goes −η times the way "
-            f"to ε_{name}, which for η above 0 is away from {name}."
+            f"The target is not a weaker ε<sub>{name}</sub>: it starts at ε<sub>null</sub> and "
+            f"goes −η times the way to ε<sub>{name}</sub>, which for η above 0 is away from {name}."
         )
     if chosen == ALL:
         return (
             "That is η = 0, or guidance 0: the model then answers as if it had been told nothing. "
-            f"Here η is {eta:g} and guidance {guidance_scale:g}, so it goes past ε_null."
+            f"Here the samples follow ε<sub>null</sub> − {push:g} (ε<sub>{name}</sub> − "
+            "ε<sub>null</sub>)."
         )
     if chosen == OTHERS:
         return (
             f"That is what training without {name} would give, and what erasing is often taken "
             "for. But the target is no score of the remaining data; it adds a push away from "
-            f"{name} to ε_null."
+            f"{name} to ε<sub>null</sub>."
         )
     return (
-        f"For that the push, η times guidance = {eta * guidance_scale:g}, is too weak here: "
-        "ε_null, which pulls back to the data, wins."
+        f"For that the push, η times guidance = {push:g}, is too weak here: "
+        "ε<sub>null</sub>, which pulls back to the data, wins."
     )
 
 
@@ -98,7 +98,7 @@ def _seen(found: str, name: str, ends: Ends, push: float) -> str:
             "samples within reach of the other classes."
         )
     elif found == ALL:
-        why = f"With η times guidance = {push:g} little or nothing is added to ε_null."
+        why = f"With η times guidance = {push:g} little or nothing is added to ε<sub>null</sub>."
     else:
         why = f"With η times guidance = {push:g} the samples are still drawn to {name}."
     return f"{numbers} {why}"

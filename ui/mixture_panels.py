@@ -16,7 +16,8 @@ from ui.foretell import Ends
 from ui.lesson import Lesson
 from ui.world import World
 
-SAMPLES, DRAWN, GRID = 2000, 400, 9  # for the numbers, of them shown, arrows a side
+SAMPLES, DRAWN, GRID = 2000, 400, 8  # for the numbers, of them shown, arrows a side
+AT_T = "Predictions at one timestep"
 
 
 class Scene(NamedTuple):
@@ -84,7 +85,7 @@ def fields(seen: Scene, learned: Lesson | None) -> str:
         blank = plane.picture(w.extent, [ground], f"no network yet, {about}")
         says = "Nothing learned yet. The button trains a small network on draws of these classes, "
         says += f"then erases {seen.name} from it; a few seconds."
-        return _section("Predictions at one timestep", first, _panel("Learned", blank, says))
+        return _section(AT_T, first, _panel("Learned", blank, says), kind="esd-two")
     with torch.no_grad():
         eps = learned.target(x, t)
     marks = [ground, plane.arrows(x, scale * target, w.extent, "null"),
@@ -96,9 +97,10 @@ def fields(seen: Scene, learned: Lesson | None) -> str:
         "Learned by a network", plane.picture(w.extent, marks, f"learned and exact, {about}"),
         f"{_key('target', 'ε<sub>edited</sub> of the network')} {_key('null', 'the exact target')} "
         f"On noised data the two differ by {_error(seen, learned):.2f} (root mean square; the "
-        f"noise itself has 1).{stale}",
+        f"noise itself has 1): it has met {seen.name} only near {seen.name}, and guesses "
+        f"elsewhere.{stale}",
     )  # fmt: skip
-    return _section("Predictions at one timestep", first, second)
+    return _section(AT_T, first, second, kind="esd-two")
 
 
 @torch.no_grad()
@@ -213,5 +215,6 @@ def _panel(title: str, drawn: str, says: str) -> str:
     return f"<figure><figcaption><h3>{title}</h3></figcaption>{drawn}<p>{says}</p></figure>"
 
 
-def _section(title: str, *panels: str) -> str:
-    return f'<section class="esd-planes"><h2>{title}</h2><div>{"".join(panels)}</div></section>'
+def _section(title: str, *panels: str, kind: str = "") -> str:
+    drawn = "".join(panels)
+    return f'<section class="esd-planes {kind}"><h2>{title}</h2><div>{drawn}</div></section>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from html import escape
 from inspect import getdoc
 from typing import Any, NamedTuple
 
@@ -62,9 +61,9 @@ def shown(seen: Scene, prediction: str | None, learned: Lesson | None) -> Shown:
         status = pictures.note(text)
     else:
         ends = Ends(**numbers["erased"])
-        eta, scale = seen.eta, seen.guidance_scale
-        right, said = foretell.feedback(seen.world, seen.concept, prediction, ends, eta, scale)
-        status = pictures.note(escape(said, quote=False), tone="good" if right else "plain")
+        push = seen.eta * seen.guidance_scale
+        right, said = foretell.feedback(seen.world, seen.concept, prediction, ends, push)
+        status = pictures.note(said, tone="good" if right else "plain")
     return Shown(status, mixture_panels.fields(seen, learned), html, numbers)
 
 

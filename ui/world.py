@@ -97,7 +97,7 @@ def _row(line: str) -> tuple[str, float, float, float, float]:
         ) from None
     if not 0 < len(name) <= LONGEST:
         raise ValueError(f"{shown!r}: give the class a name of 1 to {LONGEST} characters")
-    if not max(abs(x), abs(y)) <= LARGEST:
+    if not (abs(x) <= LARGEST and abs(y) <= LARGEST):
         raise ValueError(f"{shown!r}: x and y must lie from -{LARGEST:g} to {LARGEST:g}")
     if not SPREADS[0] <= std <= SPREADS[1]:
         raise ValueError(f"{shown!r}: use a spread from {SPREADS[0]:g} to {SPREADS[1]:g}")

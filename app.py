@@ -16,12 +16,14 @@ from ui import (
     attention_tab,
     compare_tab,
     erase_tab,
+    fair,
     library_tab,
     mixture_tab,
     scores_tab,
     session,
     shelf,
     theme,
+    visitors,
 )
 
 # Equation 6 of the paper, as in esd_core/objective.py.
@@ -91,8 +93,10 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
             library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
+        visitors.look_after(demo)
     for refusal in refusals:
         session.log.warning(refusal)
+    fair.share(demo)
     return demo.queue(api_open=False, max_size=16)
 
 

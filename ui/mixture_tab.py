@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ui import foretell, live, looking, mixture_panels, pictures, session, world
+from ui import fair, foretell, live, looking, mixture_panels, pictures, session, world
 from ui.foretell import Ends
 from ui.lesson import REFRESH, Lesson, learn
 from ui.mixture_panels import Scene, scene
@@ -177,6 +177,7 @@ def wire(
     )
     go.click(
         train, inputs_kwargs=fields, outputs=[*parts, fields["lesson"]],
-        concurrency_id="lesson", concurrency_limit=2, **private,
+        concurrency_id=fair.MODEL, concurrency_limit=1, api_visibility="private",
+        show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
     tab.select(**look, api_visibility="private")

@@ -16,11 +16,14 @@ from ui import (
     attention_tab,
     compare_tab,
     erase_tab,
+    fair,
     library_tab,
+    mixture_tab,
     scores_tab,
     session,
     shelf,
     theme,
+    visitors,
 )
 
 # Equation 6 of the paper, as in esd_core/objective.py.
@@ -84,12 +87,16 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             for_compare = compare_tab.build(model, erasure)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
+        with gr.Tab("Mixture") as mixture:
+            mixture_tab.build(mixture)
         with gr.Tab("Attention") as attention:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
             library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
+        visitors.look_after(demo)
     for refusal in refusals:
         session.log.warning(refusal)
+    fair.share(demo)
     return demo.queue(api_open=False, max_size=16)
 
 

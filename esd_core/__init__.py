@@ -5,9 +5,10 @@ from esd_core.checkpoint import Checkpoint
 from esd_core.closed_form import closed_form_edit, least_squares_edit
 from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.erase import DivergenceError, EraseStep, Examples, erase
+from esd_core.erase import DivergenceError, EraseStep, erase
 from esd_core.erasure import Erasure, combine
 from esd_core.inversion import InversionStep, invert
+from esd_core.examples import Examples, KeptExamples
 from esd_core.models import DiffusionModel, load_model
 from esd_core.objective import erasing_loss, erasing_target
 from esd_core.probe import Probe, Score, probe
@@ -29,6 +30,7 @@ __all__ = [
     "Erasure",
     "Examples",
     "InversionStep",
+    "KeptExamples",
     "Probe",
     "Score",
     "Step",

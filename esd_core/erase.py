@@ -19,10 +19,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from esd_core import denoise, objective, pairs, selection
-from esd_core.checkpoint import Checkpoint, moved, optimizer_state
+from esd_core import denoise, objective, selection
+from esd_core import examples as drawing
+from esd_core.checkpoint import Checkpoint, optimizer_state
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
+from esd_core.examples import Examples, pick
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
 
@@ -36,22 +38,6 @@ class DivergenceError(RuntimeError):
     def __init__(self, message: str, erasure: Erasure) -> None:
         super().__init__(message)
         self.erasure = erasure
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a run learns from. Give a finished run's to a new one to skip its teacher."""
-
-    train: tuple[Pairs, ...]  # one set per concept
-    held_out: Pairs | None = None
-    preserve: Pairs | None = None
-
-    def to(self, device: torch.device | str) -> Examples:
-        """The same examples on another device."""
-        held_out, preserve = (
-            None if p is None else moved(p, device) for p in (self.held_out, self.preserve)
-        )
-        return Examples(tuple(moved(p, device) for p in self.train), held_out, preserve)
 
 
 @dataclass
@@ -173,63 +159,12 @@ def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Ru
     return run
 
 
-def draw_seeds(count: int, generator: torch.Generator) -> list[int]:
-    """Seeds for `count` trajectories."""
-    return torch.randint(2**31, (count,), generator=generator).tolist()
-
-
-def draw_examples(run: _Run, images: Tensor | None) -> Examples:
-    """All examples of a run that keeps them (`points="all"`), or of one drawing of it."""
-    config, model = run.config, run.model
-    unet = run.unet if config.x_t_source == "edited" else model.unet
-    train, held_out = [], []
-    for target in config.concepts:
-        if config.x_t_source == "images":
-            assert images is not None
-            count = (config.trajectories + config.held_out) * config.num_inference_steps
-            drawn = pairs.draw_images(model, target, images, count, run.generator)
-            lines = count // config.num_inference_steps
-        else:
-            lines = config.trajectories + config.held_out
-            seeds = draw_seeds(lines, run.generator)
-            drawn = pairs.draw_all(model, unet, target, config, seeds)
-        kept = torch.arange(len(drawn)) % lines < config.trajectories
-        train.append(drawn[kept])
-        held_out.append(drawn[~kept])
-    everything = Pairs.cat(train)
-    preserve = (
-        pairs.draw_preservation(model, config, everything.x_t, everything.t)
-        if config.preserve
-        else None
-    )
-    return Examples(tuple(train), Pairs.cat(held_out) if config.held_out else None, preserve)
-
-
-def draw_one(run: _Run) -> Examples:
-    """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
-    config = run.config
-    weights = torch.tensor([t.weight for t in config.concepts])
-    target = config.concepts[int(torch.multinomial(weights, 1, generator=run.generator))]
-    unet = run.unet if config.x_t_source == "edited" else run.model.unet
-    seeds = draw_seeds(config.trajectories, run.generator)
-    drawn = pairs.draw_last(run.model, unet, target, config, seeds, run.generator)
-    return Examples((drawn,))
-
-
-def pick(examples: Examples, config: EraseConfig, generator: torch.Generator) -> Pairs:
-    """One update's erasing examples: a concept by weight, then one of its examples, each."""
-    if len(examples.train) == 1:
-        drawn = examples.train[0]
-        order = torch.randperm(len(drawn), generator=generator)[: config.batch_size]
-        return drawn[order.to(drawn.t.device)]
-    weights = torch.tensor([t.weight for t in config.concepts])
-    which = torch.multinomial(weights, config.batch_size, replacement=True, generator=generator)
-    parts = []
-    for index, count in zip(*which.unique(return_counts=True), strict=True):
-        drawn = examples.train[int(index)]
-        order = torch.randperm(len(drawn), generator=generator)[: int(count)]
-        parts.append(drawn[order.to(drawn.t.device)])
-    return Pairs.cat(parts)
+def draw(run: _Run, images: Tensor | None) -> Examples:
+    """New examples, from the model whose trajectories the run follows."""
+    unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
+    if run.config.points == "last":
+        return drawing.draw_one(run.model, unet, run.config, run.generator)
+    return drawing.draw_examples(run.model, unet, run.config, run.generator, images)
 
 
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
@@ -279,13 +214,14 @@ def erase(
         model: the frozen model.
         config: what to erase and how.
         examples: a former run's `step.examples` for the same concepts and sampling options; the
-            run then draws none of its own.
+            run then draws none of its own. `examples.KeptExamples` finds them.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
         resume: a former run's `step.checkpoint()` with the same options but, maybe, for
             `iterations`; the run goes on there, and its first step is the one it stopped at.
 
     Raises:
-        ValueError: the config does not fit the model or the checkpoint, or images are missing.
+        ValueError: the config does not fit the model, the checkpoint or the examples, or images are
+            missing.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
     if (config.x_t_source == "images") != (images is not None):
@@ -296,17 +232,18 @@ def erase(
     run = start(model, config) if resume is None else restart(model, config, resume)
     if resume is not None:
         examples = resume.examples.to(model.device)
-    one_by_one = config.points == "last"
+    elif examples is not None:
+        drawing.check(examples, model, config)
     mark = time.perf_counter()
     if examples is None:
-        examples = Examples(()) if one_by_one else draw_examples(run, images)
+        examples = Examples(()) if config.points == "last" else draw(run, images)
     run.seconds += time.perf_counter() - mark
     yield EraseStep(run.iteration, None, None, run.seconds, run.examples_seen, examples, run)
     for iteration in range(run.iteration, config.iterations):
         mark = time.perf_counter()
         stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
         if stale or not examples.train:
-            examples = draw_one(run) if one_by_one else draw_examples(run, images)
+            examples = draw(run, images)
         loss, t = update(run, examples)
         run.iteration += 1
         run.examples_seen += len(t)

@@ -6,9 +6,11 @@ from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, Examples, erase
 from esd_core.erasure import Erasure, combine
+from esd_core.evaluate import Change, Evaluation, evaluate
 from esd_core.models import DiffusionModel, load_model
 from esd_core.objective import erasing_loss, erasing_target
 from esd_core.probe import Probe, Score, probe
+from esd_core.questions import Gallery
 from esd_core.sample import SCHEDULERS, Step, generate, sample
 from esd_core.selection import TRAIN_METHODS, select
 
@@ -18,6 +20,7 @@ __all__ = [
     "PRESETS",
     "SCHEDULERS",
     "TRAIN_METHODS",
+    "Change",
     "Checkpoint",
     "Comparison",
     "DiffusionModel",
@@ -25,7 +28,9 @@ __all__ = [
     "EraseConfig",
     "EraseStep",
     "Erasure",
+    "Evaluation",
     "Examples",
+    "Gallery",
     "Probe",
     "Score",
     "Step",
@@ -36,6 +41,7 @@ __all__ = [
     "erase",
     "erasing_loss",
     "erasing_target",
+    "evaluate",
     "generate",
     "load_model",
     "preset",

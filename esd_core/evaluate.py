@@ -148,6 +148,7 @@ def evaluate(
     *,
     markers: Mapping[str, Marker] | None = None,
     pictures: int = 28,
+    first_seed: int = 0,
 ) -> Evaluation:
     """Draw, mark and compare what one erasure changed.
 
@@ -158,13 +159,14 @@ def evaluate(
         unet: the edited UNet.
         markers: who says what a picture shows; default the model's own CLIP.
         pictures: of the concept; half as many of its neighbours, twice as many of others.
+        first_seed: of the noise; independent repeats need seeds far apart.
 
     Raises:
         ValueError: the concept is unknown, or there is nothing to compare it with.
     """
     concept = probe.concept(text)
     markers = markers or {"clip": clip_marker(probe)}
-    groups = asks(probe, concept, pictures)
+    groups = asks(probe, concept, pictures, first_seed)
     drawn = {g: (gallery.base(a), gallery.edited(a, unet)) for g, a in groups.items()}
     marks: dict[str, dict[str, Change]] = {}
     for name, marker in markers.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
 import torch
@@ -40,11 +40,14 @@ def ask(seed: int, *shows: Concept | None) -> Ask:
     return Ask(words, seed, tuple(named))
 
 
-def asks(probe: Probe, concept: Concept, pictures: int = 28) -> dict[str, list[Ask]]:
+def asks(
+    probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0
+) -> dict[str, list[Ask]]:
     """What to draw for one erased concept.
 
     Objects are asked for plainly and in every style the vocabulary has, styles and backgrounds with
-    many objects. `others` are seeded and the same for every concept but for what must be left out.
+    many objects. `others` are the same for every concept but for what must be left out. Noise has
+    seeds from `first_seed` on.
 
     Returns:
         concept: `pictures` that show it.
@@ -71,7 +74,7 @@ def asks(probe: Probe, concept: Concept, pictures: int = 28) -> dict[str, list[A
         ]
     groups["others"] = list(islice(others(probe, concept, near), 2 * pictures))
     groups["empty prompt"] = [ask(seed) for seed in range(4)]
-    return groups
+    return {g: [replace(a, seed=first_seed + a.seed) for a in x] for g, x in groups.items()}
 
 
 def mixed(probe: Probe, kind: str) -> list[Concept]:

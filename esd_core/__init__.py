@@ -7,11 +7,13 @@ from esd_core.compare import Comparison, compare
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erase import DivergenceError, EraseStep, erase
 from esd_core.erasure import Erasure, combine
-from esd_core.inversion import InversionStep, invert
+from esd_core.evaluate import Change, Evaluation, evaluate
 from esd_core.examples import Examples, KeptExamples
+from esd_core.inversion import InversionStep, invert
 from esd_core.models import DiffusionModel, load_model
 from esd_core.objective import erasing_loss, erasing_target
 from esd_core.probe import Probe, Score, probe
+from esd_core.questions import Gallery
 from esd_core.sample import SCHEDULERS, Step, generate, sample
 from esd_core.selection import TRAIN_METHODS, select
 
@@ -21,6 +23,7 @@ __all__ = [
     "PRESETS",
     "SCHEDULERS",
     "TRAIN_METHODS",
+    "Change",
     "Checkpoint",
     "Comparison",
     "DiffusionModel",
@@ -28,9 +31,11 @@ __all__ = [
     "EraseConfig",
     "EraseStep",
     "Erasure",
+    "Evaluation",
     "Examples",
     "InversionStep",
     "KeptExamples",
+    "Gallery",
     "Probe",
     "Score",
     "Step",
@@ -42,6 +47,7 @@ __all__ = [
     "erase",
     "erasing_loss",
     "erasing_target",
+    "evaluate",
     "generate",
     "invert",
     "least_squares_edit",

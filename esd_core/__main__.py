@@ -1,4 +1,4 @@
-"""The command line: `python -m esd_core erase | sweep | sample | compare | probe | info | export`.
+"""The command line: `python -m esd_core erase | sweep | evaluate | sample | compare | ...`.
 
 Bad input is one sentence on stderr and exit code 2. Results go to stdout, progress and warnings to
 stderr. Heavy modules are imported where they are used, so that `--help` is quick.
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from esd_core import erase_command, sweep_command
+from esd_core import erase_command, evaluate_command, sweep_command
 from esd_core.command_options import (
     DRAWING,
     AsJson,
@@ -65,6 +65,7 @@ app = typer.Typer(
 export = typer.Typer(no_args_is_help=True, help="Write an erasure in somebody else's format.")
 app.command()(erase_command.erase)
 app.command()(sweep_command.sweep)
+app.command()(evaluate_command.evaluate)
 
 Prompts = Annotated[list[str], typer.Argument(help="What to draw; '' is the empty prompt.")]
 Sheet = Annotated[

@@ -378,6 +378,28 @@ def test_probe_scores_before_and_after(model, erasure):
     assert "erased" not in table and all(group in table for group in groups)
 
 
+def test_evaluate_counts_before_and_after(model, erasure):
+    arguments = ["evaluate", str(erasure), "--pictures", "4", "--steps", "2", "--model", model]
+    (told,) = json.loads(ok(*arguments, "--json"))["evaluations"]
+    assert told["concept"] == "a cat" and told["file"] == str(erasure)
+    marks = told["marks"]["clip"]
+    assert set(marks) == {"concept", "neighbours", "others"}
+    assert set(told["distances"]) == {*marks, "empty prompt"}
+    concept = marks["concept"]
+    assert sum(concept[k] for k in ("kept", "lost", "gained", "never")) == 4
+    assert concept["verdict"] in ("gone", "not gone", "inconclusive")
+    table = ok(*arguments, "--concept", "dog")
+    assert "a dog  (" in table and "by clip" in table and "empty prompt" in table
+
+
+def test_evaluate_needs_to_know_what_was_erased(model, erasure):
+    ok("export", "official", str(erasure), "esd.safetensors")
+    made = run("evaluate", "esd.safetensors", "--model", model)
+    assert made.exit_code == 2 and "give --concept" in made.stderr
+    assert "a dog" in ok("evaluate", "esd.safetensors", "--concept", "dog", "--pictures", "4",
+                         "--steps", "2", "--model", model)  # fmt: skip
+
+
 def test_info_describes_a_model(model, tiny):
     told = json.loads(ok("info", model, "--json"))
     assert told["fingerprint"] == tiny.fingerprint and told["prediction_type"] == "epsilon"

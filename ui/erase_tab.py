@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,28 @@ OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num
              "x_t_source", "preserve")  # fmt: skip
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
+
+
+@dataclass
+class Turn:
+    """One press of Erase or Continue, until its run ended; each page has its latest in a state.
+
+    A stopped run's events may arrive seconds after Stop, when the next one is under way already:
+    they must not touch its buttons.
+    """
+
+    over: bool = False
+
+    def of(self, stream: Iterator[Shown]) -> Iterator[Shown]:
+        """The stream, whose end or failure is noted; Stop closes it, and speaks for itself."""
+        try:
+            yield from stream
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self.over = True
+            raise
+        self.over = True
 
 
 def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN401
@@ -39,20 +62,32 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
     return config
 
 
-def erase(model: DiffusionModel, **values: Any) -> Iterator[Shown]:  # noqa: ANN401
+def erase(
+    model: DiffusionModel, turn: Turn | None = None, **values: Any  # noqa: ANN401
+) -> Iterator[Shown]:  # fmt: skip
     """Erase, streaming every part of the page."""
-    with live.told():
-        config = settings(model, **values)
-        yield from live.run(model, config, prompts.watched_in(model, config))
+
+    def stream() -> Iterator[Shown]:
+        with live.told():
+            config = settings(model, **values)
+            yield from live.run(model, config, prompts.watched_in(model, config))
+
+    yield from (turn or Turn()).of(stream())
 
 
-def go_on(model: DiffusionModel, paused: Paused | None, iterations: int) -> Iterator[Shown]:
+def go_on(
+    model: DiffusionModel, paused: Paused | None, iterations: int, turn: Turn | None = None
+) -> Iterator[Shown]:
     """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
-    with live.told():
-        if paused is None:
-            raise ValueError("there is no run to continue; press Erase first")
-        made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
-        yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+
+    def stream() -> Iterator[Shown]:
+        with live.told():
+            if paused is None:
+                raise ValueError("there is no run to continue; press Erase first")
+            made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
+            yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+
+    yield from (turn or Turn()).of(stream())
 
 
 def reset(erasure: Erasure | None) -> tuple[Any, ...]:
@@ -85,9 +120,9 @@ def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) 
 
 
 def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on."""
+    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on, and its turn."""
     off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-    return off, on, off, off, gr.DownloadButton(value=None, interactive=False)
+    return off, on, off, off, gr.DownloadButton(value=None, interactive=False), Turn()
 
 
 def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
@@ -98,6 +133,11 @@ def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
         gr.Button(interactive=erasure is not None),
     )
     return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
+
+
+def ended(turn: Turn, erasure: Erasure | None, paused: Paused | None) -> Any:  # noqa: ANN401
+    """The buttons after a run; nothing if another is under way, or Stop has set them."""
+    return idle(erasure, paused) if turn.over else (live.SKIP,) * 5
 
 
 def fill(name: str) -> list[Any]:
@@ -185,6 +225,7 @@ def wire(
     """Connect the events. The API has two of them: `erase` and `continue`."""
     go, halt, more, clear = pressed
     buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
+    turn = gr.State(Turn(over=True))
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
         outputs=list(shown), concurrency_id="model", concurrency_limit=1,
@@ -192,21 +233,22 @@ def wire(
     )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.
     begun = go.click(
-        busy, inputs_kwargs=chosen, outputs=buttons, concurrency_limit=None,
+        busy, inputs_kwargs=chosen, outputs=[*buttons, turn], concurrency_limit=None,
         validator=partial(check, model), show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     running = begun.success(
-        partial(erase, model), inputs_kwargs=chosen, api_name="erase", **on_model
+        partial(erase, model), inputs_kwargs={"turn": turn, **chosen}, api_name="erase", **on_model
     )
-    going_on = more.click(busy, None, buttons, **quiet).success(
-        partial(go_on, model), [shown.paused, chosen["iterations"]], api_name="continue", **on_model
-    )
+    going_on = more.click(busy, None, [*buttons, turn], **quiet).success(
+        partial(go_on, model), [shown.paused, chosen["iterations"], turn], api_name="continue",
+        **on_model,
+    )  # fmt: skip
     # Cancel first and speak after it, or the run's last status could arrive later than ours.
     halted = halt.click(None, cancels=[running, going_on], **quiet)
     halted.then(partial(stop, model), kept, [shown.status, shown.download, *buttons], **quiet)
-    for ended in (running, going_on):
-        ended.then(idle, kept, buttons, **quiet)
-    for ended in (running, going_on, halted):
-        ended.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
+    for run in (running, going_on):
+        run.then(ended, [turn, *kept], buttons, **quiet)
+    for run in (running, going_on, halted):
+        run.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
     chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ui import erase_tab
-from ui.erase_tab import Turn
+from ui import turn as turns
 from ui.live import SKIP, Shown
+from ui.turn import Turn
 
 
 def moments(last: Exception | None = None):
@@ -22,7 +22,7 @@ def test_a_run_that_ends_or_fails_frees_its_buttons():
     with pytest.raises(ValueError, match="why"):
         list(failed.of(moments(ValueError("why"))))
     assert failed.over
-    go, halt, *_ = erase_tab.ended(ended, None, None)
+    go, halt, *_ = turns.ended(ended, None, None)
     assert go.interactive and not halt.interactive
 
 
@@ -31,9 +31,9 @@ def test_a_stopped_run_leaves_the_buttons_to_stop():
     stream = turn.of(moments())
     next(stream)
     stream.close()
-    assert not turn.over and erase_tab.ended(turn, None, None) == (SKIP,) * 5
+    assert not turn.over and turns.ended(turn, None, None) == (SKIP,) * 5
 
 
 def test_every_press_has_a_turn_of_its_own():
-    first, second = erase_tab.busy()[-1], erase_tab.busy()[-1]
+    first, second = turns.busy()[-1], turns.busy()[-1]
     assert first is not second and not second.over

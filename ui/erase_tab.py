@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,36 +11,18 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import fields, live, pictures, prompts, session, shelf
+from ui import fields, live, pictures, presence, prompts, session, shelf
 from ui.live import Paused, Shown
+from ui.turn import Turn, busy, ended, idle
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
              "x_t_source", "preserve")  # fmt: skip
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
+PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
+prompt's pictures to what it names; the empty prompt's to the erased concept. 0 is no more than to
+anything else.</p>"""
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
-
-
-@dataclass
-class Turn:
-    """One press of Erase or Continue, until its run ended; each page has its latest in a state.
-
-    A stopped run's events may arrive seconds after Stop, when the next one is under way already:
-    they must not touch its buttons.
-    """
-
-    over: bool = False
-
-    def of(self, stream: Iterator[Shown]) -> Iterator[Shown]:
-        """The stream, whose end or failure is noted; Stop closes it, and speaks for itself."""
-        try:
-            yield from stream
-        except GeneratorExit:
-            raise
-        except BaseException:
-            self.over = True
-            raise
-        self.over = True
 
 
 def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN401
@@ -92,7 +73,10 @@ def go_on(
 
 def reset(erasure: Erasure | None) -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
-    shown = Shown(IDLE, "", live.curve([], "loss"), live.curve([], "error"), None, paused=None)
+    shown = Shown(
+        IDLE, "", "", presence.frame([]), live.curve([], "loss"), live.curve([], "error"), None,
+        paused=None,
+    )  # fmt: skip
     return *shown, *idle(None, None)
 
 
@@ -117,27 +101,6 @@ def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) 
         )
     ending = live.finished(erasure, model)
     return ending.status, ending.download, *idle(erasure, paused)
-
-
-def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on, and its turn."""
-    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-    return off, on, off, off, gr.DownloadButton(value=None, interactive=False), Turn()
-
-
-def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
-    """The same buttons when nothing runs."""
-    on, off = gr.Button(interactive=True), gr.Button(interactive=False)
-    more, clear = (
-        gr.Button(interactive=paused is not None),
-        gr.Button(interactive=erasure is not None),
-    )
-    return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
-
-
-def ended(turn: Turn, erasure: Erasure | None, paused: Paused | None) -> Any:  # noqa: ANN401
-    """The buttons after a run; nothing if another is under way, or Stop has set them."""
-    return idle(erasure, paused) if turn.over else (live.SKIP,) * 5
 
 
 def fill(name: str) -> list[Any]:
@@ -199,13 +162,28 @@ def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
     blank = pictures.strip(prompts.watched(model, first), live.SEEDS)
     status = gr.HTML(IDLE, apply_default_css=False)
     strip = gr.HTML(blank, apply_default_css=False)
+    film = gr.HTML(apply_default_css=False)
+    present = presence_plot(presence.possible(model))
     with gr.Row(elem_classes="esd-plots"):
         loss = plot("loss", "Loss of each update")
         error = plot("error", "Error on held-out examples, relative to before")
     download = gr.DownloadButton(
         "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
     )
-    return Shown(status, strip, loss, error, erasure, download, seed, session.paused_state())
+    return Shown(
+        status, strip, film, present, loss, error, erasure, download, seed, session.paused_state()
+    )
+
+
+def presence_plot(visible: bool) -> gr.LinePlot:
+    """Curves of what each watched prompt's pictures still show."""
+    with gr.Column(visible=visible, elem_classes="esd-plots"):
+        gr.HTML(PRESENCE, apply_default_css=False)
+        x, y, colour = presence.COLUMNS
+        return gr.LinePlot(
+            presence.frame([]), x=x, y=y, color=colour, x_title="update", y_title=" ", height=220,
+            label="Presence", show_label=False, buttons=[], elem_id="erase-presence",
+        )  # fmt: skip
 
 
 def plot(name: str, label: str) -> gr.LinePlot:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import fields, live, pictures, presence, prompts, session, shelf
+from ui import estimate, fields, live, pictures, presence, prompts, session, shelf
 from ui.live import Paused, Shown
 from ui.turn import Turn, busy, ended, idle
 
@@ -91,6 +91,17 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
     return [gr.validate(name != wrong, message) for name in values]
 
 
+def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
+    """What the fields' run would take; nothing while they describe none."""
+    try:
+        config = settings(model, **values)
+    except ValueError:
+        return ""
+    drawn = len(presence.with_empty(prompts.watched_in(model, config))) * len(live.SEEDS)
+    steps = live.PREVIEW["num_inference_steps"]
+    return estimate.sentence(estimate.estimate(model, config, drawn, steps), config)
+
+
 def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
     """Say what the visitor is left with, and wait for the next run."""
     if erasure is None:
@@ -147,12 +158,17 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
                 )
                 clear = gr.Button("Reset", interactive=False, elem_id="erase-reset", min_width=110)
             gr.HTML(KEYS, apply_default_css=False)
+            price = gr.HTML(elem_id="erase-cost", apply_default_css=False)
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"])
     wire(model, chosen, (go, halt, more, clear), shown, owned)
+    gr.on(  # without triggers: when the page opens, and when a field changes
+        None, partial(cost, model), inputs_kwargs=chosen, outputs=price, trigger_mode="always_last",
+        concurrency_id="cost", show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
     return chosen
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ui import pictures
 from ui.prompts import Watched
 
-MOST = 9  # frames; a longer run keeps every other one and goes on half as often
+MOST = 8  # frames; a longer run keeps every other one and goes on half as often
 SHARE = 0.8  # a frame may take this much of the training time since the one before
 LARGEST = 128  # pixels a side of a frame
 
@@ -60,8 +60,8 @@ class Film:
             name = f"{pictures.quoted(item.prompt)}<small>{escape(item.role)}</small>"
             rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
         return (
-            f'<h2>Update by update <small>seed {self.seed}</small></h2><div class="esd-film" '
-            'role="region" tabindex="0" aria-label="The same seed, update by update"><table>'
+            f'<h2 class="esd-film-title">Update by update <small>seed {self.seed}</small></h2>'
+            '<div class="esd-film" role="region" tabindex="0" aria-label="Film strip"><table>'
             f'<thead><tr><th scope="col">updates</th>{heads}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )

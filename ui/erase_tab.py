@@ -11,7 +11,7 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import estimate, fields, live, pictures, presence, prompts, session, shelf
+from ui import estimate, fields, live, picker, pictures, presence, prompts, session, shelf
 from ui.live import Paused, Shown
 from ui.turn import Turn, busy, ended, idle
 
@@ -149,6 +149,8 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             chosen = fields.concept(model)
+            if model.vocabulary:
+                picker.build(model, chosen["concept"])
             with gr.Row():
                 go = gr.Button("Erase", variant="primary", elem_id="erase-run", min_width=110)
                 halt = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 Drawing = Figure | Image.Image
+OWN_SIZE = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch it
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -105,7 +106,7 @@ class Explorer(widgets.VBox):
         self, draw: Callable[..., Drawing], alt: str, *, run: bool = False, **knobs: Any
     ) -> None:
         self._draw, self._alt, self.knobs = draw, alt, knobs
-        self.image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.image = widgets.Image(format="png", layout=widgets.Layout(**OWN_SIZE))
         self.caption = widgets.HTML()
         for name, knob in knobs.items():
             knob.description = knob.description or name
@@ -119,8 +120,9 @@ class Explorer(widgets.VBox):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The knobs' present values."""
-        return {name: knob.value for name, knob in self.knobs.items()}
+        """The knobs' present values; a browser's 1.2500000000000002 is 1.25."""
+        read = {name: knob.value for name, knob in self.knobs.items()}
+        return {name: round(v, 9) if isinstance(v, float) else v for name, v in read.items()}
 
     @property
     def alt(self) -> str:
@@ -164,7 +166,7 @@ class Reveal(widgets.VBox):
         if isinstance(self.content, Explorer):
             self.children = (self.content,)
             return
-        layout = widgets.Layout(max_width="100%")
+        layout = widgets.Layout(**OWN_SIZE)
         image = widgets.Image(value=self.content.data, format="png", layout=layout)
         self.children = (image, widgets.HTML(f"<small>{escape(self.content.alt)}</small>"))
 

@@ -28,6 +28,12 @@ def test_an_explorer_redraws_and_says_what_it_shows():
     assert explorer.knobs["grey"].continuous_update is False
 
 
+def test_numbers_are_shown_as_they_were_set():
+    explorer = Explorer(lambda eta: square(int(eta)), "eta {eta}", eta=slider(1.0, 0.0, 3.0, 0.25))
+    explorer.knobs["eta"].value = 1.2500000000000002  # what JupyterLab's slider reports
+    assert explorer.alt == "eta 1.25"
+
+
 def test_an_explorer_with_a_button_waits_for_it():
     explorer = Explorer(square, "grey {grey}", run=True, grey=choice([10, 200], 10))
     explorer.knobs["grey"].value = 200

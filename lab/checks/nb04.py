@@ -80,7 +80,7 @@ EXERCISES = {
             (NEITHER, "One of the two numbers changed."),
         ),
         praise="The target is made of predictions. Nothing is compared with data, or with a "
-        "reconstruction of data.",
+        "reconstruction of data; data can only decide which x_t are asked about.",
     ),
     "4.4": Exercise(
         answer=OUTSIDE,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from esd_core import Erasure, closed_form_edit, combine, least_squares_edit
+from esd_core import Erasure, card, closed_form_edit, combine, least_squares_edit
 from esd_core.denoise import predict
 from esd_core.selection import select
 
@@ -116,6 +116,8 @@ def test_it_is_an_erasure_like_any_other(tiny, tmp_path):
     assert again.provenance["closed_form"]["preserve"] == ["a dog"]
     unchanged = erasure.apply(tiny, 0.0)
     assert torch.equal(prediction(tiny, unchanged, "a cat"), prediction(tiny, tiny.unet, "a cat"))
+    assert card.concepts(again) == ("a cat",)
+    assert card.config_of(again) is None and card.repeatable(again) is None
     combine(tiny, [erasure, closed_form_edit(tiny, {"a rocket": ""})], [1.0, 0.5])
 
 

@@ -117,12 +117,11 @@ EXERCISES = {
         "which is not linear in them, follows it roughly.",
     ),
     "8.6": Exercise(
-        answer=BARE,
+        answer=PRESERVED,
         wrong=(
-            (PRESERVED, "Look at the lowest curve where it crosses the dashed line."),
-            (FINE_TUNED, "Close, and at full strength maybe. But read it at the dashed line, where "
-             "as much of the cat is gone."),
+            (BARE, "Nothing in its sum speaks for a tiger, and you have seen their overlap."),
+            (FINE_TUNED, "It holds the same prompts, but follow its curve to the dashed line."),
         ),
-        praise="What the least-squares problem does not mention it moves freely.",
+        praise="It was told what to keep, and one solve finds the best compromise.",
     ),
 }  # fmt: skip

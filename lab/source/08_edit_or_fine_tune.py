@@ -186,8 +186,8 @@ check("8.5", eta_at_strength_2)
 #
 # ## Which one breaks less?
 #
-# Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same
-# prompts; most of the neighbours we judge by are not among them.
+# Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same 32
+# phrases, drawn at random; the cell after next says which of our test prompts are among them.
 
 # %%
 config = preset("live", "a cat")  # 16 updates, preserve 3
@@ -214,6 +214,7 @@ groups = {
 }
 asked = [prompt for group in groups.values() for prompt in group]
 group_of = [name for name, group in groups.items() for _ in group]
+print("preserved by name:", set(asked) & set(held))
 groups
 
 
@@ -262,13 +263,13 @@ Picture(figure, "Curves from right to left as strength grows: erasure against dr
 
 # %%
 paid = Predict(
-    "At equal erasure, which one changes the neighbours most?",
-    list(rivals),
+    "At equal erasure, which one changes the neighbours least?",
+    ["edit, nothing preserved", "edit, others preserved", "ESD, others preserved"],
 )
 paid
 
 # %% tags=["solution"]
-paid.choose("edit, nothing preserved")
+paid.choose("edit, others preserved")
 
 
 # %%
@@ -288,14 +289,30 @@ Picture(figure, "Drift of neighbours, unrelated concepts and other styles, for t
 # %%
 for group, values in paid_by.items():
     print(f"{group:13s}", *(f"{value:.3f}" for value in values))
-assert paid_by["neighbours"][0] > 1.5 * paid_by["neighbours"][1]
+bare, edit, esd = paid_by["neighbours"]
+assert edit < 0.7 * min(bare, esd)
 check("8.6", paid)
 
 # %% [markdown]
-# **What you saw.** An edit that mentions only the cat turns half of the model over, as the overlap
-# predicted. With other prompts in the sum the same equation is the gentlest here: one solve finds
-# the optimum that ESD's few updates walk towards, and only keys and values may change. What it costs
-# is foresight: someone has to write down what shall stay, and it knows nothing of pictures.
+# **What you saw.** An edit that mentions only the cat is rough on everything, as the overlap predicted.
+# With other prompts in the sum the same equation treats the neighbours far better than ESD: one solve
+# finds the optimum that a few updates only walk towards.
+#
+# Now look at the bars of "other styles". The preserved phrases are single nouns, styles and colours;
+# "a house in openmoji style" is none of them, and there the lead shrinks or is lost.
+
+# %%
+lead = {
+    group: values[2] / values[1] for group, values in paid_by.items()
+}  # above 1: edit is gentler
+print(
+    {group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()}
+)
+assert lead["other styles"] < 0.5 * lead["neighbours"]
+
+# %% [markdown]
+# A least-squares edit keeps its word about the states it was given, and promises nothing about
+# others. ESD's loss is over predictions, not states: less exact on the list, less blind beyond it.
 #
 # ## And a style?
 
@@ -321,8 +338,8 @@ assert judge.presence(pictures[1, :3], style).mean() < judge.presence(pictures[0
 
 # %% [markdown]
 # **What you saw.** A style that is a word of its own can be edited away like a noun, though only
-# "monochrome style" was named and not one of these prompts. Compare the colours of the third row:
-# ESD pushes away from the style, the edit stops at the empty prompt's.
+# "monochrome style" was named and none of these prompts. Which of the two went further, and which
+# moved the flat pictures more? They are not at equal erasure, so this is no verdict yet.
 #
 # Draw your own: which strength is the first without a cat, and what has it cost by then?
 
@@ -338,7 +355,7 @@ def two_rows(method, strength, prompt):
 Explorer(
     two_rows, "{prompt} and two bystanders, frozen and by '{method}' at strength {strength}",
     run=True, method=choice(list(rivals), "edit, others preserved"),
-    strength=slider(1.5, 0.0, 3.0, 0.25), prompt=choice([*groups["the cat"][3:], "a cat"]),
+    strength=slider(1.5, 0.0, 3.0, 0.25), prompt=choice(groups["the cat"][3:]),
 )  # fmt: skip
 
 # %% [markdown]
@@ -346,17 +363,18 @@ Explorer(
 #
 # Words reach pictures through keys and values only, so a prompt's meaning can be rewritten by solving
 # one linear system per matrix. What such an edit does to other prompts is decided by their overlap
-# and by what the sum preserves, not by intention. ESD has a loss over pictures instead, needs no list
-# of states, may change queries and outputs too, and takes seconds where the edit takes a fraction.
+# and by what the sum preserves, not by intention. ESD has a loss over predictions instead, may change
+# queries and outputs too, and trains for seconds where the edit takes a fraction of one.
 #
 # In `esd_core`: `closed_form_edit(model, {"a cat": ""}, preserve=[...])`. Simplified: one seed per
 # prompt, and CLIP's opinion of small pictures.
 #
 # ## Where next
 #
+# - Add sentences such as "a house in openmoji style" to `preserve`. Does the edit win there too, and
+#   what happens if you preserve every phrase with weight 1, as UCE's own code weighs them? (Count the
+#   dimensions of a text state and the states in the sum.)
 # - `{"a cat": "a dog"}` makes the word mean something else. Is that erasing, and who would notice?
-# - Preserve *every* phrase with weight 1, as UCE's own code weighs them. Why is the cat still there?
-#   (Count dimensions of a text state and states in the sum.)
 #
 # Orgad et al., *Editing Implicit Assumptions in Text-to-Image Diffusion Models*, arXiv 2303.08084
 # (TIME). Gandikota et al., *Unified Concept Editing in Diffusion Models*, arXiv 2308.14761 (UCE).

@@ -84,10 +84,13 @@ def expect(page, selector: str, text: str) -> None:
 
 
 def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path):
+    expect(page, "#erase-cost", "Takes about")
     shoot(page, "1-open")
     erase(page, 6)
     expect(page, STATUS, "Done.")
-    assert page.locator("#erase-result img[alt*='after 6 updates']").count() == 6
+    expect(page, "#erase-cost", "6 updates")
+    assert page.locator(".esd-film img[alt*='seed 1, after 6 updates']").count() == 4
+    assert page.locator(".esd-strip img[alt*='after 6 updates']").count() == 6
     sync_api.expect(page.locator("#erase-result .vega-embed")).to_have_count(2)
     shoot(page, "2-erased")
     with page.expect_download() as download:
@@ -107,6 +110,19 @@ def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as one sheet").click()
     assert download.value.suggested_filename == "comparison.png"
+    sync_api.expect(page.locator("#compare-result .esd-badges .esd-holds")).to_have_count(3)
+
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_label("Values across").fill("0, 1")
+    page.get_by_label("Values down").fill("a cat; a dog")
+    page.keyboard.press("Tab")
+    expect(page, "#grid-cost", "4 pictures, about")
+    page.click("#grid-draw")
+    expect(page, "#grid-status", "4 of 4 pictures")
+    shoot(page, "3-grid")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the grid").click()
+    assert download.value.suggested_filename == "grid.png"
 
 
 def test_stop_keeps_the_partial_result_and_the_next_run_starts_afresh(page):

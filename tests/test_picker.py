@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import gradio as gr
 import pytest
 
 from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel
@@ -36,10 +35,10 @@ def test_a_style_is_shown_on_something(model: DiffusionModel):
 
 
 def test_a_click_picks_the_concept(model: DiffusionModel):
-    event = gr.SelectData(None, {"index": 1, "value": "dog"})
-    assert picker.choose(model, "Objects", event) == "dog"
+    assert picker.choose(model, "Objects", 1) == "dog"
+    assert picker.choose(model, "Styles", 0) == "noto style"
 
 
 def test_every_method_and_preset_says_why(model: DiffusionModel):
     assert set(fields.REASONS) == set(TRAIN_METHODS) and set(fields.PRESET_LINES) == set(PRESETS)
-    assert "Why: the usual choice" in fields.methods(model)["esd-x"]
+    assert "The usual choice" in fields.methods(model)["esd-x"]

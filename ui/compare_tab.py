@@ -19,7 +19,7 @@ EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
 IDLE = pictures.note(
     "Here you put an erasure to the test. Erase something, or open an erasure in the "
-    "Library; then press Compare. Every prompt is drawn three times from the same noise: by the "
+    "Library; then press Compare. Every prompt is drawn three times from one noise: by the "
     "base model, by the erased one, and by the base model with the concept as negative prompt. "
     "Try the concept in other words, its neighbours, and things that have nothing to do with it."
 )
@@ -157,7 +157,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
                 scheduler = gr.Dropdown(
                     list(SCHEDULERS), value="ddim", label="Scheduler", filterable=False
                 )
-            with gr.Accordion("Grid over two knobs", open=False):
+            with gr.Accordion("Grid over two knobs", open=False) as fold:
                 knobs, price, pressed = grid_panel.fields()
         with gr.Column(scale=8, min_width=300, elem_id="compare-result"):
             status = gr.HTML(IDLE, apply_default_css=False)
@@ -178,7 +178,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
     )  # fmt: skip
     wire(model, fields, go, Shown(status, table, slider, caption, download))
     fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
-    grid_panel.wire(model, {**fixed, **knobs}, price, pressed, sheet)
+    grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
     return {name: field for name, field in fields.items() if field is not erasure}
 
 

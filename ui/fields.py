@@ -15,7 +15,7 @@ from ui import prompts
 REASONS = {
     "esd-x": "the usual choice: prompts that do not name the concept change least",
     "esd-x-strict": "when the file must be small, or the change easy to study",
-    "esd-u": "when the concept also comes unasked, as nudity does; other pictures change more",
+    "esd-u": "when the concept also comes unasked; other pictures change more",
     "esd-all": "when esd-x leaves traces, and damage elsewhere is acceptable",
     "selfattn": "to try whether layout, rather than words, carries the concept",
     "noxattn": "to repeat the paper's experiments on concepts that come unasked",
@@ -44,8 +44,8 @@ def methods(model: DiffusionModel) -> dict[str, str]:
         except ValueError:  # selects nothing here
             continue
         what = DESCRIPTIONS[name][0].upper() + DESCRIPTIONS[name][1:]
-        why = f" Why: {REASONS[name]}." if name in REASONS else ""
-        lines[name] = f"{what}.{why} {number:,} of {total:,} parameters ({number / total:.0%})."
+        why = REASONS[name][0].upper() + REASONS[name][1:]
+        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
     return lines
 
 

@@ -50,13 +50,15 @@ def results() -> grid.Shown:
 
 def wire(
     model: DiffusionModel, inputs: dict[str, Any], price: gr.HTML,
-    pressed: tuple[gr.Button, gr.Button], shown: grid.Shown,
+    pressed: tuple[gr.Button, gr.Button], fold: gr.Accordion, shown: grid.Shown,
 ) -> None:  # fmt: skip
     """Connect the events. The API has one of them: `grid`."""
     go, halt = pressed
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    # Not the erasure's change: gradio would hash it after every event.
+    touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
     gr.on(
-        None, partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
+        [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
         trigger_mode="always_last", concurrency_id="cost", **quiet,
     )  # fmt: skip
     go.click(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)

@@ -67,9 +67,9 @@ def _options() -> dict[str, Any]:
     return {name: value for name, value in live.PREVIEW.items() if name != "keep_pair"}
 
 
-def choose(model: DiffusionModel, kind: str, event: gr.SelectData) -> str:
+def choose(model: DiffusionModel, kind: str, index: int) -> str:
     """The name of the picture that was clicked."""
-    return concepts(model, kind)[event.index].name
+    return concepts(model, kind)[index].name
 
 
 def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
@@ -89,7 +89,11 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
         [fold.expand, kind.change], partial(thumbnails, model), kind, gallery,
         trigger_mode="always_last", **look,
     )  # fmt: skip
+
+    def picked(kind: str, event: gr.SelectData) -> str:  # gradio finds no event data in a partial
+        return choose(model, kind, event.index)
+
     gallery.select(
-        partial(choose, model), kind, concept, queue=False, show_progress="hidden",
+        picked, kind, concept, queue=False, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip

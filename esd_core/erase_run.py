@@ -146,7 +146,9 @@ def _train(made: Run, images: Tensor | None, out: Path | None, team: Team) -> No
     )  # fmt: skip
     with bar, CtrlC() as ctrl_c:
         for step in erase(made.model, config, images=images, team=team):
+            complete = step.iteration == config.iterations
             if not team.leads:
+                made.ending = "done" if complete else "stopped"
                 continue
             if made.folder is None:
                 # Processes that stopped after different updates would wait for each other forever.
@@ -156,7 +158,6 @@ def _train(made: Run, images: Tensor | None, out: Path | None, team: Team) -> No
             if step.loss is not None:
                 bar.update()
                 bar.set_postfix_str(f"loss {step.loss:.4f}")
-            complete = step.iteration == config.iterations
             if complete or ctrl_c.asked or time.monotonic() - saved > SAVE_EVERY:
                 made.erasure, saved = step.erasure, time.monotonic()
                 run_folder.save(made.folder, made.erasure, record)

@@ -27,6 +27,7 @@ from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.examples import Examples, pick
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
+from esd_core.parallel import ALONE, Team
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
 KEEP_EVERY = 10  # updates between copies of the last good weights
@@ -51,6 +52,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator  # draws examples
     picker: torch.Generator  # picks among them, so that given examples train like drawn ones
+    team: Team = ALONE
     iteration: int = 0
     seconds: float = 0.0
     examples_seen: int = 0
@@ -163,8 +165,30 @@ def draw(run: _Run, images: Tensor | None) -> Examples:
     """New examples, from the model whose trajectories the run follows."""
     unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
     if run.config.points == "last":
-        return drawing.draw_one(run.model, unet, run.config, run.generator)
-    return drawing.draw_examples(run.model, unet, run.config, run.generator, images)
+        return drawing.draw_one(run.model, unet, run.config, run.generator, run.team)
+    return drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team)
+
+
+def share_of_loss(run: _Run, batch: Pairs, size: int, weight: float) -> Tensor:
+    """This process's part of an update's loss; the parts add up to the loss of one process.
+
+    Args:
+        size: how many of the examples, the first ones, erase; the others preserve.
+        weight: of the preserving ones.
+    """
+    rows = list(run.team.mine(len(batch)))
+    mine = batch if run.team.size == 1 else batch[torch.tensor(rows or [0])]
+    target = objective.erasing_target(mine.null, mine.concept, run.config.eta, mine.centre)
+    edited = denoise.predict(run.unet, mine.x_t, mine.t, mine.embeds)
+    erasing = sum(row < size for row in rows)
+    total = edited.sum() * 0  # a process without examples takes part with no gradient
+    if erasing:
+        share = erasing / size
+        total = total + share * objective.erasing_loss(edited[:erasing], target[:erasing])
+    if preserving := len(rows) - erasing:
+        share = weight * preserving / (len(batch) - size)
+        total = total + share * objective.erasing_loss(edited[erasing:], target[erasing:])
+    return total
 
 
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
@@ -176,14 +200,10 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
         order = torch.randperm(len(examples.preserve), generator=run.picker)[: config.batch_size]
         batch = Pairs.cat([batch, examples.preserve[order.to(batch.t.device)]])
         weight = config.preserve
-    target = objective.erasing_target(batch.null, batch.concept, config.eta, batch.centre)
-    edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
-    loss = objective.erasing_loss(edited[:size], target[:size])
-    total = loss
-    if len(batch) > size:
-        total = loss + weight * objective.erasing_loss(edited[size:], target[size:])
     run.optimizer.zero_grad()
+    total = share_of_loss(run, batch, size, weight)
     total.backward()
+    run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
     value = total.item()
     if run.first_loss is None:
         run.first_loss = value
@@ -207,6 +227,7 @@ def erase(
     examples: Examples | None = None,
     images: Tensor | None = None,
     resume: Checkpoint | None = None,
+    team: Team = ALONE,
 ) -> Iterator[EraseStep]:
     """Erase, one yielded `EraseStep` per update; the first, iteration 0, precedes any update.
 
@@ -218,6 +239,9 @@ def erase(
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
         resume: a former run's `step.checkpoint()` with the same options but, maybe, for
             `iterations`; the run goes on there, and its first step is the one it stopped at.
+        team: processes that make the same call, each with its own copy of the model, and share out
+            trajectories and batches; all end with the same erasure, that of one process up to
+            rounding.
 
     Raises:
         ValueError: the config does not fit the model, the checkpoint or the examples, or images are
@@ -230,6 +254,7 @@ def erase(
         )
     model.latent_shape(config.image_size)
     run = start(model, config) if resume is None else restart(model, config, resume)
+    run.team = team
     if resume is not None:
         examples = resume.examples.to(model.device)
     elif examples is not None:

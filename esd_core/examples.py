@@ -19,6 +19,7 @@ from esd_core.checkpoint import moved
 from esd_core.config import EraseConfig
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
+from esd_core.parallel import ALONE, Team
 
 # Options that the examples of a run depend on, apart from the model.
 DRAWN_BY = (
@@ -104,12 +105,13 @@ def draw_seeds(count: int, generator: torch.Generator) -> list[int]:
 
 def draw_examples(
     model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
-    generator: torch.Generator, images: Tensor | None = None,
+    generator: torch.Generator, images: Tensor | None = None, team: Team = ALONE,
 ) -> Examples:  # fmt: skip
     """All examples of a run that keeps them (`points="all"`), or of one drawing of it.
 
     Args:
         unet: whose trajectories are followed: the frozen one or the one under training.
+        team: shares out the trajectories; every process gets all examples.
     """
     train, held_out = [], []
     for target in config.concepts:
@@ -121,29 +123,58 @@ def draw_examples(
         else:
             lines = config.trajectories + config.held_out
             seeds = draw_seeds(lines, generator)
-            drawn = pairs.draw_all(model, unet, target, config, seeds)
+            own = [seeds[i] for i in team.mine(lines)]
+            part = pairs.draw_all(model, unet, target, config, own) if own else None
+            drawn = whole(team, part, lines, model.device)
         kept = torch.arange(len(drawn)) % lines < config.trajectories
         train.append(drawn[kept])
         held_out.append(drawn[~kept])
     everything = Pairs.cat(train)
-    preserve = (
-        pairs.draw_preservation(model, config, everything.x_t, everything.t)
-        if config.preserve
-        else None
-    )
+    preserve = None
+    if config.preserve:
+        mine = list(team.mine(len(everything)))
+        part = pairs.draw_preservation(model, config, everything.x_t, everything.t, mine)
+        preserve = whole(team, part, len(everything), model.device)
     held = Pairs.cat(held_out) if config.held_out else None
     return Examples(tuple(train), held, preserve, origin(model, config))
 
 
+def whole(team: Team, part: Pairs | None, lines: int, device: torch.device) -> Pairs:
+    """All processes' examples in the order in which one process draws them.
+
+    Args:
+        part: this process's: for each sampling step in turn its own lines (`team.mine`); None if
+            it has no line.
+        lines: how many all have: trajectories, or examples if there is nothing but examples.
+    """
+    if team.size == 1:
+        assert part is not None
+        return part
+    parts = team.everyones(None if part is None else moved(part, "cpu"))
+    owned = [torch.tensor(Team(rank, team.size).mine(lines)) for rank in range(team.size)]
+    held = [(found, own) for found, own in zip(parts, owned, strict=True) if found is not None]
+    together = Pairs.cat([found for found, _ in held])
+    # Where each example stands in the whole: step * lines + line.
+    places = [
+        (torch.arange(len(found) // len(own))[:, None] * lines + own).flatten()
+        for found, own in held
+    ]
+    ordered = together[torch.cat(places).argsort()]
+    return moved(ordered, device)
+
+
 def draw_one(
     model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
-    generator: torch.Generator,
+    generator: torch.Generator, team: Team = ALONE,
 ) -> Examples:  # fmt: skip
     """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
     weights = torch.tensor([t.weight for t in config.concepts])
     target = config.concepts[int(torch.multinomial(weights, 1, generator=generator))]
     seeds = draw_seeds(config.trajectories, generator)
-    return Examples((pairs.draw_last(model, unet, target, config, seeds, generator),))
+    mine = list(team.mine(len(seeds)))
+    # A process without a line draws one for nothing, to stay in step with the generator.
+    part = pairs.draw_last(model, unet, target, config, seeds, generator, mine or [0])
+    return Examples((whole(team, part if mine else None, len(seeds), model.device),))
 
 
 def pick(examples: Examples, config: EraseConfig, generator: torch.Generator) -> Pairs:

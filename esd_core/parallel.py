@@ -1,4 +1,8 @@
-"""One process among several that `accelerate launch` started, or the only one.
+"""One process among several that `accelerate launch` or `torchrun` started, or the only one.
+
+    accelerate launch --multi_gpu --num_processes 2 -m esd_core erase "a cat"
+
+works on CPUs as well, in spite of the flag's name; without it, accelerate wants MPI there.
 
 Every process holds the whole model. What they share out is work: the teacher's trajectories, the
 examples of an update, or the runs of a sweep.
@@ -50,6 +54,11 @@ class Team:
         torch.distributed.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def leave(self) -> None:
+        """Say goodbye to the others, before the process ends."""
+        if self.size > 1:
+            PartialState().destroy_process_group()
 
     def wait(self) -> None:
         """Until all are here."""

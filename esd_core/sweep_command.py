@@ -26,9 +26,7 @@ Out = Annotated[
     Path | None, option("Folder of the results; default: outputs/<table's name>. Finished runs in "
                         "it are not repeated.")
 ]  # fmt: skip
-Processes = Annotated[
-    int, typer.Option(min=1, max=64, help="Processes to spread the runs over, by accelerate.")
-]
+Processes = Annotated[int, typer.Option(min=1, max=64, help="To spread the runs over.")]
 
 
 def sweep(
@@ -55,6 +53,7 @@ def sweep(
     for done, run in enumerate(sweep.carry_out(loaded, mine, out), 1):
         note(f"{f'process {team.rank}: ' * (team.size > 1)}{done} of {len(mine)}: {run.name}")
     team.wait()
+    team.leave()
     if team.leads:
         write_text(out / "results.csv", sweep.as_csv(sweep.gathered(planned, out)))
         figures.save_png(sweep.sheet(planned, out), out / "sheet.png")
@@ -63,10 +62,8 @@ def sweep(
 
 def launch(processes: int, table: Path, out: Path | None, model: str, device: str | None) -> int:
     """The same command in several processes; its exit code."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes",
-               str(processes), "--num_machines", "1", "--mixed_precision", "no",
-               "--dynamo_backend", "no"]  # fmt: skip
-    command += ["--cpu"] if device == "cpu" else []
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes)]
     command += ["-m", "esd_core", "sweep", str(table), "--model", model]
     command += ["--out", str(out)] if out else []
     command += ["--device", device] if device else []

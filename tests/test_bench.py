@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import speed_report
+from bench import sd_size, speed_report
 from bench.judged import Watch
 from bench.kept import Kept
 from tools.catalog import OBJECTS
@@ -72,3 +72,9 @@ def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
     (tmp_path / "other.json").write_text('{"rounds": 1}')
     with pytest.raises(SystemExit, match="another benchmark"):
         Kept(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(("arch", "parameters"), [("sd-1.4", 859_520_964), ("sdxl", 2_567_463_684)])
+def test_the_built_unets_have_stable_diffusions_size(arch, parameters):
+    unet = sd_size.build_unet(arch)
+    assert sum(p.numel() for p in unet.parameters()) == parameters

@@ -68,6 +68,7 @@ class Bench:
 
     def __init__(self, model: DiffusionModel | None = None) -> None:
         self.model = model or load_model("emoji")
+        self.machine = f"{os.cpu_count()} cores, {platform.machine()}, {self.model.device.type}"
         self.probe, self.gallery = Probe(self.model), Gallery(self.model)
         self.markers = {
             "judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)
@@ -118,6 +119,9 @@ def work(bench: Bench, plan: Sequence[tuple[str, dict, int]], pictures: int, out
     """The plan's rows, of former sittings where there are."""
     kept, path = finished(out.with_suffix(".jsonl")), out.with_suffix(".jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_text().endswith("\n"):  # a kill cut the last line off
+        with path.open("a") as file:
+            file.write("\n")
     rows = []
     for number, (concept, settings, seed) in enumerate(plan, 1):
         key = bench.key(concept, settings, seed, pictures)
@@ -129,8 +133,7 @@ def work(bench: Bench, plan: Sequence[tuple[str, dict, int]], pictures: int, out
             print(f"{number}/{len(plan)} {quality_report.line(row)}", flush=True)
         rows.append(row)
         if number % 10 == 0 or number == len(plan):
-            machine = f"{os.cpu_count()} cores, {platform.machine()}, {bench.model.device.type}"
-            quality_report.write(rows, out, machine)
+            quality_report.write(rows, out, bench.machine)
     return rows
 
 

@@ -15,6 +15,8 @@ from esd_core.atomic import write_text
 from esd_core.intervals import bootstrap_mean
 
 MARKERS = ("judge", "clip")
+# Columns of what should stay. Styles and backgrounds have no neighbours; but do the objects stay?
+KEPT_GROUPS = (("neighbours", "objects"), ("others",))
 COLOURS = ("#2f5bd0", "#b45309", "#15803d", "#9333ea", "#be123c", "#0e7490", "#6b7280")
 
 
@@ -70,18 +72,15 @@ def points(value: float, bounds: tuple[float, float]) -> str:
 
 def cells(rows: Sequence[dict], marker: str) -> list[str]:
     """A table's cells for one concept by one marker."""
-    made = []
-    for group in ("concept", "neighbours", "others"):
-        change = pooled(rows, marker, group)
+    change = pooled(rows, marker, "concept")
+    made = [f"{change.before:.0%}", f"{share(change.after, change.intervals[1])} {change.gone()}"]
+    for groups in KEPT_GROUPS:
+        change = next((c for g in groups if (c := pooled(rows, marker, g))), None)
         if change is None:
-            made += ["", ""] if group == "concept" else [""]
+            made.append("")
             continue
-        _, after, difference = change.intervals
-        if group == "concept":
-            made += [f"{change.before:.0%}", f"{share(change.after, after)} {change.gone()}"]
-        else:
-            moved = points(change.after - change.before, difference)
-            made.append(f"{change.before:.0%} {moved} {change.spared()}")
+        moved = points(change.after - change.before, change.intervals[2])
+        made.append(f"{change.before:.0%} {moved} {change.spared()}")
     return made
 
 
@@ -100,7 +99,8 @@ def line(row: dict) -> str:
 
 def table(rows: Sequence[dict], marker: str) -> list[str]:
     """One setting: a line per concept and one of averages per kind."""
-    heads = ["erased", "runs", "concept before", "after", "neighbours", "others", "moved", "s"]
+    heads = ["erased", "runs", "concept before", "after", "neighbours / objects", "others",
+             "moved", "s"]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for group in split(rows, "concept").values():
         moved = mean(r["distances"]["others"]["pixels"] for r in group)
@@ -111,13 +111,15 @@ def table(rows: Sequence[dict], marker: str) -> list[str]:
         )  # fmt: skip
         lines.append(f"| {text} |")
     for group in split(rows, "kind").values():
-        concept, near, rest = (
-            averages(group, marker, g) for g in ("concept", "neighbours", "others")
-        )
-        changes = [
-            f"{a['before'][0]:.0%} {points(a['change'][0], a['change'][1:])}" if a else ""
-            for a in (near, rest)
-        ]
+        if len(split(group, "concept")) == 1:
+            continue
+        concept = averages(group, marker, "concept")
+        changes = []
+        for groups in KEPT_GROUPS:
+            a = next((a for g in groups if (a := averages(group, marker, g))), None)
+            changes.append(
+                f"{a['before'][0]:.0%} {points(a['change'][0], a['change'][1:])}" if a else ""
+            )
         head = f"**mean of {len(split(group, 'concept'))} {group[0]['kind']}s**"
         text = [head, str(len(group)), f"{concept['before'][0]:.0%}",
                 share(concept["after"][0], concept["after"][1:]), *changes,
@@ -157,7 +159,8 @@ def markdown(rows: Sequence[dict], machine: str = "") -> str:
         "half as many of its neighbours, twice as many of others, from the same noise before and "
         f"after. {machine}".rstrip(),
         "Brackets are 95 % intervals: of one concept over its pictures, of a mean over its "
-        "concepts. Neighbours and others: share recognised before, then the change in points. "
+        "concepts. What should stay: share recognised before, then the change in points; "
+        "of erased styles and backgrounds, whether the objects stay. "
         "*moved*: how far others' pictures moved, if 1 is as far as two unrelated pictures. "
         "*s*: seconds of erasing.", "",
     ]  # fmt: skip
@@ -190,6 +193,9 @@ def plot(rows: Sequence[dict], marker: str = "judge") -> Figure:
             *([v] for v in centre), xerr=spread[0], yerr=spread[1], fmt="o", color=colour,
             capsize=2, label=name_of(group[0]["settings"]),
         )  # fmt: skip
+    axes.set_xlim(-2, None)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -12), max(high, 3))  # a point or two shall look as small as it is
     axes.axhline(0, color=figures.HAIRLINE, zorder=0)
     axes.set_xlabel("erased concept still recognised after, % (left is better)")
     axes.set_ylabel("change of others, points (up is better)")

@@ -11,7 +11,7 @@ import gradio as gr
 
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
-from esd_core.sample import SCHEDULERS
+from esd_core.schedulers import SCHEDULERS
 from ui import badges, grid_panel, live, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting

@@ -19,7 +19,8 @@ from esd_core import DiffusionModel, Erasure
 from esd_core.atomic import replacing
 from esd_core.erasure import STRENGTHS
 from esd_core.figures import sheet
-from esd_core.sample import SCHEDULERS, Step, sample
+from esd_core.sample import Step, sample
+from esd_core.schedulers import SCHEDULERS
 from ui import estimate, live, pictures, prompts, session
 from ui.pace import duration
 

@@ -34,7 +34,7 @@ def inversion_loss(edited, x_0, eps, alpha_bar, t, states):  # noqa: ANN001, ANN
 
 
 ALL, PHRASE, NONE = (
-    "less and less of the cat, whatever the words around it",
+    "less and less of the cat",
     "the cat again, because guidance strengthens whatever the prompt names",
     "the same as at guidance 1: the weights are what they are",
 )
@@ -43,10 +43,10 @@ STAYS, BECOMES, NOISE = (
     "no cat: the model cannot draw one any more",
     "an empty picture, as nothing is asked for",
 )
-WORD, UNET, ENCODER = (
-    "the embedding of one new word",
-    "the edited UNet",
-    "the whole text encoder",
+STATES, UNET, ENCODER = (
+    "the text states",
+    "the weights of the edited UNet",
+    "the weights of the text encoder",
 )
 
 EXERCISES = {
@@ -98,18 +98,17 @@ EXERCISES = {
         cases=_cases,
     ),
     "9.4": Exercise(
-        answer=WORD,
+        answer=STATES,
         wrong=(
             (UNET, "That would be fine-tuning, which comes below. Inversion leaves the model be."),
-            (ENCODER, "Smaller: everything that reads a prompt stays as it is."),
+            (ENCODER, "What reads prompts is left alone, too. Which argument of `edited` is free?"),
         ),
-        praise="A few hundred numbers; all weights that were erased from stay as the eraser left "
-        "them.",
+        praise="All weights stay as the eraser left them; only what goes in is searched.",
     ),
     "9.5": Exercise(
         answer=-1.0,
         wrong=(
-            (0.0, "That is eps_null: the word would come to mean nothing, not a cat."),
+            (0.0, "That is eps_null: the phrase would come to mean nothing, not a cat."),
             (1.0, "That is erasing itself. Solve eps_null - eta (eps_concept - eps_null) = "
              "eps_concept."),
             (-2.0, "That overshoots: it is guidance 2 as a target. Solve for eta once more."),

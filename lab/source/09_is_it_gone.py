@@ -4,7 +4,7 @@
 # 30 minutes, CPU. Needs: notebooks 06 (erase it live) and 08. Afterwards you can
 #
 # - look for an erased concept in five places, each with less help from the model's owner,
-# - invert a concept: learn a word that brings it back, with every weight left as it is,
+# - invert a concept: learn an input that brings it back, with every weight left as it is,
 # - say what a low score after erasing does and does not show.
 
 # %% tags=["setup"]
@@ -13,10 +13,11 @@ import torch
 from esd_core import Probe, erase, figures, generate, invert, load_model, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import set_parameter, shared_copy
+from esd_core.inversion import noised
 from esd_core.sample import make_scheduler
 from lab.charts import curves
 from lab.checks import check
-from lab.controls import Explorer, Picture, Predict, choice, slider
+from lab.controls import Explorer, Picture, Predict, slider
 
 model, options = load_model("emoji"), dict(num_inference_steps=8, scheduler="dpm++")
 judge = Probe(model)  # the model's own CLIP
@@ -82,7 +83,7 @@ print(f"left of the phrase itself {rows['edited'][1]:.2f}, of these {after.mean(
 louder = Predict(
     "The edited model, 'a cat', guidance 1, 4, 10. You will see ...",
     [
-        "less and less of the cat, whatever the words around it",
+        "less and less of the cat",
         "the cat again, because guidance strengthens whatever the prompt names",
         "the same as at guidance 1: the weights are what they are",
     ],
@@ -90,7 +91,7 @@ louder = Predict(
 louder
 
 # %% tags=["solution"]
-louder.choose("less and less of the cat, whatever the words around it")
+louder.choose("less and less of the cat")
 
 # %%
 scales = [1.0, 4.0, 10.0]
@@ -139,7 +140,7 @@ def finish(start, prompt, unet):  # skip the first `start` of 10 steps
     return look(prompt, unet, latents=x_t, start_at=start, num_inference_steps=10, scheduler="ddim")
 
 
-starts = [8, 6, 4, 2]
+starts = [6, 3, 1, 0]
 levels = [int(schedule.timesteps[s]) for s in starts]
 who = {
     "edited, 'a cat'": ("a cat", edited), "edited, empty prompt": ("", edited),
@@ -150,10 +151,10 @@ finished = {name: [finish(s, *pair) for s in starts] for name, pair in who.items
 # %%
 scores = {name: (levels, [score for _, score in row]) for name, row in finished.items()}
 figure = curves(scores, "Finished from a noised cat", "noised to t", "presence of the cat")
-Picture(figure, "Presence of the cat falls with the noise level; with no prompt it stays longest")
+Picture(figure, "Presence of the cat stays high until the noise has hidden the picture")
 
 # %%
-shown = torch.stack([row[1][0] for row in finished.values()])  # from the second level
+shown = torch.stack([row[1][0] for row in finished.values()])  # at the second level
 sheet = figures.sheet(shown, list(who), [f"noised to t = {levels[1]}", "", "", ""])
 assert finished["edited, empty prompt"][0][1] > (rows["frozen"][1] + nothing) / 2
 Picture(sheet, "Four noised cats, finished by three models")
@@ -162,15 +163,16 @@ Picture(sheet, "Four noised cats, finished by three models")
 check("9.2", half)
 
 # %% [markdown]
-# **What you saw.** ESD-x edits what words do. Without the word the edited model finishes a cat as the
-# frozen one does; with it, it works against the picture, and wins only from enough noise. (Lu et al.,
-# *When Are Concepts Erased From Diffusion Models?*, arXiv 2505.17013, probe Stable Diffusion so.)
+# **What you saw.** Once the picture shows a cat, the edited model finishes it like the frozen one, even
+# if asked with the very phrase that was erased: the word decides while there is little but noise, and
+# the rest follows the picture. (Lu et al., *When Are Concepts Erased From Diffusion Models?*,
+# arXiv 2505.17013, probe Stable Diffusion with such starts.)
 #
-# ## A word that was never erased
+# ## An input that was never erased
 #
-# The edit changed what 'cat' does. Is there another input that does what 'cat' did? Search for it:
-# keep the edited model fixed, take pictures of cats, and fit a word. First its loss. `edited` is a
-# function of `(x_t, t, states)`; `states` come from a prompt with the new word.
+# The edit changed what the states of 'a cat' do. Is there another input that does what they did?
+# Search: keep the edited model as it is, take pictures of cats, and fit text states to them. First
+# the loss. `edited` is a function of `(x_t, t, states)`.
 
 
 # %%
@@ -186,35 +188,47 @@ check("9.3", inversion_loss)
 
 # %%
 learns = Predict(
-    "The gradient of this loss changes ...",
-    ["the embedding of one new word", "the edited UNet", "the whole text encoder"],
+    "Concept inversion follows the gradient of this loss to ...",
+    ["the text states", "the weights of the edited UNet", "the weights of the text encoder"],
 )
 learns
 
 # %% tags=["solution"]
-learns.choose("the embedding of one new word")
+learns.choose("the text states")
 
 # %%
 more_cats = torch.cat([cats, look("a cat", model.unet, range(100, 104))[0]])
-words = list(invert(model, more_cats, unet=edited, iterations=40, batch_size=4, learning_rate=0.05))
-found = words[-1].apply(model)  # the frozen text encoder and tokenizer, with one word more
-print(f"{words[-1].embedding.numel()} numbers learned from {len(more_cats)} pictures")
+steps = list(invert(model, more_cats, unet=edited))  # 40 updates, from the empty prompt's states
+learned = steps[-1].states
+print(f"{learned.numel():,} numbers learned from {len(more_cats)} pictures")
 check("9.4", learns)
 
 # %%
-asks = ["a <learned>", "a <learned> in openmoji style", "a <learned> on a blue background"]
-asks = [asks[0], asks[0], *asks]
-start, end = (look(asks, edited, range(5), of=step.apply(model)) for step in (words[0], words[-1]))
-rows_ = {"edited, word before": start, "edited, word learned": end}
-sheet = figures.sheet(torch.stack([p for p, _ in rows_.values()]), list(rows_), asks)
-print(*(f"{name}: presence {score:.2f}" for name, (_, score) in rows_.items()), sep="; ")
-assert end[1] > start[1]
-Picture(sheet, "The edited model draws cats again when asked with the learned word")
+x_t, t, eps = noised(model, model.encode_images(more_cats), 16, torch.Generator().manual_seed(77))
+concept = model.encode(["a cat"])  # source of x_t: pictures, noised; not the noise it learned from
+tries = {
+    "frozen, 'a cat'": (model.unet, concept), "edited, 'a cat'": (edited, concept),
+    "edited, learned states": (edited, learned[None]),
+}  # fmt: skip
+with torch.no_grad():
+    for name, (unet, states) in tries.items():
+        print(f"{name:22s} error {(predict(unet, x_t, t, states) - eps).square().mean():.4f}")
+
+# %%
+asked = {step.iteration: look("<learned>", edited, of=step.apply(model)) for step in steps[::20]}
+rows_ = [rows["frozen"][0], rows["edited"][0], *(pictures for pictures, _ in asked.values())]
+names = ["frozen, 'a cat'", "edited, 'a cat'", *(f"edited, {i} updates" for i in asked)]
+print(*(f"{i} updates: presence {score:.2f}" for i, (_, score) in asked.items()), sep="; ")
+assert asked[40][1] > (rows["frozen"][1] + rows["edited"][1]) / 2
+Picture(
+    figures.sheet(torch.stack(rows_), names, [""] * 4),
+    "The edited model draws cats again when it is given the learned states",
+)
 
 # %% [markdown]
-# **What you saw.** Compare with the row of 'a cat' at the top: same edited weights, another input. It
-# composes too, with styles and colours it was never shown with. Pham et al. (*Circumventing Concept
-# Erasure Methods*, arXiv 2308.01508) found such words for all seven methods they tried, ESD included.
+# **What you saw.** Rows two and five come from the same edited weights: only the input differs. Pham et
+# al. (*Circumventing Concept Erasure Methods*, arXiv 2308.01508) found such inputs for all seven methods
+# they tried, ESD included. They searched the embedding of one word, with many more updates.
 #
 # ## How long does it take to learn again?
 #
@@ -277,20 +291,21 @@ Picture(figure, "Presence of the cat against updates of relearning: it rises wit
 # a rougher teacher. A model that had never seen a cat would need much more than eight drawings: what
 # was erased is the way from the word to the cat, not the cat.
 #
-# Try it yourself: which sentence, guidance and seed draw the best cat from the edited weights?
+# Try it yourself: how few updates of inversion, and which guidance, still draw a cat?
 
 
 # %%
-def try_it(words, scale, seed):
-    prompts = [words.replace("cat", "<learned>"), words]
-    pair = [look(p, edited, [seed], of=found, guidance_scale=scale)[0] for p in prompts]
-    return figures.sheet(torch.stack(pair).transpose(0, 1), ["edited"], prompts, scale=3)
+def try_it(updates, scale, seed):
+    found = steps[updates].apply(model)
+    pair = [
+        look(p, edited, [seed], of=found, guidance_scale=scale)[0] for p in ("a cat", "<learned>")
+    ]
+    return figures.sheet(torch.stack(pair, 1), ["edited"], ["a cat", "<learned>"], scale=3)
 
 
 Explorer(
-    try_it, "The edited model asked for '{words}', by the learned word and by the old one",
-    run=True, words=choice(["a cat", *sentences]), scale=slider(4.0, 0.0, 10.0, 0.5),
-    seed=slider(0, 0, 99, 1),
+    try_it, "The edited model asked for a cat and given states of {updates} updates, seed {seed}",
+    run=True, updates=slider(40, 0, 40, 1), scale=slider(4.0, 0.0, 10.0, 0.5), seed=slider(5, 0, 99, 1),
 )  # fmt: skip
 
 # %% [markdown]
@@ -299,8 +314,8 @@ Explorer(
 # | who can ... | needs | sees the cat again? |
 # |---|---|---|
 # | type a prompt | nothing | sometimes: read the worst sentence, not the mean |
-# | start from a picture | a picture of a cat | yes, unless there is much noise |
-# | give text states | 8 pictures, forward and backward through the model | yes, not every seed |
+# | start from a picture | a picture of a cat | yes, until noise hides it |
+# | hand over text states | a few pictures, gradients through the model | yes |
 # | train | weights and the same | yes, in a few updates |
 #
 # ## In three sentences
@@ -309,12 +324,13 @@ Explorer(
 # no longer lead to the concept. It does not say that the model cannot draw it. How robust an erasure
 # is depends on whom it is to withstand, so say who, and report the best attack, not the average.
 #
-# In `esd_core`: `invert(model, pictures, unet=edited)`; `step.apply(model)` knows the word.
+# In `esd_core`: `invert(model, pictures, unet=edited)`; `step.apply(model)` takes the
+# prompt `<learned>`.
 # Simplified: CLIP judges, four seeds, one concept, and an attacker who borrows the frozen model's cats.
 #
 # ## Where next
 #
-# - Fit a word to pictures the model was never taught, say cats upside down. If that works as well,
+# - Fit states to pictures the model was never taught, say cats upside down. If that works as well,
 #   what did bringing the cat back prove?
 # - Erase with `train_method="esd-u"` and run this notebook again. Which attack gets harder, and what
 #   have the neighbours paid?

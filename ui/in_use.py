@@ -8,20 +8,22 @@ from typing import Any
 import gradio as gr
 
 from esd_core import Erasure
-from ui import library_tab, shelf
+from ui import library_tab, live, shelf
 from ui.shelf import Shelf
 
 
 def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
-    """On opening the tab: the list, and the first ready-made erasure for those who have none."""
-    if erasure is None and ready:
-        erasure = ready[0].erasure
-    if shelf.key_of([*ready, *owned], erasure) is None:
-        owned = shelf.keep(owned, erasure)
-    listed = [*ready, *owned]
-    key = shelf.key_of(listed, erasure)
+    """On opening the tab: the list, and the first ready-made erasure for those who have none.
+
+    What does not change is skipped: a run of the same visitor may be changing it right now.
+    """
+    first = ready[0].erasure if erasure is None and ready else None
+    in_use = first or erasure
+    kept = owned if shelf.key_of(ready, in_use) else shelf.keep(owned, in_use)
+    listed = [*ready, *kept]
+    key = shelf.key_of(listed, in_use)
     chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
-    return owned, erasure, chosen
+    return kept if kept != owned else live.SKIP, first or live.SKIP, chosen
 
 
 def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:

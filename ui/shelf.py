@@ -40,6 +40,8 @@ class Kept:
     def label(self) -> str:
         """What a list calls it."""
         config, made = card.config_of(self.erasure), card.updates(self.erasure)
+        if self.name:
+            return f"{session.concepts(self.erasure)} ({self.origin})"
         facts = [config.train_method] if config else []
         facts += [] if made is None else [f"{made} updates"]
         return f"{session.concepts(self.erasure)} ({', '.join([*facts, self.origin])})"

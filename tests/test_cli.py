@@ -19,8 +19,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from esd_core import __main__ as main
-from esd_core import config_options, erase_run
+from esd_core.cli import app as main
+from esd_core.cli import config_options, erase_run
 from esd_core.config import EraseConfig, preset
 from esd_core.erase import DivergenceError
 from esd_core.erasure import Erasure
@@ -434,7 +434,7 @@ def test_export_crosses_over_and_back(model, erasure):
 def test_the_process_itself_survives_ctrl_c(model, tmp_path):
     command = [sys.executable, "-m", "esd_core", "erase", "a cat", *SHORT, "--iterations", "90000",
                "--model", model, "--out", str(tmp_path / "o"), "--json"]  # fmt: skip
-    root = Path(main.__file__).parent.parent
+    root = Path(main.__file__).parents[2]
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

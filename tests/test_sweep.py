@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from esd_core import sweep
+from esd_core.cli import sweep
 from esd_core.config import preset
 from esd_core.erasure import Erasure
 from esd_core.parallel import Team

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esd_core import config as configs
-from esd_core import script_2023
-from esd_core.command_options import (
+from esd_core.cli import script_2023
+from esd_core.cli.command_options import (
     AsJson,
     Device,
     Model,
@@ -25,8 +25,8 @@ from esd_core.command_options import (
     option,
     warn_of_unknown_words,
 )
+from esd_core.cli.config_options import with_config_options
 from esd_core.config import PRESETS, EraseConfig, Target
-from esd_core.config_options import with_config_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,8 @@ def erase(
     Ctrl-C stops after the running update and keeps what was learned (exit code 130). In several
     processes, by `accelerate launch -m esd_core erase ...`, they share out each update's examples.
     """
-    from esd_core import erase_run, parallel, run_folder
+    from esd_core import parallel
+    from esd_core.cli import erase_run, run_folder
 
     prompts = [*(concepts or ()), *([prompt] if prompt is not None else ())]
     if separator:

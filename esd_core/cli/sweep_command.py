@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from esd_core.command_options import Device, Model, load, note, option
+from esd_core.cli.command_options import Device, Model, load, note, option
 
 Table = Annotated[
     Path,
@@ -37,9 +37,10 @@ def sweep(
 
     Writes a folder per run, and over all of them results.csv and sheet.png.
     """
-    from esd_core import figures, parallel, sweep
+    from esd_core import figures, parallel
     from esd_core.atomic import write_text
-    from esd_core.erase_command import in_its_words
+    from esd_core.cli import sweep
+    from esd_core.cli.erase_command import in_its_words
 
     planned = sweep.read_table(table.read_text(encoding="utf-8"))
     if processes > 1:

@@ -23,11 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from esd_core import figures, run_folder
+from esd_core import figures
 from esd_core.atomic import write_text
+from esd_core.cli import run_folder
+from esd_core.cli.config_options import OPTIONS
 from esd_core.compare import compare
 from esd_core.config import EraseConfig, preset
-from esd_core.config_options import OPTIONS
 from esd_core.erase import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import KeptExamples, origin

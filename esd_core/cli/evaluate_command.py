@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esd_core.command_options import DRAWING, AsJson, Device, Guidance, Model, load, note, option
+from esd_core.cli.command_options import (
+    DRAWING,
+    AsJson,
+    Device,
+    Guidance,
+    Model,
+    load,
+    note,
+    option,
+)
 
 if TYPE_CHECKING:
     from esd_core.erasure import Erasure

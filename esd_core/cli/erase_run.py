@@ -14,8 +14,8 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm import tqdm
 
-from esd_core import run_folder
-from esd_core.command_options import note
+from esd_core.cli import run_folder
+from esd_core.cli.command_options import note
 from esd_core.config import EraseConfig
 from esd_core.erase import DivergenceError, erase
 from esd_core.erasure import Erasure

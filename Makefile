@@ -2,7 +2,7 @@ VENV = .venv
 PYTHON = python3
 TEST_ARGS =
 BIN = $(VENV)/bin
-STAGES = drawings train_clip train_vae judge train_unet export report
+STAGES = drawings train_clip train_vae judge train_unet export report ready_made
 
 .DEFAULT_GOAL = help
 .PHONY: help app lab lab-pages notebooks test model lint format clean

@@ -16,11 +16,15 @@ from ui import (
     attention_tab,
     compare_tab,
     erase_tab,
+    fair,
+    in_use,
     library_tab,
+    mixture_tab,
     scores_tab,
     session,
     shelf,
     theme,
+    visitors,
 )
 
 # Equation 6 of the paper, as in esd_core/objective.py.
@@ -80,16 +84,21 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         gr.HTML(header(model), apply_default_css=False)
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned)
-        with gr.Tab("Compare"):
+        with gr.Tab("Compare") as comparing:
+            in_use.build(erasure, owned, ready, comparing)
             for_compare = compare_tab.build(model, erasure)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
+        with gr.Tab("Mixture") as mixture:
+            mixture_tab.build(mixture)
         with gr.Tab("Attention") as attention:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
             library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
-    for refusal in refusals:
-        session.log.warning(refusal)
+        visitors.look_after(demo)
+    for refusal in refusals:  # of another model than theirs it is no news
+        (session.log.warning if model.name == "emoji" else session.log.info)(refusal)
+    fair.share(demo)
     return demo.queue(api_open=False, max_size=16)
 
 

@@ -1,11 +1,16 @@
-"""What an erasure removes and what it takes with it, marked by an independent classifier.
+"""What an erasure removes and what it takes with it: the paper's Table 2 on the embedded model.
 
-For every concept one run of a preset; then, from the same noise before and after: pictures of the
-concept (an object in every style; a style or background with many objects) and of other concepts.
-Marked by the independent judge (tools/judge.py) and by the model's own CLIP. The counterpart of the
-paper's Table 2 on the embedded model.
+One run after another; of each, from the same noise before and after, pictures of the erased
+concept, of its neighbours and of others (see `esd_core.evaluate`), marked by the model's own CLIP
+and by the independent judge, which was trained on the real drawings only.
 
-    python -m bench.quality --preset live --out bench/results/quality-live.json
+    python -m bench.quality --preset live    # 10 objects, every style, 3 backgrounds; one seed
+    python -m bench.quality --full           # 20 objects, 3 seeds; eta 1, 3, 10; with and without
+                                             # preservation
+    python -m bench.quality --preset paper --concepts cat church
+
+A finished run is a line in OUT.jsonl and is not repeated; OUT.json, OUT.md and OUT.png sum up what
+is there. Other weights of the embedded model make new lines.
 """
 
 from __future__ import annotations
@@ -15,138 +20,169 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from esd_core import DiffusionModel, Probe, erase, generate, load_model, preset
+from bench import quality_report
+from esd_core import DiffusionModel, Gallery, Probe, erase, evaluate, load_model, preset
+from esd_core.evaluate import Marker, clip_marker
 from esd_core.vocabulary import Concept
 from tools import data, judge
 from tools.catalog import OBJECTS
 
-CONCEPTS = [
-    "cat", "dog", "rocket", "butterfly", "apple", "pizza", "guitar", "house", "church",
-    "parachute", "robot", "sunflower", *(f"{s} style" for s in data.STYLE_NAMES),
-    "red background", "blue background", "yellow background",
-]  # fmt: skip
-PER_CONCEPT, OTHERS = 24, 60
-NAMES = [o.name for o in OBJECTS]
+TEN = "cat dog rocket butterfly pizza guitar house church parachute sunflower".split()
+# Among them counterparts of the paper's classes: church, parachute, gas pump, truck, trumpet (for
+# the French horn), fish (tench), dog (springer).
+TWENTY = [*TEN, "gas pump", *"truck fish trumpet apple robot umbrella crown owl snowman".split()]
+STYLES = [f"{name} style" for name in data.STYLE_NAMES]
+BACKGROUNDS = ["red background", "blue background", "yellow background"]
+SEED_STEP = 100_000  # between the noises of two seeds
 
 
-def index_of(concept: Concept) -> tuple[int, int]:
-    """The concept's place in a label: (part, number)."""
-    part = ("object", "style", "background").index(concept.kind)
-    names = (NAMES, data.STYLE_NAMES, data.BACKGROUND_NAMES)[part]
-    return part, names.index(concept.name.removesuffix(f" {concept.kind}"))
-
-
-def test_labels(concept: Concept, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Labels of pictures that show the concept, and of pictures that do not."""
-    generator = torch.Generator().manual_seed(seed)
-    part, number = index_of(concept)
-    labels = data.sample_labels(PER_CONCEPT + 2 * OTHERS, generator, white=0.0)
-    labels[:, 1] = torch.arange(len(labels)) % len(data.STYLE_NAMES)
-    if concept.kind != "background":
-        labels[:, 2] = -1
-    shown, others = labels[:PER_CONCEPT].clone(), labels[PER_CONCEPT:]
-    shown[:, part] = number
-    return shown, others[others[:, part] != number][:OTHERS]
-
-
-def draw(model: DiffusionModel, labels: Tensor, unet: UNet2DConditionModel | None) -> Tensor:
-    """One picture per label; the same noise whatever the UNet."""
-    prompts = [data.caption(*x) for x in labels.tolist()]
-    parts = [
-        generate(
-            model, prompts[i : i + 32], seeds=range(i, i + len(prompts[i : i + 32])), unet=unet
-        )
-        for i in range(0, len(prompts), 32)
-    ]
-    return torch.cat(parts)
-
-
-def marks(marker: judge.Judge, probe: Probe, images: Tensor, labels: Tensor, part: int) -> dict:
-    """Share of pictures whose object (style, background) is the one asked for."""
-    kind = ("object", "style", "background")[part]
-    known = [c for c in probe.vocabulary.concepts if c.kind == kind]
-    right = judge.correct(marker, images, labels)[kind].float().mean().item()
-    return {
-        "judge": right,
-        "clip": probe.accuracy(images, [known[i] for i in labels[:, part].tolist()]),
+def judge_marker(network: judge.Judge) -> Marker:
+    """The judge's word on what it was asked: object, style or background."""
+    names = {
+        "object": [o.name for o in OBJECTS],
+        "style": STYLES,
+        "background": [f"{name} background" for name in data.BACKGROUND_NAMES],
     }
 
+    @torch.no_grad()
+    def mark(images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
+        kind = wanted[0].kind
+        seen = torch.cat([network(part)[kind] for part in images.split(256)]).argmax(1)
+        asked = torch.tensor([names[kind].index(c.name) for c in wanted])
+        return (seen == asked).tolist()
 
-def evaluate(
-    model: DiffusionModel, probe: Probe, marker: judge.Judge, name: str, settings: dict
-) -> dict:
-    """One erasure, before and after."""
-    concept = probe.concept(name)
-    part, _ = index_of(concept)
-    shown, others = test_labels(concept)
-    chosen = dict(settings)
-    config = preset(chosen.pop("preset"), concept.phrase, **chosen)
-    began = time.perf_counter()
-    for step in erase(model, config):
-        last = step
-    row: dict = {"concept": name, "seconds": time.perf_counter() - began}
-    before, after = {}, {}
-    for group, labels in (("concept", shown), ("others", others)):
-        pair = draw(model, labels, None), draw(model, labels, last.unet)
-        before[group], after[group] = (marks(marker, probe, x, labels, part) for x in pair)
-        row[f"{group} pixel change"] = (pair[0] - pair[1]).abs().mean().item()
-        if part and group == "others":  # a style may go at the price of the objects
-            before["objects"], after["objects"] = (marks(marker, probe, x, labels, 0) for x in pair)
-    return {**row, "before": before, "after": after, "held_out_error": last.held_out_error()}
+    return mark
 
 
-def table(rows: list[dict]) -> str:
-    """A Markdown table of the judge's marks."""
-    head = "erased|concept before|after|others before|after|CLIP: concept after|seconds"
-    lines = [f"| {head.replace('|', ' | ')} |"]
-    lines.append("|---" * 7 + "|")
-    for r in rows:
-        b, a = r["before"], r["after"]
-        marks_ = (
-            b["concept"]["judge"],
-            a["concept"]["judge"],
-            b["others"]["judge"],
-            a["others"]["judge"],
-        )
-        cells = [f"{m:.0%}" for m in (*marks_, a["concept"]["clip"])]
-        lines.append(f"| {r['concept']} | {' | '.join(cells)} | {r['seconds']:.1f} |")
-    return "\n".join(lines)
+class Bench:
+    """The embedded model and everybody who has a say on its pictures, loaded once."""
+
+    def __init__(self, model: DiffusionModel | None = None) -> None:
+        self.model = model or load_model("emoji")
+        self.machine = f"{os.cpu_count()} cores, {platform.machine()}, {self.model.device.type}"
+        self.probe, self.gallery = Probe(self.model), Gallery(self.model)
+        self.markers = {
+            "judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)
+        }  # fmt: skip
+
+    def key(self, concept: str, settings: dict[str, Any], seed: int, pictures: int) -> dict:
+        """What makes a run the same run."""
+        return {
+            "model": self.model.fingerprint, "concept": concept, "seed": seed,
+            "pictures": pictures, "settings": settings,
+        }  # fmt: skip
+
+    def run(self, concept: str, settings: dict[str, Any], seed: int, pictures: int) -> dict:
+        """One erasure, evaluated: a row."""
+        began = time.perf_counter()
+        found = self.probe.concept(concept)
+        options = {k: v for k, v in settings.items() if k != "preset"}
+        for step in erase(
+            self.model, preset(settings["preset"], found.phrase, seed=seed, **options)
+        ):
+            last = step
+        made = evaluate(
+            self.gallery, self.probe, concept, last.unet, markers=self.markers, pictures=pictures,
+            first_seed=SEED_STEP * seed,
+        )  # fmt: skip
+        return {
+            **self.key(concept, settings, seed, pictures), "kind": found.kind,
+            "seconds": round(last.seconds, 2),
+            "row_seconds": round(time.perf_counter() - began, 2),
+            "held_out_error": last.held_out_error(),
+            "marks": {m: {g: asdict(c) for g, c in x.items()} for m, x in made.marks.items()},
+            "distances": {g: asdict(d) for g, d in made.distances.items()},
+        }  # fmt: skip
 
 
-def main(concepts: list[str], settings: dict, out: Path | None) -> list[dict]:
-    """Evaluate every concept; print the table; write JSON."""
-    model, marker = load_model("emoji"), judge.load_judge()
-    probe = Probe(model)
+def finished(path: Path) -> list[dict]:
+    """The rows of former sittings; a line that was cut off by a kill is none."""
     rows = []
-    for name in concepts:
-        rows.append(evaluate(model, probe, marker, name, settings))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        machine = f"{os.cpu_count()} cores, {platform.machine()}, {model.device.type}"
-        out.write_text(
-            json.dumps({"settings": settings, "machine": machine, "rows": rows}, indent=1) + "\n"
-        )
-        out.with_suffix(".md").write_text(table(rows) + "\n")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
     return rows
 
 
-if __name__ == "__main__":
+def work(bench: Bench, plan: Sequence[tuple[str, dict, int]], pictures: int, out: Path) -> list:
+    """The plan's rows, of former sittings where there are."""
+    kept, path = finished(out.with_suffix(".jsonl")), out.with_suffix(".jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_text().endswith("\n"):  # a kill cut the last line off
+        with path.open("a") as file:
+            file.write("\n")
+    rows = []
+    for number, (concept, settings, seed) in enumerate(plan, 1):
+        key = bench.key(concept, settings, seed, pictures)
+        row = next((r for r in kept if key.items() <= r.items()), None)
+        if row is None:
+            row = bench.run(concept, settings, seed, pictures)
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{number}/{len(plan)} {quality_report.line(row)}", flush=True)
+        rows.append(row)
+        if number % 10 == 0 or number == len(plan):
+            quality_report.write(rows, out, bench.machine)
+    return rows
+
+
+def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
+    """(concept, settings, seed) for every run, the most wanted first.
+
+    The settings of the first run are those of the table; the others only enter the trade-off.
+    """
+    extra = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
+    plain: dict[str, Any] = {"preset": args.preset, **extra}
+    if args.full:
+        concepts = args.concepts or [*TWENTY, *STYLES, *BACKGROUNDS]
+        variants = [{"eta": 3.0}, {"eta": 10.0}, *({"preserve": 0.0, "eta": e} for e in (1.0, 3.0))]
+        table = [(c, plain, s) for s in range(3) for c in concepts]
+        return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
+    concepts = args.concepts or [*TEN, *STYLES, *BACKGROUNDS]
+    grid = [
+        {
+            **plain,
+            **({"eta": e} if e is not None else {}),
+            **({"preserve": p} if p is not None else {}),
+        }
+        for e, p in product(args.eta or [None], args.preserve or [None])
+    ]
+    return [(c, settings, seed) for settings in grid for seed in args.seeds for c in concepts]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--preset", default="live")
-    parser.add_argument("--concepts", nargs="*", default=CONCEPTS)
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="OPTION=VALUE", help="EraseConfig options"
-    )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--full", action="store_true", help="the whole study: see above")
+    parser.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
+    parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
+                        help="other EraseConfig options, as JSON values")  # fmt: skip
+    parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")
+    parser.add_argument("--out", type=Path, help="default bench/results/quality-PRESET")
     args = parser.parse_args()
-    options = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
-    main(args.concepts, {"preset": args.preset, **options}, args.out)
+    default = f"bench/results/quality-{'full' if args.full else args.preset}"
+    args.out = (args.out or Path(default)).with_suffix("")
+    return args
+
+
+if __name__ == "__main__":
+    given = arguments()
+    done = work(Bench(), plans(given), given.pictures, given.out)
+    print(quality_report.markdown(done))

@@ -1,51 +1,97 @@
-"""Seconds per update and per run of the presets, interleaved in one process, and peak memory.
+"""Seconds per update, seconds until a concept is gone, and peak memory, of presets and methods.
 
-Timings on shared machines drift, so each round times every preset once and the ratios are taken
-within a round. Peak memory is the largest resident size of a fresh process that only samples, or
-only trains.
+Timings on shared machines drift. So every round times each preset and method in turn, and seconds
+to erasure are the updates that it took (a fact of the seed) times the median seconds of an update.
 
-    python -m bench.speed --rounds 3 --out bench/results/speed.json
+    python -m bench.speed --out bench/results/speed.json --budget-seconds 3600
+
+Results are kept as they come: the same command goes on where it stopped. `--replot` only draws.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from esd_core import DiffusionModel, erase, generate, load_model, preset
+import torch
 
-UPDATES = {"live": None, "paper": 12, "official-2025": 12}  # None: the whole run
+from bench import speed_report
+from bench.judged import Watch
+from bench.kept import Kept
+from esd_core import DiffusionModel, Examples, denoise, erase, generate, load_model, preset
+from esd_core.config import PRESETS
+from esd_core.erasure import shared_copy
+from esd_core.selection import TRAIN_METHODS, select
+from tools import judge
+
+TIMED_UPDATES = 8
+LOOKS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # shares of a run at which to look
+BATCH = 8
+JOBS = ("load", "sample", *(f"train {m}" for m in ("esd-x", "esd-x-strict", "esd-u", "full")))
 
 
-def time_preset(
-    model: DiffusionModel, name: str, updates: int | None, seed: int
-) -> dict[str, float]:
-    """Seconds per update, before the first update, and of the preset's whole run (extrapolated)."""
-    full = preset(name, "a cat", seed=seed)
-    config = preset(name, "a cat", seed=seed, iterations=updates or full.iterations)
-    first = last = 0.0
+def time_methods(model: DiffusionModel, name: str, methods: list[str], seed: int) -> dict:
+    """Per method, seconds before the first update and of each of a few updates."""
+    times: dict[str, dict[str, float]] = {}
+    drawn: Examples | None = None
+    before = 0.0
+    for method in methods:
+        config = preset(name, "a cat", seed=seed, train_method=method, iterations=TIMED_UPDATES)
+        kept = None if config.points == "last" else drawn  # the teacher does not know the method
+        for step in erase(model, config, examples=kept):
+            if step.iteration == 0:
+                drawn, first = step.examples, step.seconds
+                before = before if kept else first
+        times[method] = {
+            "before": before,
+            "update": (step.seconds - first) / config.iterations,
+            "examples": config.batch_size,
+        }
+    return times
+
+
+def time_floor(model: DiffusionModel) -> dict[str, float]:
+    """Seconds per example of what ESD cannot do without: student forward and backward, and two
+    frozen evaluations, in batches as `live` uses them."""
+    unet = shared_copy(model.unet, select(model.unet, "esd-x"))
+    for name in select(model.unet, "esd-x"):
+        unet.get_parameter(name).requires_grad_()
+    x_t = torch.randn(BATCH, *model.latent_shape())
+    t, embeds = torch.full((BATCH,), 500), model.encode(["a cat"])
+    mark = time.perf_counter()
+    with torch.no_grad():
+        target, _ = denoise.predict_pair(model.unet, x_t, t, model.encode([""]), embeds)
+    (denoise.predict(unet, x_t, t, embeds) - target).square().mean().backward()
+    return {"example": (time.perf_counter() - mark) / BATCH}
+
+
+def watch_run(
+    model: DiffusionModel, watch: Watch, name: str, method: str, concept: str, seed: int
+) -> list[dict]:
+    """What the judge sees during one whole run; stops once the concept is gone."""
+    config = preset(name, f"a {concept}", train_method=method, seed=seed)
+    looks = {max(1, round(share * config.iterations)) for share in LOOKS}
+    marker, seen = judge.load_judge(), []
     for step in erase(model, config):
-        if step.iteration == 0:
-            first = step.seconds
-        last = step.seconds
-    per_update = (last - first) / config.iterations
-    return {
-        "teacher": first,
-        "per update": per_update,
-        "per example": per_update / config.batch_size,
-        "whole run": first + per_update * full.iterations,
-    }
+        if step.iteration in looks:
+            found = watch.accuracy(model, marker, step.unet)
+            seen.append({"updates": step.iteration, "measured seconds": step.seconds, **found})
+            print(f"  {name} {method} {concept} seed {seed}: {seen[-1]}", flush=True)
+            if found["concept"] == 0 and name != "live":
+                break
+    return seen
 
 
 def peak_memory(job: str) -> float:
-    """MB that a fresh process needs at most for `job` (see `--job`)."""
+    """MB that a fresh process needs at most for `job`, one of JOBS."""
     command = [sys.executable, "-m", "bench.speed", "--job", job]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -54,7 +100,7 @@ def run_job(job: str) -> float:
     """Do one thing in this process and say how much memory the process needed at most."""
     model = load_model("emoji")
     if job == "sample":
-        generate(model, "a cat", seeds=range(8))
+        generate(model, "a cat", seeds=range(BATCH))
     elif job != "load":
         method = job.removeprefix("train ")
         for _ in erase(model, preset("live", "a cat", train_method=method, iterations=5)):
@@ -68,46 +114,87 @@ def peak_resident() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def main(rounds: int, out: Path | None) -> None:
-    """Time, measure, print, write."""
+Tasks = Iterator[tuple[str, Callable[[], Any]]]
+
+
+def timing_tasks(model: DiffusionModel, methods: list[str], round: int) -> Tasks:
+    """One round of everything that is timed."""
+    yield f"floor/{round}", lambda: time_floor(model)
+    for name in PRESETS:
+        yield f"timing/{name}/{round}", partial(time_methods, model, name, methods, round)
+
+
+def watch_tasks(model: DiffusionModel, args: argparse.Namespace, seed: int) -> Tasks:
+    """One run of every preset, method and concept."""
+    for concept in args.concepts:
+        watch = Watch.over(concept, args.pictures, 2 * args.pictures)
+        yield f"base/{concept}", partial(watch.accuracy, model, judge.load_judge())
+        for method in args.methods:
+            for name in args.presets:
+                run = partial(watch_run, model, watch, name, method, concept, seed)
+                yield f"run/{name}/{method}/{concept}/{seed}", run
+
+
+def tasks(args: argparse.Namespace) -> Tasks:
+    """So ordered that stopping early leaves a little of everything."""
     model = load_model("emoji")
+    methods = [m for m in args.timed_methods if fits(model, m)]
     generate(model, "a cat", seeds=[0])  # warm up
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in UPDATES}
-    for seed in range(rounds):
-        for name, updates in UPDATES.items():
-            times[name].append(time_preset(model, name, updates, seed))
-    median = {
-        name: {k: statistics.median(r[k] for r in rows) for k in rows[0]}
-        for name, rows in times.items()
-    }
-    ratios = {
-        f"{name} / live": statistics.median(
-            a["whole run"] / b["whole run"] for a, b in zip(times[name], times["live"], strict=True)
-        )
-        for name in UPDATES
-        if name != "live"
-    }
-    memory = {job: peak_memory(job) for job in ("load", "sample", "train esd-x", "train esd-u")}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {model.device.type}"
-    result = {
-        "machine": machine, "date": time.strftime("%Y-%m-%d"), "median seconds": median,
-        "whole run ratios": ratios, "peak MB": memory, "rounds": times,
-    }  # fmt: skip
-    print(json.dumps({k: v for k, v in result.items() if k != "rounds"}, indent=1))
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+    for turn in range(max(args.rounds, args.seeds)):
+        if turn < args.rounds:
+            yield from timing_tasks(model, methods, turn)
+        if turn == 0:
+            yield from ((f"memory/{job}", partial(peak_memory, job)) for job in JOBS)
+        if turn < args.seeds:
+            yield from watch_tasks(model, args, turn)
 
 
-if __name__ == "__main__":
+def fits(model: DiffusionModel, method: str) -> bool:
+    """Whether the method selects anything in this UNet (`xlayer` needs one of three levels)."""
+    try:
+        return bool(select(model.unet, method))
+    except ValueError:
+        return False
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure what is missing until the budget is spent; summarise and draw what there is."""
+    kept = Kept(args.out)
+    kept.about(
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, cpu",
+        threads=torch.get_num_threads(),
+    )
+    if not args.replot:
+        kept.measure(tasks(args), args.budget_seconds)
+    summary = speed_report.summarise(kept.results)
+    kept.about(summary=summary)
+    print(speed_report.text(summary))
+    speed_report.draw(kept.results, args.out.with_suffix(".png"))
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--job", help="internal: measure one job's memory")
-    args = parser.parse_args()
-    if args.job:
-        print(run_job(args.job))
+    parser.add_argument("--out", type=Path, default=Path("bench/results/speed.json"))
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"),
+                        help="begin nothing new after that many")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="of timing")
+    parser.add_argument("--seeds", type=int, default=3, help="of watched runs")
+    parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
+    parser.add_argument("--presets", nargs="+", default=["live", "official-2025", "paper"])
+    parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"], help="watched")
+    parser.add_argument("--timed-methods", nargs="+", default=list(TRAIN_METHODS))
+    parser.add_argument("--pictures", type=int, default=24, help="of the concept per look")
+    parser.add_argument("--replot", action="store_true")
+    parser.add_argument("--job", choices=JOBS, help="internal: measure one job's memory")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    if arguments.job:
+        print(run_job(arguments.job))
     else:
-        main(args.rounds, args.out)
+        main(arguments)

@@ -58,6 +58,9 @@ def concepts(erasure: Erasure, depth: int = 5) -> tuple[str, ...]:
     nested = parts(erasure) if depth else []
     if nested:
         return tuple(dict.fromkeys(c for _, part in nested for c in concepts(part, depth - 1)))
+    solved = erasure.provenance.get("closed_form")
+    if isinstance(solved, dict) and isinstance(solved.get("edits"), dict):
+        return tuple(_short(concept) for concept in solved["edits"])
     said = erasure.provenance.get("file_name_says")
     return (_short(said["concept"]),) if isinstance(said, dict) and "concept" in said else ()
 

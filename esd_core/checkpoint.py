@@ -14,7 +14,7 @@ from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
 
 if TYPE_CHECKING:
-    from esd_core.erase import Examples
+    from esd_core.examples import Examples
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from esd_core import selection
-from esd_core.sample import SCHEDULERS
+from esd_core.schedulers import SCHEDULERS
 
 XtSource = Literal["frozen", "edited", "images"]
 Points = Literal["all", "last"]

@@ -19,12 +19,15 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from esd_core import denoise, objective, pairs, selection
-from esd_core.checkpoint import Checkpoint, moved, optimizer_state
+from esd_core import denoise, objective, selection
+from esd_core import examples as drawing
+from esd_core.checkpoint import Checkpoint, optimizer_state
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
+from esd_core.examples import Examples, pick
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
+from esd_core.parallel import ALONE, Team
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
 KEEP_EVERY = 10  # updates between copies of the last good weights
@@ -38,22 +41,6 @@ class DivergenceError(RuntimeError):
         self.erasure = erasure
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What a run learns from. Give a finished run's to a new one to skip its teacher."""
-
-    train: tuple[Pairs, ...]  # one set per concept
-    held_out: Pairs | None = None
-    preserve: Pairs | None = None
-
-    def to(self, device: torch.device | str) -> Examples:
-        """The same examples on another device."""
-        held_out, preserve = (
-            None if p is None else moved(p, device) for p in (self.held_out, self.preserve)
-        )
-        return Examples(tuple(moved(p, device) for p in self.train), held_out, preserve)
-
-
 @dataclass
 class _Run:
     """The state of one run: the edited copy and what is needed to update it."""
@@ -65,6 +52,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator  # draws examples
     picker: torch.Generator  # picks among them, so that given examples train like drawn ones
+    team: Team = ALONE
     iteration: int = 0
     seconds: float = 0.0
     examples_seen: int = 0
@@ -173,63 +161,34 @@ def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Ru
     return run
 
 
-def draw_seeds(count: int, generator: torch.Generator) -> list[int]:
-    """Seeds for `count` trajectories."""
-    return torch.randint(2**31, (count,), generator=generator).tolist()
+def draw(run: _Run, images: Tensor | None) -> Examples:
+    """New examples, from the model whose trajectories the run follows."""
+    unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
+    if run.config.points == "last":
+        return drawing.draw_one(run.model, unet, run.config, run.generator, run.team)
+    return drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team)
 
 
-def draw_examples(run: _Run, images: Tensor | None) -> Examples:
-    """All examples of a run that keeps them (`points="all"`), or of one drawing of it."""
-    config, model = run.config, run.model
-    unet = run.unet if config.x_t_source == "edited" else model.unet
-    train, held_out = [], []
-    for target in config.concepts:
-        if config.x_t_source == "images":
-            assert images is not None
-            count = (config.trajectories + config.held_out) * config.num_inference_steps
-            drawn = pairs.draw_images(model, target, images, count, run.generator)
-            lines = count // config.num_inference_steps
-        else:
-            lines = config.trajectories + config.held_out
-            seeds = draw_seeds(lines, run.generator)
-            drawn = pairs.draw_all(model, unet, target, config, seeds)
-        kept = torch.arange(len(drawn)) % lines < config.trajectories
-        train.append(drawn[kept])
-        held_out.append(drawn[~kept])
-    everything = Pairs.cat(train)
-    preserve = (
-        pairs.draw_preservation(model, config, everything.x_t, everything.t)
-        if config.preserve
-        else None
-    )
-    return Examples(tuple(train), Pairs.cat(held_out) if config.held_out else None, preserve)
+def share_of_loss(run: _Run, batch: Pairs, size: int, weight: float) -> Tensor:
+    """This process's part of an update's loss; the parts add up to the loss of one process.
 
-
-def draw_one(run: _Run) -> Examples:
-    """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
-    config = run.config
-    weights = torch.tensor([t.weight for t in config.concepts])
-    target = config.concepts[int(torch.multinomial(weights, 1, generator=run.generator))]
-    unet = run.unet if config.x_t_source == "edited" else run.model.unet
-    seeds = draw_seeds(config.trajectories, run.generator)
-    drawn = pairs.draw_last(run.model, unet, target, config, seeds, run.generator)
-    return Examples((drawn,))
-
-
-def pick(examples: Examples, config: EraseConfig, generator: torch.Generator) -> Pairs:
-    """One update's erasing examples: a concept by weight, then one of its examples, each."""
-    if len(examples.train) == 1:
-        drawn = examples.train[0]
-        order = torch.randperm(len(drawn), generator=generator)[: config.batch_size]
-        return drawn[order.to(drawn.t.device)]
-    weights = torch.tensor([t.weight for t in config.concepts])
-    which = torch.multinomial(weights, config.batch_size, replacement=True, generator=generator)
-    parts = []
-    for index, count in zip(*which.unique(return_counts=True), strict=True):
-        drawn = examples.train[int(index)]
-        order = torch.randperm(len(drawn), generator=generator)[: int(count)]
-        parts.append(drawn[order.to(drawn.t.device)])
-    return Pairs.cat(parts)
+    Args:
+        size: how many of the examples, the first ones, erase; the others preserve.
+        weight: of the preserving ones.
+    """
+    rows = list(run.team.mine(len(batch)))
+    mine = batch if run.team.size == 1 else batch[torch.tensor(rows or [0])]
+    target = objective.erasing_target(mine.null, mine.concept, run.config.eta, mine.centre)
+    edited = denoise.predict(run.unet, mine.x_t, mine.t, mine.embeds)
+    erasing = sum(row < size for row in rows)
+    total = edited.sum() * 0  # a process without examples takes part with no gradient
+    if erasing:
+        share = erasing / size
+        total = total + share * objective.erasing_loss(edited[:erasing], target[:erasing])
+    if preserving := len(rows) - erasing:
+        share = weight * preserving / (len(batch) - size)
+        total = total + share * objective.erasing_loss(edited[erasing:], target[erasing:])
+    return total
 
 
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
@@ -241,14 +200,10 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
         order = torch.randperm(len(examples.preserve), generator=run.picker)[: config.batch_size]
         batch = Pairs.cat([batch, examples.preserve[order.to(batch.t.device)]])
         weight = config.preserve
-    target = objective.erasing_target(batch.null, batch.concept, config.eta, batch.centre)
-    edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
-    loss = objective.erasing_loss(edited[:size], target[:size])
-    total = loss
-    if len(batch) > size:
-        total = loss + weight * objective.erasing_loss(edited[size:], target[size:])
     run.optimizer.zero_grad()
+    total = share_of_loss(run, batch, size, weight)
     total.backward()
+    run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
     value = total.item()
     if run.first_loss is None:
         run.first_loss = value
@@ -272,6 +227,7 @@ def erase(
     examples: Examples | None = None,
     images: Tensor | None = None,
     resume: Checkpoint | None = None,
+    team: Team = ALONE,
 ) -> Iterator[EraseStep]:
     """Erase, one yielded `EraseStep` per update; the first, iteration 0, precedes any update.
 
@@ -279,13 +235,17 @@ def erase(
         model: the frozen model.
         config: what to erase and how.
         examples: a former run's `step.examples` for the same concepts and sampling options; the
-            run then draws none of its own.
+            run then draws none of its own. `examples.KeptExamples` finds them.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
         resume: a former run's `step.checkpoint()` with the same options but, maybe, for
             `iterations`; the run goes on there, and its first step is the one it stopped at.
+        team: processes that make the same call, each with its own copy of the model, and share out
+            trajectories and batches; all end with the same erasure, that of one process up to
+            rounding.
 
     Raises:
-        ValueError: the config does not fit the model or the checkpoint, or images are missing.
+        ValueError: the config does not fit the model, the checkpoint or the examples, or images are
+            missing.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
     if (config.x_t_source == "images") != (images is not None):
@@ -294,19 +254,21 @@ def erase(
         )
     model.latent_shape(config.image_size)
     run = start(model, config) if resume is None else restart(model, config, resume)
+    run.team = team
     if resume is not None:
         examples = resume.examples.to(model.device)
-    one_by_one = config.points == "last"
+    elif examples is not None:
+        drawing.check(examples, model, config)
     mark = time.perf_counter()
     if examples is None:
-        examples = Examples(()) if one_by_one else draw_examples(run, images)
+        examples = Examples(()) if config.points == "last" else draw(run, images)
     run.seconds += time.perf_counter() - mark
     yield EraseStep(run.iteration, None, None, run.seconds, run.examples_seen, examples, run)
     for iteration in range(run.iteration, config.iterations):
         mark = time.perf_counter()
         stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
         if stale or not examples.train:
-            examples = draw_one(run) if one_by_one else draw_examples(run, images)
+            examples = draw(run, images)
         loss, t = update(run, examples)
         run.iteration += 1
         run.examples_seen += len(t)

@@ -102,7 +102,7 @@ def draw_all(
 
 def draw_last(
     model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
-    seeds: list[int], generator: torch.Generator,
+    seeds: list[int], generator: torch.Generator, mine: list[int] | None = None,
 ) -> Pairs:  # fmt: skip
     """Guided trajectories stopped at a random step; only the last x_t becomes an example.
 
@@ -110,15 +110,26 @@ def draw_last(
     schedule's j-th timestep. With "compvis" (train-esd.py, S sampling steps, here S = 50) the bin
     k is uniform and t random in it, but the sampler drops the first timestep of its schedule and
     stops one step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19.
+
+    Args:
+        mine: follow only these of the trajectories, the generator's state being that of following
+            all; see `parallel.Team`.
     """
     prompt = target.erase_from or target.concept
     total = config.num_inference_steps
+    k = int(torch.randint(total, (), generator=generator))
+    low, high = 1000 * k // total, 1000 * (k + 1) // total
+    told = None
+    if config.timesteps == "compvis":
+        told = torch.randint(low, high, (len(seeds),), generator=generator)
+    if mine is not None:
+        seeds = [seeds[i] for i in mine]
+        told = None if told is None else told[mine]
     options = dict(
         seeds=seeds, unet=unet, guidance_scale=config.start_guidance, num_inference_steps=total,
         scheduler=config.scheduler, image_size=config.image_size, keep_pair=False,
     )  # fmt: skip
-    k = int(torch.randint(total, (), generator=generator))
-    if config.timesteps == "exact":
+    if told is None:
         *_, last = sample(model, prompt, stop_at=k + 1, **options)  # type: ignore[arg-type]
         return complete(model, target, last.x_t, last.t.long().expand(len(seeds)))
     x_t = None
@@ -126,9 +137,7 @@ def draw_last(
         x_t = step.latents
     if x_t is None:
         raise ValueError("timesteps 'compvis' needs at least 2 sampling steps")
-    low, high = 1000 * k // total, 1000 * (k + 1) // total
-    t = torch.randint(low, high, (len(seeds),), generator=generator).to(x_t.device)
-    return complete(model, target, x_t, t)
+    return complete(model, target, x_t, told.to(x_t.device))
 
 
 def draw_images(
@@ -157,12 +166,19 @@ def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int 
     return ["", *(kept[i].phrase for i in order[: count - 1].tolist())]
 
 
-def draw_preservation(model: DiffusionModel, config: EraseConfig, x_t: Tensor, t: Tensor) -> Pairs:
+def draw_preservation(
+    model: DiffusionModel, config: EraseConfig, x_t: Tensor, t: Tensor,
+    mine: list[int] | None = None,
+) -> Pairs:  # fmt: skip
     """Examples whose target is the frozen prediction itself, for other prompts at given x_t.
 
     Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
+
+    Args:
+        mine: make only these of the examples; see `parallel.Team`.
     """
     embeds = model.encode(preservation_prompts(model, config))
-    embeds = embeds[torch.arange(len(t)) % len(embeds)]
+    which = torch.arange(len(t)) if mine is None else torch.tensor(mine)
+    x_t, t, embeds = x_t[which], t[which], embeds[which % len(embeds)]
     output = evaluate(model, x_t, t, embeds)
     return Pairs(x_t, t, output, output, output, output, embeds)

@@ -21,7 +21,7 @@ from esd_core.atomic import replacing
 from esd_core.config import BOUNDS, EraseConfig
 from esd_core.erasure import STRENGTHS, Erasure
 from esd_core.models import DiffusionModel
-from esd_core.sample import SCHEDULERS
+from esd_core.schedulers import SCHEDULERS
 
 FORMAT = "esd-lab-picture/1"
 LARGEST = 32 * 2**20  # bytes of a file

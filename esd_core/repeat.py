@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from esd_core.cli.config_options import OPTIONS
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.config_options import OPTIONS
 
 
 def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:

@@ -13,26 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
-    SchedulerMixin,
-    UNet2DConditionModel,
-)
+from diffusers import SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 
 from esd_core import denoise
 from esd_core.models import DiffusionModel
-
-SCHEDULERS: dict[str, type[SchedulerMixin]] = {
-    "ddim": DDIMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "pndm": PNDMScheduler,
-}
+from esd_core.schedulers import SCHEDULERS
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,8 @@ def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> An
         # Euler's own default spacing makes fractional timesteps, which no UNet was trained on.
         "euler": {"timestep_spacing": model.scheduler.config.get("timestep_spacing", "leading")},
     }
-    return SCHEDULERS[scheduler].from_config(model.scheduler.config, **extra.get(scheduler, {}))
+    kind = getattr(diffusers, SCHEDULERS[scheduler])
+    return kind.from_config(model.scheduler.config, **extra.get(scheduler, {}))
 
 
 def noise(model: DiffusionModel, seeds: Sequence[int], image_size: int | None = None) -> Tensor:

@@ -23,8 +23,10 @@ code; ours follow each script exactly.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 ALIASES = {"xattn": "esd-x", "xattn-strict": "esd-x-strict", "esd-a": "esd-all"}
 
@@ -86,6 +88,8 @@ def select(unet: nn.Module, method: str) -> list[str]:
     Raises:
         ValueError: the method is unknown, or selects nothing in this UNet.
     """
+    from torch import nn  # not above: --help shows the methods and need not wait for torch
+
     rule = _RULES[canonical(method)]
     dense = {n for n, m in unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     names = [n for n, _ in unet.named_parameters() if rule(n, n.rpartition(".")[0] in dense)]

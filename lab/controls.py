@@ -1,4 +1,4 @@
-"""Widgets: a question to answer before the picture appears, and a picture with knobs.
+"""Widgets: a question, a picture that waits for its answer, and a picture with knobs.
 
 Base ipywidgets only. Pictures are PNG bytes in one `Image`, redrawn when a knob comes to rest. Each
 widget also offers a plain picture or text in the same output, which is what a page without a
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 Drawing = Figure | Image.Image
+OWN_SIZE = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch it
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -70,8 +71,20 @@ class Predict(widgets.VBox):
         """As if clicked."""
         self._radio.value = answer
 
+    def when_chosen(self, then: Callable[[], None]) -> None:
+        """Call `then` at the first choice; at once if there is one already."""
+        if self.value is not None:
+            then()
+            return
+
+        def once(_: Any) -> None:
+            self._radio.unobserve(once, names="value")
+            then()
+
+        self._radio.observe(once, names="value")
+
     def _noted(self, _: Any) -> None:
-        self._note.value = "Noted. Run the next cells and see whether you were right."
+        self._note.value = "Noted. Go on below and see whether you were right."
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         items = "".join(f"<li>{escape(choice)}</li>" for choice in self.choices)
@@ -93,7 +106,7 @@ class Explorer(widgets.VBox):
         self, draw: Callable[..., Drawing], alt: str, *, run: bool = False, **knobs: Any
     ) -> None:
         self._draw, self._alt, self.knobs = draw, alt, knobs
-        self.image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.image = widgets.Image(format="png", layout=widgets.Layout(**OWN_SIZE))
         self.caption = widgets.HTML()
         for name, knob in knobs.items():
             knob.description = knob.description or name
@@ -107,8 +120,9 @@ class Explorer(widgets.VBox):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The knobs' present values."""
-        return {name: knob.value for name, knob in self.knobs.items()}
+        """The knobs' present values; a browser's 1.2500000000000002 is 1.25."""
+        read = {name: knob.value for name, knob in self.knobs.items()}
+        return {name: round(v, 9) if isinstance(v, float) else v for name, v in read.items()}
 
     @property
     def alt(self) -> str:
@@ -126,6 +140,41 @@ class Explorer(widgets.VBox):
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         still = base64.b64encode(self.image.value).decode()
         return {**_view(self, options), "image/png": still}, {"image/png": {"alt": self.alt}}
+
+
+class Reveal(widgets.VBox):
+    """What a prediction is about, hidden until there is one: `Reveal(prediction, Picture(...))`.
+
+    Args:
+        prediction: whose first choice opens it; the choice may still be changed afterwards.
+        content: a `Picture` or an `Explorer`.
+    """
+
+    WAITING = "Predict first: choose an answer above, and the picture appears here."
+
+    def __init__(self, prediction: Predict, content: Picture | Explorer) -> None:
+        self.content = content
+        super().__init__([widgets.HTML(f"<i>{self.WAITING}</i>")])
+        prediction.when_chosen(self._open)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the picture is shown."""
+        return len(self.children) > 1 or isinstance(self.children[0], Explorer)
+
+    def _open(self) -> None:
+        if isinstance(self.content, Explorer):
+            self.children = (self.content,)
+            return
+        layout = widgets.Layout(**OWN_SIZE)
+        image = widgets.Image(value=self.content.data, format="png", layout=layout)
+        self.children = (image, widgets.HTML(f"<small>{escape(self.content.alt)}</small>"))
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self.opened:
+            return {**_view(self, options), "text/html": f"<i>{self.WAITING}</i>"}, {}
+        plain, metadata = self.content._repr_mimebundle_()
+        return {**plain, **_view(self, options)}, metadata
 
 
 def _view(box: widgets.VBox, options: dict[str, Any]) -> dict[str, Any]:

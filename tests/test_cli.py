@@ -19,8 +19,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from esd_core import __main__ as main
-from esd_core import config_options, erase_run
+from esd_core.cli import app as main
+from esd_core.cli import config_options, erase_run
 from esd_core.config import EraseConfig, preset
 from esd_core.erase import DivergenceError
 from esd_core.erasure import Erasure
@@ -378,6 +378,28 @@ def test_probe_scores_before_and_after(model, erasure):
     assert "erased" not in table and all(group in table for group in groups)
 
 
+def test_evaluate_counts_before_and_after(model, erasure):
+    arguments = ["evaluate", str(erasure), "--pictures", "4", "--steps", "2", "--model", model]
+    (told,) = json.loads(ok(*arguments, "--json"))["evaluations"]
+    assert told["concept"] == "a cat" and told["file"] == str(erasure)
+    marks = told["marks"]["clip"]
+    assert set(marks) == {"concept", "neighbours", "others"}
+    assert set(told["distances"]) == {*marks, "empty prompt"}
+    concept = marks["concept"]
+    assert sum(concept[k] for k in ("kept", "lost", "gained", "never")) == 4
+    assert concept["verdict"] in ("gone", "not gone", "inconclusive")
+    table = ok(*arguments, "--concept", "dog")
+    assert "a dog  (" in table and "by clip" in table and "empty prompt" in table
+
+
+def test_evaluate_needs_to_know_what_was_erased(model, erasure):
+    ok("export", "official", str(erasure), "esd.safetensors")
+    made = run("evaluate", "esd.safetensors", "--model", model)
+    assert made.exit_code == 2 and "give --concept" in made.stderr
+    assert "a dog" in ok("evaluate", "esd.safetensors", "--concept", "dog", "--pictures", "4",
+                         "--steps", "2", "--model", model)  # fmt: skip
+
+
 def test_info_describes_a_model(model, tiny):
     told = json.loads(ok("info", model, "--json"))
     assert told["fingerprint"] == tiny.fingerprint and told["prediction_type"] == "epsilon"
@@ -412,7 +434,7 @@ def test_export_crosses_over_and_back(model, erasure):
 def test_the_process_itself_survives_ctrl_c(model, tmp_path):
     command = [sys.executable, "-m", "esd_core", "erase", "a cat", *SHORT, "--iterations", "90000",
                "--model", model, "--out", str(tmp_path / "o"), "--json"]  # fmt: skip
-    root = Path(main.__file__).parent.parent
+    root = Path(main.__file__).parents[2]
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -10,8 +10,9 @@ from torch.testing import assert_close
 
 from esd_core import denoise
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.erase import DivergenceError, Examples, erase, pick
+from esd_core.erase import DivergenceError, erase
 from esd_core.erasure import Erasure
+from esd_core.examples import Examples, pick
 from esd_core.objective import erasing_target
 from esd_core.selection import select
 

@@ -190,7 +190,7 @@ def test_ready_made_erasures_are_listed_and_others_weights_are_left_out(
     cat.save(tmp_path / "cat.safetensors")
     replace(cat, base="another").save(tmp_path / "dog.safetensors")
     ready, refusals = shelf.ready_made(model, tmp_path)
-    assert labels(ready) == ["a cat (esd-x, 1 updates, ready-made)"]
+    assert labels(ready) == ["a cat (ready-made)"]
     assert (
         len(refusals) == 1 and "dog.safetensors is left out: this erasure was made" in refusals[0]
     )

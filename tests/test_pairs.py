@@ -13,7 +13,8 @@ from esd_core.denoise import add_noise, predict
 from esd_core.erasure import shared_copy
 from esd_core.objective import erasing_target
 from esd_core.pairs import Pairs
-from esd_core.sample import SCHEDULERS, sample
+from esd_core.sample import sample
+from esd_core.schedulers import SCHEDULERS
 from esd_core.vocabulary import Concept, Vocabulary
 
 CAT = Target("a cat")

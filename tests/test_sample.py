@@ -6,7 +6,8 @@ from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
 from torch.testing import assert_close
 
 from esd_core import denoise
-from esd_core.sample import SCHEDULERS, generate, make_scheduler, noise, sample
+from esd_core.sample import generate, make_scheduler, noise, sample
+from esd_core.schedulers import SCHEDULERS
 
 PROMPTS = ["a cat", "a red dog"]
 SEEDS = [3, 8]

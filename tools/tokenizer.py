@@ -24,6 +24,8 @@ def build() -> CLIPTokenizer:
         vocab_size=100_000,  # no limit: merge until every caption word is one token
         min_frequency=1,
         initial_alphabet=alphabet,
+        # Known before training, so that their ids, which break ties between merges, are fixed.
+        special_tokens=[c + "</w>" for c in alphabet],
         end_of_word_suffix="</w>",
         show_progress=False,
     )

@@ -11,14 +11,21 @@ import gradio as gr
 
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
-from esd_core.sample import SCHEDULERS
-from ui import live, pictures, prompts, session
+from esd_core.schedulers import SCHEDULERS
+from ui import badges, grid_panel, live, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
-IDLE = pictures.note("Erase something first; then draw any prompt with both models.")
+IDLE = pictures.note(
+    "Here you put an erasure to the test. Erase something, or open an erasure in the "
+    "Library; then press Compare. Every prompt is drawn three times from one noise: by the "
+    "base model, by the erased one, and by the base model with the concept as negative prompt. "
+    "Try the concept in other words, its neighbours, and things that have nothing to do with it."
+)
 NOTHING_YET = "nothing is erased in this session yet; run Erase first, then compare"
+# What the grid calls the fields; it has one of each.
+GRID_NAMES = {"num_inference_steps": "steps", "seeds": "seed"}
 
 
 class Shown(NamedTuple):
@@ -84,10 +91,11 @@ def draw(
             model, erasure, tuple(wanted), tuple(noises), strength=strength, **options
         )
         made = compare(model, erasure.apply(model, strength), wanted, noises, **options)
-    return shown(made, erasure, parameters)
+        proof = badges.badges(model, erasure, strength, wanted, noises, **options)
+    return shown(made, erasure, parameters, badges.html(proof))
 
 
-def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters) -> Shown:
+def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof: str) -> Shown:
     """A comparison as it stands on the page; the slider takes its first picture."""
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
@@ -102,7 +110,7 @@ def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters) -> Sho
     path = session.new_file("comparison.png")
     png.save(png.stamp(comparison_sheet(made), parameters), path)
     return Shown(
-        pictures.note(text, tone="good"), pictures.table(made, parameters), pair,
+        pictures.note(text, tone="good") + proof, pictures.table(made, parameters), pair,
         f'<p class="esd-caption">{caption}</p>', str(path),
     )  # fmt: skip
 
@@ -149,6 +157,8 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
                 scheduler = gr.Dropdown(
                     list(SCHEDULERS), value="ddim", label="Scheduler", filterable=False
                 )
+            with gr.Accordion("Grid over two knobs", open=False) as fold:
+                knobs, price, pressed = grid_panel.fields()
         with gr.Column(scale=8, min_width=300, elem_id="compare-result"):
             status = gr.HTML(IDLE, apply_default_css=False)
             with gr.Row():
@@ -161,11 +171,14 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
                     )  # fmt: skip
                     caption = gr.HTML(apply_default_css=False)
                     download = gr.DownloadButton("Download as one sheet", visible=False)
+            sheet = grid_panel.results()
     fields = dict(
         erasure=erasure, prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance,
         num_inference_steps=steps, scheduler=scheduler,
     )  # fmt: skip
     wire(model, fields, go, Shown(status, table, slider, caption, download))
+    fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
+    grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
     return {name: field for name, field in fields.items() if field is not erasure}
 
 

@@ -11,13 +11,17 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import fields, live, pictures, prompts, session, shelf
+from ui import estimate, fields, live, picker, pictures, presence, prompts, session, shelf
 from ui.live import Paused, Shown
+from ui.turn import Turn, busy, ended, idle
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
              "x_t_source", "preserve")  # fmt: skip
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
+PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
+prompt's pictures to what it names; the empty prompt's to the erased concept. 0 is no more than to
+anything else.</p>"""
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
 
 
@@ -39,25 +43,40 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
     return config
 
 
-def erase(model: DiffusionModel, **values: Any) -> Iterator[Shown]:  # noqa: ANN401
+def erase(
+    model: DiffusionModel, turn: Turn | None = None, **values: Any  # noqa: ANN401
+) -> Iterator[Shown]:  # fmt: skip
     """Erase, streaming every part of the page."""
-    with live.told():
-        config = settings(model, **values)
-        yield from live.run(model, config, prompts.watched_in(model, config))
+
+    def stream() -> Iterator[Shown]:
+        with live.told():
+            config = settings(model, **values)
+            yield from live.run(model, config, prompts.watched_in(model, config))
+
+    yield from (turn or Turn()).of(stream())
 
 
-def go_on(model: DiffusionModel, paused: Paused | None, iterations: int) -> Iterator[Shown]:
+def go_on(
+    model: DiffusionModel, paused: Paused | None, iterations: int, turn: Turn | None = None
+) -> Iterator[Shown]:
     """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
-    with live.told():
-        if paused is None:
-            raise ValueError("there is no run to continue; press Erase first")
-        made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
-        yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+
+    def stream() -> Iterator[Shown]:
+        with live.told():
+            if paused is None:
+                raise ValueError("there is no run to continue; press Erase first")
+            made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
+            yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+
+    yield from (turn or Turn()).of(stream())
 
 
 def reset(erasure: Erasure | None) -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
-    shown = Shown(IDLE, "", live.curve([], "loss"), live.curve([], "error"), None, paused=None)
+    shown = Shown(
+        IDLE, "", "", presence.frame([]), live.curve([], "loss"), live.curve([], "error"), None,
+        paused=None,
+    )  # fmt: skip
     return *shown, *idle(None, None)
 
 
@@ -72,6 +91,17 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
     return [gr.validate(name != wrong, message) for name in values]
 
 
+def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
+    """What the fields' run would take; nothing while they describe none."""
+    try:
+        config = settings(model, **values)
+    except ValueError:
+        return ""
+    drawn = len(presence.with_empty(prompts.watched_in(model, config))) * len(live.SEEDS)
+    steps = live.PREVIEW["num_inference_steps"]
+    return estimate.sentence(estimate.estimate(model, config, drawn, steps), config)
+
+
 def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
     """Say what the visitor is left with, and wait for the next run."""
     if erasure is None:
@@ -82,22 +112,6 @@ def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) 
         )
     ending = live.finished(erasure, model)
     return ending.status, ending.download, *idle(erasure, paused)
-
-
-def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on."""
-    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-    return off, on, off, off, gr.DownloadButton(value=None, interactive=False)
-
-
-def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
-    """The same buttons when nothing runs."""
-    on, off = gr.Button(interactive=True), gr.Button(interactive=False)
-    more, clear = (
-        gr.Button(interactive=paused is not None),
-        gr.Button(interactive=erasure is not None),
-    )
-    return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
 
 
 def fill(name: str) -> list[Any]:
@@ -135,6 +149,8 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             chosen = fields.concept(model)
+            if model.vocabulary:
+                picker.build(model, chosen["concept"])
             with gr.Row():
                 go = gr.Button("Erase", variant="primary", elem_id="erase-run", min_width=110)
                 halt = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)
@@ -144,12 +160,17 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
                 )
                 clear = gr.Button("Reset", interactive=False, elem_id="erase-reset", min_width=110)
             gr.HTML(KEYS, apply_default_css=False)
+            price = gr.HTML(elem_id="erase-cost", apply_default_css=False)
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"])
     wire(model, chosen, (go, halt, more, clear), shown, owned)
+    gr.on(  # without triggers: when the page opens, and when a field changes
+        None, partial(cost, model), inputs_kwargs=chosen, outputs=price, trigger_mode="always_last",
+        concurrency_id="cost", show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
     return chosen
 
 
@@ -159,13 +180,28 @@ def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
     blank = pictures.strip(prompts.watched(model, first), live.SEEDS)
     status = gr.HTML(IDLE, apply_default_css=False)
     strip = gr.HTML(blank, apply_default_css=False)
+    film = gr.HTML(apply_default_css=False)
+    present = presence_plot(presence.possible(model))
     with gr.Row(elem_classes="esd-plots"):
         loss = plot("loss", "Loss of each update")
         error = plot("error", "Error on held-out examples, relative to before")
     download = gr.DownloadButton(
         "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
     )
-    return Shown(status, strip, loss, error, erasure, download, seed, session.paused_state())
+    return Shown(
+        status, strip, film, present, loss, error, erasure, download, seed, session.paused_state()
+    )
+
+
+def presence_plot(visible: bool) -> gr.LinePlot:
+    """Curves of what each watched prompt's pictures still show."""
+    with gr.Column(visible=visible, elem_classes="esd-plots"):
+        gr.HTML(PRESENCE, apply_default_css=False)
+        x, y, colour = presence.COLUMNS
+        return gr.LinePlot(
+            presence.frame([]), x=x, y=y, color=colour, x_title="update", y_title=" ", height=220,
+            label="Presence", show_label=False, buttons=[], elem_id="erase-presence",
+        )  # fmt: skip
 
 
 def plot(name: str, label: str) -> gr.LinePlot:
@@ -185,6 +221,7 @@ def wire(
     """Connect the events. The API has two of them: `erase` and `continue`."""
     go, halt, more, clear = pressed
     buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
+    turn = gr.State(Turn(over=True))
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
         outputs=list(shown), concurrency_id="model", concurrency_limit=1,
@@ -192,21 +229,22 @@ def wire(
     )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.
     begun = go.click(
-        busy, inputs_kwargs=chosen, outputs=buttons, concurrency_limit=None,
+        busy, inputs_kwargs=chosen, outputs=[*buttons, turn], concurrency_limit=None,
         validator=partial(check, model), show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     running = begun.success(
-        partial(erase, model), inputs_kwargs=chosen, api_name="erase", **on_model
+        partial(erase, model), inputs_kwargs={"turn": turn, **chosen}, api_name="erase", **on_model
     )
-    going_on = more.click(busy, None, buttons, **quiet).success(
-        partial(go_on, model), [shown.paused, chosen["iterations"]], api_name="continue", **on_model
-    )
+    going_on = more.click(busy, None, [*buttons, turn], **quiet).success(
+        partial(go_on, model), [shown.paused, chosen["iterations"], turn], api_name="continue",
+        **on_model,
+    )  # fmt: skip
     # Cancel first and speak after it, or the run's last status could arrive later than ours.
     halted = halt.click(None, cancels=[running, going_on], **quiet)
     halted.then(partial(stop, model), kept, [shown.status, shown.download, *buttons], **quiet)
-    for ended in (running, going_on):
-        ended.then(idle, kept, buttons, **quiet)
-    for ended in (running, going_on, halted):
-        ended.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
+    for run in (running, going_on):
+        run.then(ended, [turn, *kept], buttons, **quiet)
+    for run in (running, going_on, halted):
+        run.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
     chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)

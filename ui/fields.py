@@ -11,6 +11,29 @@ from esd_core.config import XtSource
 from esd_core.selection import DESCRIPTIONS, count
 from ui import prompts
 
+# Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
+REASONS = {
+    "esd-x": "the usual choice: prompts that do not name the concept change least",
+    "esd-x-strict": "when the file must be small, or the change easy to study",
+    "esd-u": "when the concept also comes unasked; other pictures change more",
+    "esd-all": "when esd-x leaves traces, and damage elsewhere is acceptable",
+    "selfattn": "to try whether layout, rather than words, carries the concept",
+    "noxattn": "to repeat the paper's experiments on concepts that come unasked",
+    "notime": "to repeat the 2023 script",
+    "full": "an upper bound: what training everything would do",
+    "xlayer": "to see how little is enough",
+    "selflayer": "to see how little is enough",
+}
+# What a preset is, and when to take it.
+PRESET_LINES = {
+    "live": "Seconds: examples from a few trajectories, used again and again, and other prompts "
+    "held in place. For trying things out.",
+    "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
+    "model under training. Minutes to hours; to repeat the paper.",
+    "official-2025": "The authors' 2025 script: 200 updates, each on a fresh trajectory of the "
+    "frozen model. Minutes.",
+}
+
 
 def methods(model: DiffusionModel) -> dict[str, str]:
     """Train methods that change something in this UNet, each with a line that says what."""
@@ -21,7 +44,8 @@ def methods(model: DiffusionModel) -> dict[str, str]:
         except ValueError:  # selects nothing here
             continue
         what = DESCRIPTIONS[name][0].upper() + DESCRIPTIONS[name][1:]
-        lines[name] = f"{what}. {number:,} of {total:,} parameters."
+        why = REASONS[name][0].upper() + REASONS[name][1:]
+        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
     return lines
 
 
@@ -72,7 +96,7 @@ def advanced() -> dict[str, Any]:
     fields: dict[str, Any] = {
         "preset": gr.Dropdown(
             list(PRESETS), value="live", label="Preset", filterable=False,
-            info="live takes seconds; paper and official-2025 are the authors' loops: minutes",
+            info=PRESET_LINES["live"],
         ),
         "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-4),
         "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),
@@ -94,4 +118,8 @@ def advanced() -> dict[str, Any]:
             info="Weight of a loss that holds other prompts where they were",
         ),
     }  # fmt: skip
+    fields["preset"].change(
+        lambda name: gr.Dropdown(info=PRESET_LINES[name]), fields["preset"], fields["preset"],
+        queue=False, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
     return fields

@@ -7,7 +7,7 @@
     return ready;
   };
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") press("erase-stop");
+    if (event.key === "Escape") ["erase-stop", "grid-stop"].forEach(press);
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     event.stopImmediatePropagation(); // an open list would take Enter for a choice

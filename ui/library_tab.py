@@ -172,15 +172,16 @@ def build(
         with gr.Column(scale=8, min_width=300, elem_id="library-result"):
             status = gr.HTML(EMPTY, apply_default_css=False)
             record = gr.HTML(apply_default_css=False)
-            with gr.Row():
+            with gr.Row(elem_classes="esd-downloads"):
                 files = [
-                    gr.DownloadButton(f"Download {what}", interactive=False, size="md")
-                    for what in ("the erasure", "its card (Markdown)", "its card (JSON)")
+                    gr.DownloadButton(what, interactive=False, size="md", min_width=150)
+                    for what in ("Download the erasure", "Card as Markdown", "Card as JSON")
                 ]
             command, python = (
-                gr.Textbox(label=label, lines=lines, buttons=["copy"], interactive=False)
+                gr.Textbox(label=label, lines=lines, interactive=False, elem_classes="esd-code",
+                           buttons=["copy"])
                 for label, lines in (("As a command line", 2), ("As a Python program", 7))
-            )
+            )  # fmt: skip
     shown = Shown(status, chosen, second, record, *files, command, python)
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
 

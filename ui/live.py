@@ -27,14 +27,17 @@ from esd_core import (
     erase,
 )
 from esd_core.sample import sample
-from ui import pictures, session
+from ui import pictures, presence, session
+from ui.film import Film
+from ui.pace import Pace
 from ui.prompts import Watched
 from ui.walk import Walk
 
 SEEDS = (1, 2)  # of the pictures watched during a run
-PREVIEW: dict[str, Any] = dict(num_inference_steps=12, guidance_scale=4.0, keep_pair=False)
-REFRESH = 0.4  # seconds between updates of the plots and of what Stop keeps
-PATIENCE = (0.8, 10.0)  # training time between previews, in previews: at first, at most
+# Eight steps of this solver look like twenty of DDIM.
+PREVIEW: dict[str, Any] = dict(
+    num_inference_steps=8, scheduler="dpm++", guidance_scale=4.0, keep_pair=False
+)
 POINTS = 300  # of a curve, at most
 SKIP: Any = gr.skip()
 
@@ -44,6 +47,8 @@ class Shown(NamedTuple):
 
     status: Any = SKIP
     strip: Any = SKIP
+    film: Any = SKIP
+    presence: Any = SKIP
     loss: Any = SKIP
     error: Any = SKIP
     erasure: Any = SKIP
@@ -56,9 +61,11 @@ class Shown(NamedTuple):
 class Story:
     """What a run has shown so far."""
 
-    prompts: Sequence[Watched]
+    prompts: Sequence[Watched]  # of the strip; the film and `presences` add the empty one
     before: Tensor  # pictures (prompts, seeds, 3, H, W) of the frozen model
     walk: Walk
+    film: Film
+    presences: presence.Points = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
 
@@ -66,7 +73,19 @@ class Story:
         """Drop what a run did between its last checkpoint and its stop."""
         self.losses = [point for point in self.losses if point[0] <= update]
         self.errors = [point for point in self.errors if point[0] <= update]
+        self.presences = [point for point in self.presences if point[0] <= update]
         self.walk.forget_after(update)
+        self.film.forget_after(update)
+
+    def keep_frame(self, model: DiffusionModel, update: int, drawn: Tensor) -> dict[str, Any]:
+        """Note pictures `(prompts, seeds, 3, H, W)` of the edited model; what that shows."""
+        watched = self.film.prompts
+        self.film.add(update, drawn)
+        scores = presence.score(model, watched, drawn)
+        names = [presence.series(item) for item in watched]
+        self.presences = [point for point in self.presences if point[0] != update]
+        self.presences += [(update, s, n) for s, n in zip(scores, names, strict=False)]
+        return dict(film=self.film.html(), presence=presence.frame(self.presences))
 
 
 @dataclass(frozen=True)
@@ -87,75 +106,45 @@ def told() -> Iterator[None]:
         raise gr.Error(message, title="Not done", print_exception=False) from refused
 
 
-@dataclass
-class _Pace:
-    """When to refresh the plots, and when another preview is worth its time."""
-
-    refreshed: float = 0.0
-    drawn_at: float = field(default_factory=time.perf_counter)
-    cost: float = 0.0  # seconds of the last preview
-    patience: float = PATIENCE[0]
-    first: tuple[int, float] | None = None  # iteration and seconds when this sitting began
-
-    def refresh(self) -> bool:
-        due = time.perf_counter() - self.refreshed >= REFRESH
-        if due:
-            self.refreshed = time.perf_counter()
-        return due
-
-    def preview(self, step: EraseStep, total: int) -> bool:
-        if step.loss is None:  # collecting the examples does not count as training
-            self.drawn_at = time.perf_counter()
-            return False
-        left = step.seconds / step.iteration * (total - step.iteration)
-        since = time.perf_counter() - self.drawn_at
-        return since >= max(1.0, self.patience * self.cost) and left >= self.cost
-
-    def left(self, step: EraseStep, total: int) -> str:
-        """Training time to come, from the rate of this sitting's updates; previews come on top."""
-        if self.first is None:
-            self.first = step.iteration, step.seconds
-        made, seconds = step.iteration - self.first[0], step.seconds - self.first[1]
-        return f", about {seconds / made * (total - step.iteration):.0f} s left" if made else ""
-
-    def drawn(self, begun: float) -> None:
-        self.drawn_at = time.perf_counter()
-        self.cost = self.drawn_at - begun
-        self.patience = min(PATIENCE[1], self.patience * 1.3)
-
-
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:
     """Draw the frozen model's pictures, erase, and draw them again from the same noise."""
-    name = pictures.quoted(session.named(config))
+    name, pace = pictures.quoted(session.named(config)), Pace(config.iterations)
+    film = Film(presence.with_empty(prompts), SEEDS[0], config.iterations)
     yield Shown(
         pictures.note(f"Drawing {name} and its controls before anything changes", done=0),
-        pictures.strip(prompts, SEEDS), curve([], "loss", config.iterations),
-        curve([], "error", config.iterations), None, seed=config.seed, paused=None,
+        pictures.strip(prompts, SEEDS), "", presence.plot(film.prompts, [], config.iterations),
+        curve([], "loss", config.iterations), curve([], "error", config.iterations), None,
+        seed=config.seed, paused=None,
     )  # fmt: skip
-    pace = _Pace()
-    before = yield from _draw(model, prompts, pace, None, "Before", 0)
+    before = yield from _draw(model, film, pace, None)
+    story = Story(prompts, before[: len(prompts)], Walk(config.iterations), film)
     status = pictures.note("Collecting examples from the frozen model", done=0)
-    yield Shown(status, pictures.strip(prompts, SEEDS, before))
-    yield from _train(model, config, Story(prompts, before, Walk(config.iterations)), pace)
+    yield Shown(
+        status, pictures.strip(prompts, SEEDS, before[: len(prompts)]),
+        **story.keep_frame(model, 0, before),
+    )  # fmt: skip
+    yield from _train(model, config, story, pace)
 
 
 def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Shown]:
     """The run from where it stood, up to so many updates in all."""
-    config = replace(paused.checkpoint.config, iterations=iterations)
-    paused.story.forget_after(paused.checkpoint.iteration)
+    config, story = replace(paused.checkpoint.config, iterations=iterations), paused.story
+    story.forget_after(paused.checkpoint.iteration)
     yield Shown(
         pictures.note(f"Going on after update {paused.checkpoint.iteration}"),
-        loss=curve(paused.story.losses, "loss", iterations),
-        error=curve(paused.story.errors, "error", iterations),
-    )
-    yield from _train(model, config, paused.story, _Pace(), paused.checkpoint)
+        film=story.film.html(),
+        presence=presence.plot(story.film.prompts, story.presences, iterations),
+        loss=curve(story.losses, "loss", iterations),
+        error=curve(story.errors, "error", iterations),
+    )  # fmt: skip
+    yield from _train(model, config, story, Pace(iterations), paused.checkpoint)
 
 
 def _train(
-    model: DiffusionModel, config: EraseConfig, story: Story, pace: _Pace,
+    model: DiffusionModel, config: EraseConfig, story: Story, pace: Pace,
     resume: Checkpoint | None = None,
 ) -> Iterator[Shown]:  # fmt: skip
-    """Every update; curves and what Stop keeps every REFRESH seconds; previews as `pace` allows."""
+    """Every update; curves and what Stop keeps every REFRESH seconds; frames as the film wants."""
     try:
         for step in erase(model, config, resume=resume):
             yield from _step(model, config, story, pace, step)
@@ -165,11 +154,12 @@ def _train(
 
 
 def _step(
-    model: DiffusionModel, config: EraseConfig, story: Story, pace: _Pace, step: EraseStep
+    model: DiffusionModel, config: EraseConfig, story: Story, pace: Pace, step: EraseStep
 ) -> Iterator[Shown]:
     """One update on the page."""
     final = step.iteration == config.iterations
     losses, errors = story.losses, story.errors
+    pace.note(step)
     story.walk.note(step)
     if step.loss is not None:
         losses.append((step.iteration, step.loss))
@@ -178,18 +168,26 @@ def _step(
         if (error := step.held_out_error()) is not None and (step.loss is not None or not errors):
             errors.append((step.iteration, error))
         yield Shown(**kept, **_curves(story))
-    yield Shown(_progress(step, config, pace, errors))
-    if final or pace.preview(step, config.iterations):
-        done = step.iteration / max(config.iterations, 1)
-        now = yield from _draw(model, story.prompts, pace, step, f"Update {step.iteration}", done)
-        strip = pictures.strip(story.prompts, SEEDS, story.before, now, step.iteration)
-        kept = kept or _kept(step, story)
-        yield Shown(strip=strip, **kept)
+    yield Shown(_progress(step, config, pace, story))
+    if final or _frame_due(step, config, pace, story):
+        now = yield from _draw(model, story.film, pace, step)
+        strip = pictures.strip(
+            story.prompts, SEEDS, story.before, now[: len(story.prompts)], step.iteration
+        )
+        kept, seen = kept or _kept(step, story), story.keep_frame(model, step.iteration, now)
+        yield Shown(strip=strip, **kept, **seen)
         if final:  # once more in full, for those who read only the last moment
             ending = finished(kept["erasure"], model, errors[-1][1] if errors else None)
             yield ending._replace(
-                strip=strip, seed=config.seed, paused=kept["paused"], **_curves(story)
+                strip=strip, seed=config.seed, paused=kept["paused"], **_curves(story), **seen
             )
+
+
+def _frame_due(step: EraseStep, config: EraseConfig, pace: Pace, story: Story) -> bool:
+    """Whether the film wants a frame, and the last one is not too near."""
+    near = config.iterations - step.iteration < story.film.every / 2
+    made = step.loss is not None  # else the run begins, or goes on where it has been drawn
+    return made and not near and story.film.due(step.iteration, pace.update, pace.frame)
 
 
 def _kept(step: EraseStep, story: Story) -> dict[str, Any]:
@@ -203,22 +201,24 @@ def _curves(story: Story) -> dict[str, Any]:
 
 
 def _draw(
-    model: DiffusionModel, prompts: Sequence[Watched], pace: _Pace, step: EraseStep | None,
-    label: str, done: float,
-) -> Generator[Shown, None, Tensor]:  # fmt: skip
+    model: DiffusionModel, film: Film, pace: Pace, step: EraseStep | None
+) -> Generator[Shown, None, Tensor]:
     """Pictures `(prompts, seeds, 3, H, W)`; yields a status at every denoising step."""
     begun = time.perf_counter()
-    listed = [item.prompt for item in prompts for _ in SEEDS]
-    seeds = list(SEEDS) * len(prompts)
-    unet = model.unet if step is None else step.unet
+    listed = [item.prompt for item in film.prompts for _ in SEEDS]
+    seeds = list(SEEDS) * len(film.prompts)
+    unet, label = (
+        (model.unet, "Before") if step is None else (step.unet, f"Update {step.iteration}")
+    )
+    done = step.iteration / max(pace.total, 1) if step else 0
     latents = None
     for at in sample(model, listed, seeds=seeds, unet=unet, **PREVIEW):
         latents = at.latents
         text = f"{label}: drawing, step {at.step + 1} of {PREVIEW['num_inference_steps']}"
-        yield Shown(pictures.note(text, done=done))
+        yield Shown(pictures.note(f"{text} · {pace.clock(film.every)}", done=done))
     assert latents is not None
-    drawn = model.decode(latents).unflatten(0, (len(prompts), len(SEEDS)))
-    pace.drawn(begun)
+    drawn = model.decode(latents).unflatten(0, (len(film.prompts), len(SEEDS)))
+    pace.frame = time.perf_counter() - begun
     return drawn
 
 
@@ -231,17 +231,15 @@ def curve(points: list[tuple[int, float]], name: str, total: int | None = None) 
     return frame if total is None else gr.LinePlot(frame, x_lim=[0, max(total, 1)])
 
 
-def _progress(
-    step: EraseStep, config: EraseConfig, pace: _Pace, errors: list[tuple[int, float]]
-) -> str:
+def _progress(step: EraseStep, config: EraseConfig, pace: Pace, story: Story) -> str:
     total = config.iterations
     parts = [f"Erasing {pictures.quoted(session.named(config))}"]
     parts.append(f"update {step.iteration} of {total}")
-    parts.append(f"{step.seconds:.1f} s" + pace.left(step, total))
+    parts.append(pace.clock(story.film.every))
     if step.loss is not None:
         parts.append(f"loss {step.loss:.4f}")
-    if errors:
-        parts.append(f"held-out error {errors[-1][1]:.2f}")
+    if story.errors:
+        parts.append(f"held-out error {story.errors[-1][1]:.2f}")
     return pictures.note(" · ".join(parts), done=step.iteration / max(total, 1))
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 from torch import Tensor
 
@@ -35,6 +36,12 @@ def img(
     drawn.save(buffer, "PNG", pnginfo=png.info_of(drawn))
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" title="{escape(alt)}">'
+
+
+def shown_file(path: Path, alt: str) -> str:
+    """An `<img>` of a PNG file, self-contained and no larger than its place."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img class="esd-sheet" src="data:image/png;base64,{data}" alt="{escape(alt)}">'
 
 
 def strip(

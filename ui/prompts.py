@@ -23,6 +23,7 @@ class Watched:
 
     role: str  # what it is to the erased concept
     prompt: str
+    shows: Concept | None = None  # what the vocabulary calls it
 
 
 def phrase(model: DiffusionModel, text: str) -> str:
@@ -95,35 +96,46 @@ def watched(model: DiffusionModel, text: str) -> list[Watched]:
     concept = _concept(model, text)
     if concept is None or model.vocabulary is None:
         return [Watched("the concept", text), Watched("no words at all", "")]
-    near, far = _neighbour(model, concept).phrase, _stranger(model.vocabulary, concept).phrase
+    near, far = _neighbour(model, concept), _stranger(model.vocabulary, concept)
     if concept.kind == "object":
-        listed = [text, near, far]
+        listed = [text, near.phrase, far.phrase]
     else:  # a style or background shows best on one and the same thing
         subject = model.vocabulary.find(SUBJECT) or model.vocabulary.of_kind("object")[0]
         on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'}"
-        listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near}", far]
+        listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near.phrase}"]
+        listed.append(far.phrase)
     roles = ("the concept", "a neighbour", "unrelated")
-    return [Watched(role, prompt) for role, prompt in zip(roles, listed, strict=True)]
+    shown = (mentioned(model.vocabulary, text), near, far)
+    return [Watched(*three) for three in zip(roles, listed, shown, strict=True)]
 
 
 def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
     """The same for a run: its first concepts, what they are erased from, and the two controls."""
     first, *controls = watched(model, config.concepts[0].concept)
     listed = [Watched("the context", t.erase_from) for t in config.concepts[:2] if t.erase_from]
-    listed += [Watched("a concept too", t.concept) for t in config.concepts[1:3]]
+    words = model.vocabulary
+    listed += [
+        Watched("a concept too", t.concept, mentioned(words, t.concept) if words else None)
+        for t in config.concepts[1:3]
+    ]
     shown: dict[str, Watched] = {}
     for item in (first, *listed, *controls):
         shown.setdefault(item.prompt, item)
     return list(shown.values())
 
 
+def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
+    """The concept that `text` names, or the first of the list that it mentions."""
+    words = f" {text.lower()} "
+    named = (c for c in vocabulary.concepts if f" {c.name} " in words)
+    return vocabulary.find(text) or next(named, None)
+
+
 def _concept(model: DiffusionModel, text: str) -> Concept | None:
-    """The vocabulary's concept that `text` names, or the first one it mentions."""
+    """The same; the first of the list if there is none."""
     if model.vocabulary is None:
         return None
-    words = f" {text.lower()} "
-    mentioned = (c for c in model.vocabulary.concepts if f" {c.name} " in words)
-    return model.vocabulary.find(text) or next(mentioned, model.vocabulary.concepts[0])
+    return mentioned(model.vocabulary, text) or model.vocabulary.concepts[0]
 
 
 def _stranger(vocabulary: Vocabulary, concept: Concept) -> Concept:

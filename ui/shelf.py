@@ -17,7 +17,7 @@ from esd_core.atomic import write_text
 from esd_core.uploads import read_erasure
 from ui import session, walk
 
-MOST, MEMORY = 8, 256 * 2**20  # erasures, and bytes of them, that one visitor may keep
+MOST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
 READY_MADE = Path(__file__).resolve().parent.parent / "assets" / "erasures"
 Shelf = tuple["Kept", ...]
 
@@ -29,16 +29,19 @@ class Kept:
     erasure: Erasure
     origin: str
     folder: Path  # in Gradio's cache, for its files
+    name: str = ""  # of one that is everybody's
 
     @property
     def key(self) -> str:
         """Tells it from all others on the page."""
-        return self.folder.name
+        return self.name or self.folder.name
 
     @property
     def label(self) -> str:
         """What a list calls it."""
         config, made = card.config_of(self.erasure), card.updates(self.erasure)
+        if self.name:
+            return f"{session.concepts(self.erasure)} ({self.origin})"
         facts = [config.train_method] if config else []
         facts += [] if made is None else [f"{made} updates"]
         return f"{session.concepts(self.erasure)} ({', '.join([*facts, self.origin])})"
@@ -71,12 +74,16 @@ def keep(shelf: Shelf, erasure: Erasure | None, origin: str = "this session") ->
     full = (*shelf, Kept(erasure, origin, session.new_file("x").parent))
     dropped = 0
     while len(full) - dropped > 1 and (
-        len(full) - dropped > MOST
-        or sum(walk.size(kept.erasure) for kept in full[dropped:]) > MEMORY
+        len(full) - dropped > MOST or sum(_size(kept.erasure) for kept in full[dropped:]) > MEMORY
     ):
         dropped += 1
     _forget(full[:dropped])
     return full[dropped:]
+
+
+def _size(erasure: Erasure) -> int:
+    """Bytes of it and of the stages that led to it."""
+    return sum(walk.size(stage) for stage in walk.stages(erasure) if stage)
 
 
 def find(listed: Sequence[Kept], key: str | None) -> Kept:
@@ -117,5 +124,6 @@ def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[Shelf,
         except ValueError as refused:
             refusals.append(f"{path.name} is left out: {refused}")
         else:
-            shelf.append(Kept(erasure, "ready-made", session.new_file("x").parent))
+            folder = session.new_file("x").parent
+            shelf.append(Kept(erasure, "ready-made", folder, path.stem))
     return tuple(shelf), refusals

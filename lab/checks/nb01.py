@@ -21,14 +21,6 @@ def _score_cases() -> list[tuple]:
 
 EXERCISES = {
     "1.1": Exercise(
-        answer=TOWARDS,
-        wrong=(
-            (AWAY, "That is where the predicted noise points; the score has the other sign."),
-            (SIDE, "A gradient is perpendicular to the lines of equal value."),
-        ),
-        praise="A gradient of log p points uphill; the noise prediction points the other way.",
-    ),
-    "1.2": Exercise(
         answer=add_noise,
         wrong=(
             (
@@ -44,7 +36,23 @@ EXERCISES = {
         praise="Signal shrinks as noise grows, and the variance stays where it was.",
         cases=_cases,
     ),
+    "1.2": Exercise(
+        answer=TOWARDS,
+        wrong=(
+            (AWAY, "That is where the predicted noise points; the score has the other sign."),
+            (SIDE, "A gradient is perpendicular to the lines of equal value."),
+        ),
+        praise="A gradient of log p points uphill; the noise prediction points the other way.",
+    ),
     "1.3": Exercise(
+        answer="nothing changes",
+        wrong=(
+            ("it grows by 5", "The score is a slope. What does a constant do to a slope?"),
+            ("it is multiplied", "Adding to log p multiplies p; ask what happens to a slope."),
+        ),
+        praise="So the score is not a log-probability: it is its slope, one number per pixel.",
+    ),
+    "1.4": Exercise(
         answer=lambda score, a: -(1 - a).sqrt() * score,
         wrong=(
             (lambda score, a: (1 - a).sqrt() * score, "Check the sign: noise points off the data."),
@@ -53,13 +61,5 @@ EXERCISES = {
         ),
         praise="Noise prediction and score are one vector, up to a factor that depends on t alone.",
         cases=_score_cases,
-    ),
-    "1.4": Exercise(
-        answer="nothing changes",
-        wrong=(
-            ("it grows by 5", "The score is a slope. What does a constant do to a slope?"),
-            ("it is multiplied", "Adding to log p multiplies p; ask what happens to a slope."),
-        ),
-        praise="So the score is not a log-probability: it is its slope, one number per pixel.",
     ),
 }

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # What does a denoiser know?
 #
-# 20 minutes, CPU. Needs: nothing before it. Afterwards you can
+# 25 minutes, CPU. Needs: a little calculus. Afterwards you can
 #
 # - noise a point and say what each factor does,
 # - tell a score from a probability, and check it with a finite difference,
@@ -13,7 +13,7 @@ import torch
 from esd_core import field_figures as fields
 from esd_core.mixture import ALPHA_BAR, add_noise, noise, ring
 from lab.checks import check
-from lab.controls import Explorer, Picture, Predict, slider
+from lab.controls import Explorer, Picture, Predict, Reveal, slider
 
 world = ring()  # three Gaussians in the plane: the data, known exactly
 random = torch.Generator().manual_seed(0)
@@ -21,8 +21,8 @@ random = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## What happens to data as noise is added?
 #
-# Our data are points, not pictures: three clusters, whose formula we know. Everything a large model
-# has to learn can be computed here. Noising mixes a clean point with fresh Gaussian noise:
+# Our data are points, not pictures: three clusters, whose formula we know. What a large model has to
+# learn from examples can be computed here. Noising mixes a clean point with fresh Gaussian noise:
 #
 #     x_t = sqrt(alpha_bar) * x_0 + sqrt(1 - alpha_bar) * eps
 #
@@ -37,7 +37,7 @@ def noised(x_0, eps, alpha_bar):
 
 
 # %%
-check("1.2", noised)
+check("1.1", noised)
 
 # %% [markdown]
 # From here on the library's `add_noise` does this. Move the slider: where do the clusters merge?
@@ -56,8 +56,14 @@ def draw_noised(t):
 Explorer(draw_noised, "600 points of three classes, noised to t = {t}", t=slider(200, 0, 999, 1))
 
 # %% [markdown]
-# **What you saw.** The clusters shrink towards the middle and blur until they are one cloud. The
-# picture that a model starts from at t = 999 is that cloud: no picture is "being fine-tuned on".
+# **What you saw.** The clusters shrink towards the middle and blur until they are one cloud. A model
+# that draws starts there, at t = 999, and goes back step by step.
+#
+# **What are the images being fine-tuned on, then, when it all starts as noise?** On none that anybody
+# supplies. What fine-tuning needs is noisy points x_t to ask the model about. One way to get them is
+# the slider above: take pictures and noise them. Erasing usually takes the other: let the model draw
+# from pure noise, stop on the way, and use its own half-finished drawing as x_t (notebook 05). No clean
+# picture occurs in the loss either way (notebook 04).
 #
 # ## Which way does the score point?
 
@@ -78,15 +84,19 @@ score = world.score(x_t, ALPHA_BAR[t])
 figure, (axis,) = fields.panels(1, titles=[f"exact score at t = {t}"])
 fields.density(axis, world, t)
 fields.arrows(axis, x_t, {"score": score}, scale=0.25)
-Picture(figure, "Arrows of the score at 24 noisy points; they point at the nearest cluster")
+picture = Picture(
+    figure, "Arrows of the score at 24 noisy points; they point at the nearest cluster"
+)
+Reveal(prediction, picture)
 
 # %%
-check("1.1", prediction)
+check("1.2", prediction)
 
 # %% [markdown]
 # ## Is the score a probability?
 #
-# It is a *slope*: how log p changes as x_t moves. A finite difference must agree.
+# A common misreading: "the score is the log-probability of the picture". It is the *slope* of that: how
+# log p changes as x_t moves. If so, a finite difference must agree.
 
 # %%
 h = 1e-5
@@ -110,7 +120,7 @@ what_happens.choose("nothing changes")
 # %%
 shifted = (up + 5 - (down + 5)) / (2 * h)
 assert torch.allclose(shifted, by_hand, atol=1e-5)
-check("1.4", what_happens)
+check("1.3", what_happens)
 
 # %% [markdown]
 # ## From score to noise and back
@@ -128,7 +138,7 @@ def eps_from_score(score, alpha_bar):
 
 
 # %%
-check("1.3", eps_from_score)
+check("1.4", eps_from_score)
 
 # %%
 ideal = world.eps(x_t, ALPHA_BAR[t])  # exact, no class; the mean of all noise that could be in x_t
@@ -146,5 +156,8 @@ Picture(figure, "True noise and ideal prediction at 24 points; they agree only o
 # Noising mixes data with noise at a rate set by t. The score is the slope of log p_t, a vector as
 # large as the picture. A noise prediction is the score times -sigma: `esd_core.denoise.to_score`.
 #
-# Simplified here: two dimensions and known data. Open: how does a network, which never sees p_t, learn
-# its slope?
+# Simplified here: two dimensions and known data.
+#
+# **Where next.** Notebook 02 asks the same model twice, with and without a class. Two questions to take
+# along: how does a network, which never sees p_t, learn its slope (what did the last picture say about
+# its loss)? And where are the arrows of the score longest, near the data or far from them, and why?

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from esd_core.command_options import option
+from esd_core.cli.command_options import option
 from esd_core.config import BOUNDS, PRESETS, EraseConfig
 from esd_core.selection import ALIASES, TRAIN_METHODS
 

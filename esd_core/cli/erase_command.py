@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esd_core import config as configs
-from esd_core import script_2023
-from esd_core.command_options import (
+from esd_core.cli import script_2023
+from esd_core.cli.command_options import (
     AsJson,
     Device,
     Model,
@@ -25,8 +25,8 @@ from esd_core.command_options import (
     option,
     warn_of_unknown_words,
 )
+from esd_core.cli.config_options import with_config_options
 from esd_core.config import PRESETS, EraseConfig, Target
-from esd_core.config_options import with_config_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,9 +88,11 @@ def erase(
 ) -> None:  # fmt: skip
     """Erase concepts from a model; writes one folder with the erasure, its loss and pictures.
 
-    Ctrl-C stops after the running update and keeps what was learned (exit code 130).
+    Ctrl-C stops after the running update and keeps what was learned (exit code 130). In several
+    processes, by `accelerate launch -m esd_core erase ...`, they share out each update's examples.
     """
-    from esd_core import erase_run, run_folder
+    from esd_core import parallel
+    from esd_core.cli import erase_run, run_folder
 
     prompts = [*(concepts or ()), *([prompt] if prompt is not None else ())]
     if separator:
@@ -99,16 +101,18 @@ def erase(
     if images:
         given.setdefault("x_t_source", "images")
     config = configs.preset(preset, targets(prompts, erase_from or [], weights or []), **given)
+    team, device = parallel.join(device or script_2023.device(devices))
     run_folder.check_new(out)
+    team.wait()  # until all have looked; then the first may make it
     if config_path or diffusers_config_path:
         note("note: --config_path and --diffusers_config_path are not needed and not read")
-    loaded = load(
-        script_2023.model_folder(ckpt_path) or model, device or script_2023.device(devices)
-    )
+    loaded = load(script_2023.model_folder(ckpt_path) or model, device)
     config = in_its_words(loaded, config)
     pictures = read_pictures(images, config.image_size or loaded.image_size) if images else None
-    run = erase_run.run(loaded, config, images=pictures, out=out)
-    typer.echo(run.json() if as_json else run.text())
+    run = erase_run.run(loaded, config, images=pictures, out=out, team=team)
+    team.leave()
+    if team.leads:
+        typer.echo(run.json() if as_json else run.text())
     raise typer.Exit(run.exit_code)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from esd_core.command_options import note
+from esd_core.cli.command_options import note
 
 
 def model_folder(ckpt_path: str | None) -> str | None:

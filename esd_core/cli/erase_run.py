@@ -14,12 +14,13 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm import tqdm
 
-from esd_core import run_folder
-from esd_core.command_options import note
+from esd_core.cli import run_folder
+from esd_core.cli.command_options import note
 from esd_core.config import EraseConfig
 from esd_core.erase import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
+from esd_core.parallel import ALONE, Team
 
 SAVE_EVERY = 60.0  # seconds; a killed run loses no more than that
 EXIT_CODES = {"done": 0, "diverged": 1, "stopped": 130}  # 130: as shells report Ctrl-C
@@ -104,17 +105,18 @@ class Run:
 
 def run(
     model: DiffusionModel, config: EraseConfig, *, images: Tensor | None = None,
-    out: Path | None = None,
+    out: Path | None = None, team: Team = ALONE,
 ) -> Run:  # fmt: skip
     """Erase and write the run's folder, however the run ends.
 
     Args:
         images: as in `erase.erase`.
         out: the folder to make; default as in `run_folder.create`.
+        team: as in `erase.erase`. Only the first process writes; Ctrl-C ends all at once.
     """
     made = Run(model, config, run_folder.Record(config.iterations))
     try:
-        _train(made, images, out)
+        _train(made, images, out, team)
     except DivergenceError as error:
         made.ending = "diverged"
         made.erasure = error.erasure if error.erasure.tensors else None
@@ -135,23 +137,27 @@ def run(
     return made
 
 
-def _train(made: Run, images: Tensor | None, out: Path | None) -> None:
+def _train(made: Run, images: Tensor | None, out: Path | None, team: Team) -> None:
     """Update by update; saves now and then, and at the end."""
     config, record, saved = made.config, made.record, time.monotonic()
     bar = tqdm(
         total=config.iterations, desc="drawing examples", unit="update", file=sys.stderr,
-        disable=None, leave=False,
+        disable=None if team.leads else True, leave=False,
     )  # fmt: skip
     with bar, CtrlC() as ctrl_c:
-        for step in erase(made.model, config, images=images):
+        for step in erase(made.model, config, images=images, team=team):
+            complete = step.iteration == config.iterations
+            if not team.leads:
+                made.ending = "done" if complete else "stopped"
+                continue
             if made.folder is None:
-                made.folder, ctrl_c.deferred = run_folder.create(config, out), True
+                # Processes that stopped after different updates would wait for each other forever.
+                made.folder, ctrl_c.deferred = run_folder.create(config, out), team.size == 1
                 bar.set_description("erasing")
             record.add(step, measure=ctrl_c.asked)
             if step.loss is not None:
                 bar.update()
                 bar.set_postfix_str(f"loss {step.loss:.4f}")
-            complete = step.iteration == config.iterations
             if complete or ctrl_c.asked or time.monotonic() - saved > SAVE_EVERY:
                 made.erasure, saved = step.erasure, time.monotonic()
                 run_folder.save(made.folder, made.erasure, record)

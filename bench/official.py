@@ -1,0 +1,175 @@
+"""The authors' own 2025 script on the embedded model, from your clone of their repository.
+
+    git clone https://github.com/rohitgandikota/erasing
+    python -m bench.official --repo erasing --out bench/results/official.json
+
+Nothing of theirs is copied or changed on disk. Each run of `esd_sd.py` is a fresh process in which
+what the script hard-codes is worked around from outside; `WORKED_AROUND` lists all of it. Its own
+sampling, guidance, target, optimiser and loop run as they are, at its own defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+from bench.judged import Watch
+from bench.kept import Kept
+from bench.speed import LOOKS, peak_resident
+from esd_core import load_model
+from esd_core.erasure import Erasure
+from esd_core.models import EMOJI
+from esd_core.selection import select
+from tools import judge
+
+WORKED_AROUND = [
+    "the model id CompVis/stable-diffusion-v1-4 is hard-coded: from_pretrained reads our folder",
+    "the size 1024 x 1024 is hard-coded: the pipeline call gets the model's own size",
+    "bfloat16 is hard-coded: kept unless --float32, which makes loading and .to() ignore it",
+    "the scheduler is the pipeline's: PNDM, which SD 1.4 comes with, is put in for ours",
+    "seeds are drawn from an unseeded `random`: it is seeded first",
+    "only the last weights are saved, with no times: Adam.step is wrapped to note times and keep "
+    "weights at a few updates (the time of keeping is not counted)",
+    "utils/ is imported relative to the working directory: the clone is put on sys.path",
+]
+
+
+def redirect(size: int, float32: bool) -> None:
+    """Make the loaders read the embedded model whatever they are asked for."""
+    patched = (UNet2DConditionModel, StableDiffusionPipeline)
+    own = {cls: cls.from_pretrained.__func__ for cls in patched}
+
+    def load(cls: Any, name: str, *args: Any, **options: Any) -> Any:
+        dtype = options.pop("torch_dtype", None)
+        if dtype is not None:
+            options["dtype"] = torch.float32 if float32 else dtype
+        loaded = own[cls](cls, str(EMOJI), *args, **options)
+        if cls is StableDiffusionPipeline:
+            kept = loaded.scheduler.config
+            loaded.scheduler = PNDMScheduler.from_config(kept, skip_prk_steps=True)
+        return loaded
+
+    for cls in own:
+        cls.from_pretrained = classmethod(load)  # type: ignore[method-assign, assignment]
+    if float32:
+        move = UNet2DConditionModel.to
+        UNet2DConditionModel.to = lambda self, device, dtype=None: move(self, device)  # type: ignore
+    from utils import sd_utils  # theirs
+
+    call = sd_utils.esd_sd_call
+    sd_utils.esd_sd_call = lambda self, *args, **options: call(
+        self, *args, **{**options, "height": size, "width": size}
+    )
+
+
+def watch_updates(looks: set[int], folder: Path) -> list[float]:
+    """Note seconds after each update from now on, and keep the weights after some."""
+    marks: list[float] = []
+    lost, began, step = 0.0, time.perf_counter(), torch.optim.Adam.step
+
+    def noting(self: torch.optim.Adam, *args: Any, **options: Any) -> Any:
+        nonlocal lost
+        result = step(self, *args, **options)
+        mark = time.perf_counter()
+        marks.append(mark - began - lost)
+        if len(marks) in looks:
+            weights = [p.detach().clone() for p in self.param_groups[0]["params"]]
+            torch.save(weights, folder / f"{len(marks)}.pt")
+            lost += time.perf_counter() - mark
+        return result
+
+    torch.optim.Adam.step = noting  # type: ignore[method-assign, assignment]
+    return marks
+
+
+def run_inside(job: dict[str, Any]) -> None:
+    """The script, in this process; leaves times, memory and weights in the job's folder."""
+    repo, folder = Path(job["repo"]).resolve(), Path(job["folder"])
+    sys.path.insert(0, str(repo))
+    redirect(job["size"], job["float32"])
+    random.seed(job["seed"])
+    looks = {max(1, round(share * job["iterations"])) for share in LOOKS}
+    marks = watch_updates(looks, folder)
+    sys.argv = ["esd_sd.py", "--erase_concept", job["prompt"], "--train_method", job["method"],
+                "--iterations", str(job["iterations"]), "--device", "cpu",
+                "--save_path", str(folder / "saved")]  # fmt: skip
+    runpy.run_path(str(repo / "esd_sd.py"), run_name="__main__")
+    (folder / "times.json").write_text(json.dumps({"marks": marks, "peak MB": peak_resident()}))
+
+
+def one_run(args: argparse.Namespace, watch: Watch, concept: str, method: str, seed: int) -> dict:
+    """A run of the script, and what the judge sees in the weights that it passed through."""
+    model, marker = load_model("emoji"), judge.load_judge()
+    names = select(model.unet, method)
+    with tempfile.TemporaryDirectory() as folder:
+        job = dict(repo=str(args.repo), folder=folder, size=model.image_size, seed=seed,
+                   prompt=f"a {concept}", method=method, iterations=args.iterations,
+                   float32=args.float32)  # fmt: skip
+        command = [sys.executable, "-m", "bench.official", "--job", json.dumps(job)]
+        subprocess.run(command, check=True)
+        times = json.loads((Path(folder) / "times.json").read_text())
+        marks, seen = times["marks"], []
+        for file in sorted(Path(folder).glob("*.pt"), key=lambda f: int(f.stem)):
+            tensors = [t.float() for t in torch.load(file)]
+            edited = Erasure(dict(zip(names, tensors, strict=True)), model.fingerprint)
+            found = watch.accuracy(model, marker, edited.apply(model))
+            updates = int(file.stem)
+            seen.append({"updates": updates, "seconds": marks[updates - 1], **found})
+            print(f"  {seen[-1]}", flush=True)
+    per_update = (marks[-1] - marks[0]) / max(1, len(marks) - 1)
+    return {"looks": seen, "update": per_update, "peak MB": times["peak MB"]}
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure what is missing until the budget is spent; print all of it."""
+    if not (args.repo / "esd_sd.py").is_file():
+        raise SystemExit(f"{args.repo} holds no esd_sd.py; clone rohitgandikota/erasing there")
+    kept = Kept(args.out)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, cpu"
+    kept.about(machine=machine, worked_around=WORKED_AROUND)
+    dtype = "float32" if args.float32 else "bfloat16"
+    tasks = []
+    for seed in range(args.seeds):
+        for concept in args.concepts:
+            watch = Watch.over(concept, args.pictures, 2 * args.pictures)
+            for method in args.methods:
+                name = f"official/{dtype}/{method}/{concept}/{seed}"
+                tasks.append((name, partial(one_run, args, watch, concept, method, seed)))
+    kept.measure(tasks, args.budget_seconds)
+    for name, _ in tasks:
+        print(name, json.dumps(kept.results.get(name, "not measured")))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--repo", type=Path, default=Path("erasing"), help="your clone")
+    parser.add_argument("--out", type=Path, default=Path("bench/results/official.json"))
+    parser.add_argument("--float32", action="store_true", help="not in its bfloat16")
+    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
+    parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
+    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
+    parser.add_argument("--job", type=json.loads, help="internal: one run in this process")
+    arguments = parser.parse_args()
+    if arguments.job:
+        run_inside(arguments.job)
+    else:
+        main(arguments)

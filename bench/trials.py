@@ -1,0 +1,156 @@
+"""The changes that `bench.tried` times: each makes one unit of work, done the plain way or another.
+
+Not here, because torch does it unasked: gradients below the first trained layer are never computed
+(nothing there requires one); `update: esd-x with a gradient for x_t` shows what that spares.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from esd_core import DiffusionModel, denoise, erase, objective, preset
+from esd_core import pairs as teacher
+from esd_core.erase import start, update
+
+Work = Callable[[], Any]
+CONFIG = preset("live", "a cat", learning_rate=1e-7)  # timed again and again: it must not diverge
+
+
+def half(model: DiffusionModel) -> DiffusionModel:
+    """The same model with its frozen UNet in bfloat16; autocast does the rest."""
+    return model.with_unet(copy.deepcopy(model.unet).to(torch.bfloat16))
+
+
+def channels_last(model: DiffusionModel) -> DiffusionModel:
+    return model.with_unet(copy.deepcopy(model.unet).to(memory_format=torch.channels_last))
+
+
+# --- one update: 8 erasing and 8 preserving examples --------------------------------------------
+
+
+def updating(model: DiffusionModel, change: Callable[[Any], None] | None = None, **options: Any):
+    """One update after another of a run that `change` may alter."""
+    run, examples = start(model, replace(CONFIG, **options)), examples_of(model)
+    if change:
+        change(run)
+    return lambda: update(run, examples)
+
+
+def examples_of(model: DiffusionModel):
+    """Drawn once."""
+    if not hasattr(examples_of, "drawn"):
+        examples_of.drawn = next(erase(model, CONFIG)).examples
+    return examples_of.drawn
+
+
+def fused_adam(run: Any) -> None:
+    run.optimizer = torch.optim.Adam(run.trained.values(), lr=1e-7, fused=True)
+
+
+def checkpointing(run: Any) -> None:
+    run.unet.train().enable_gradient_checkpointing()
+
+
+def free_text_states(run: Any) -> None:
+    """Cross-attention's keys and values cost nothing: more than caching them could gain."""
+    for name, module in run.unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            row = torch.zeros(1, 1, module.out_features)
+            module.forward = lambda x, row=row: row.expand(*x.shape[:2], -1)
+
+
+def gradient_to_x_t(run: Any) -> None:
+    """As if something below the first trained layer needed a gradient."""
+    run.unet.register_forward_pre_hook(
+        lambda _, given: (given[0].detach().requires_grad_(), *given[1:])
+    )
+
+
+def apart(model: DiffusionModel) -> Work:
+    """Erasing and preserving examples forward and backward one after the other."""
+    run, examples = start(model, CONFIG), examples_of(model)
+
+    def work() -> None:
+        run.optimizer.zero_grad()
+        for drawn, weight in ((examples.train[0], 1.0), (examples.preserve, CONFIG.preserve)):
+            batch = drawn[torch.randperm(len(drawn))[: CONFIG.batch_size]]
+            target = objective.erasing_target(batch.null, batch.concept, CONFIG.eta, batch.centre)
+            edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
+            (weight * objective.erasing_loss(edited, target)).backward()
+        run.optimizer.step()
+
+    return work
+
+
+# --- the teacher: 8 + 1 trajectories of 12 steps, and what preservation adds --------------------
+
+
+def drawing(model: DiffusionModel, at_once: int = 9, steps: int = 12, scheduler: str = "ddim"):
+    config = replace(CONFIG, num_inference_steps=steps, scheduler=scheduler)
+    target = config.concepts[0]
+
+    def work() -> None:
+        for first in range(0, 9, at_once):
+            seeds = list(range(first, min(first + at_once, 9)))
+            teacher.draw_all(model, model.unet, target, config, seeds)
+
+    return work
+
+
+def floor(model: DiffusionModel, evaluations: int) -> Work:
+    """The student's forward and backward on 8 examples, and as many frozen evaluations."""
+    run, batch = start(model, CONFIG), examples_of(model).train[0][torch.arange(8)]
+
+    def work() -> None:
+        for _ in range(evaluations):
+            with torch.no_grad():
+                denoise.predict(model.unet, batch.x_t, batch.t, batch.embeds)
+        edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
+        edited.square().mean().backward()
+
+    return work
+
+
+UPDATES: dict[str, Callable[[DiffusionModel], Work]] = {
+    "plain": updating,
+    "fused Adam": lambda m: updating(m, fused_adam),
+    "channels_last": lambda m: updating(channels_last(m)),
+    "bfloat16": lambda m: updating(half(m)),
+    "gradient checkpointing": lambda m: updating(m, checkpointing),
+    "erasing and preserving examples apart": apart,
+    "keys and values of the text for free (a bound)": lambda m: updating(m, free_text_states),
+    "esd-x with a gradient for x_t": lambda m: updating(m, gradient_to_x_t),
+    "esd-x-strict": lambda m: updating(m, train_method="esd-x-strict"),
+    "esd-u": lambda m: updating(m, train_method="esd-u"),
+    "8 examples, forward and backward only": lambda m: floor(m, 0),
+    "8 examples, forward and backward, 2 frozen evaluations": lambda m: floor(m, 2),
+}
+TEACHERS: dict[str, Callable[[DiffusionModel], Work]] = {
+    "plain": drawing,
+    "trajectories one by one": lambda m: drawing(m, at_once=1),
+    "trajectories by three": lambda m: drawing(m, at_once=3),
+    "channels_last": lambda m: drawing(channels_last(m)),
+    "bfloat16": lambda m: drawing(half(m)),
+    "6 steps, ddim": lambda m: drawing(m, steps=6),
+    "6 steps, dpm++": lambda m: drawing(m, steps=6, scheduler="dpm++"),
+}
+# What a change of the recipe does to a whole run of `live`.
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dpm++, 12 steps": {"scheduler": "dpm++"},
+    "dpm++, 8 steps": {"scheduler": "dpm++", "num_inference_steps": 8},
+    "ddim, 6 steps": {"num_inference_steps": 6},
+    "dpm++, 6 steps": {"scheduler": "dpm++", "num_inference_steps": 6},
+    "4 trajectories": {"trajectories": 4},
+    "2 trajectories": {"trajectories": 2},
+    "batch 4": {"batch_size": 4},
+    "batch 4, 4 trajectories": {"batch_size": 4, "trajectories": 4},
+    "12 updates": {"iterations": 12},
+    "8 updates, rate 2e-3": {"iterations": 8, "learning_rate": 2e-3},
+    "without preservation": {"preserve": 0.0},
+}

@@ -1,0 +1,58 @@
+"""Plain charts for notebooks: bars side by side and curves. Matplotlib without pyplot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from esd_core.field_figures import CLASSES
+from esd_core.figures import FAINT, HAIRLINE, INK
+
+LOOK = tuple(zip(CLASSES, "os^Dv", strict=False))  # colour and marker, for who sees no colour
+
+
+def _panel(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.set_title(title, loc="left", fontsize=10, color=INK)
+    axis.set_xlabel(x, fontsize=9, color=FAINT)
+    axis.set_ylabel(y, fontsize=9, color=FAINT)
+    axis.tick_params(labelsize=8, colors=FAINT, length=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(HAIRLINE)
+    axis.grid(axis="y", color=HAIRLINE, linewidth=0.8)
+    axis.set_axisbelow(True)
+    return figure, axis
+
+
+def bars(
+    labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, y: str
+) -> Figure:
+    """A group of bars per label, one bar per series."""
+    figure, axis = _panel(title, "", y)
+    width = 0.8 / len(series)
+    for i, ((name, values), (colour, _)) in enumerate(zip(series.items(), LOOK, strict=False)):
+        places = [j + (i - (len(series) - 1) / 2) * width for j in range(len(labels))]
+        axis.bar(places, [float(v) for v in values], width, color=colour, label=name)
+    axis.axhline(0, color=FAINT, linewidth=0.8)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.legend(fontsize=8, edgecolor=HAIRLINE)
+    return figure
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str,
+    mark: float | None = None,
+) -> Figure:  # fmt: skip
+    """A line with markers per series, from its x and y values; `mark` is a vertical line."""
+    figure, axis = _panel(title, x, y)
+    for (name, (xs, ys)), (colour, marker) in zip(series.items(), LOOK, strict=False):
+        axis.plot(xs, ys, color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
+    if mark is not None:
+        axis.axvline(mark, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
+    axis.legend(fontsize=8, edgecolor=HAIRLINE)
+    return figure

@@ -1,0 +1,74 @@
+"""What a run is said to take: arithmetic by hand on made-up machines, then a real one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from esd_core import DiffusionModel, EraseConfig, erase, preset
+from esd_core.vocabulary import Vocabulary
+from tests.conftest import WORDS
+from tests.test_app import CONCEPTS, fields
+from ui import erase_tab, estimate
+from ui.estimate import Line
+from ui.pace import duration
+
+
+def collecting(config: EraseConfig, call: Line) -> float:
+    return estimate._collecting(config, call)
+
+
+def test_collecting_counts_calls_of_the_frozen_model():
+    each_call = Line(1.0, 0.0)  # a machine on which every call takes a second
+    plain = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
+    assert collecting(plain, each_call) == 10
+    assert collecting(replace(plain, preserve=1.0), each_call) == 10 + 80 / 16
+    assert collecting(EraseConfig("a cat", num_inference_steps=10, redraw_every=4), each_call) == 40
+    one = preset("paper", "a cat", iterations=100)
+    assert collecting(one, each_call) == pytest.approx(100 * (25.5 + 2))
+
+
+def test_collecting_counts_examples():
+    each_example = Line(0.0, 1.0)
+    config = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
+    assert collecting(config, each_example) == 10 * 16
+    assert collecting(replace(config, x_t_source="edited"), each_example) == 160 + 2 * 80
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 16, 40, 1000])
+def test_frames_are_few_and_cheap_beside_the_training(iterations: int):
+    frames = estimate._frames(iterations, update_seconds=0.2, frame_seconds=0.8)
+    assert len(frames) < 8 + 4 * 9 and all(0 < i < max(iterations, 1) for i in frames)
+    assert (iterations == 16) <= (frames == [4, 8, 12])
+
+
+@pytest.mark.parametrize("method", ["esd-x", "full"])
+def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
+    config = preset("live", "a cat", train_method=method, preserve_prompts=["a dog"])
+    told = estimate.estimate(tiny, config, pictures=8, steps=8)
+    *_, last = erase(tiny, config)
+    assert last.seconds / 5 < told.collecting + told.training < last.seconds * 5
+    assert told.drawing > 0
+
+
+def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
+    before = {n: p.clone() for n, p in tiny.unet.named_parameters()}
+    estimate.update(tiny, "esd-u")
+    assert all(p.equal(before[n]) and not p.requires_grad for n, p in tiny.unet.named_parameters())
+
+
+def test_the_page_tells_the_cost_of_its_fields(tiny: DiffusionModel):
+    model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+    said = erase_tab.cost(model, **fields(iterations=6))
+    assert re.search(r"Takes about \d+ s here.*6 updates \d+ s", said)
+    assert erase_tab.cost(model, **fields(eta=99)) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.4, "3 s"), (23, "23 s"), (47, "50 s"), (700, "12 min"), (9000, "2.5 h")],
+)
+def test_durations_are_rounded_to_what_one_can_believe(seconds: float, text: str):
+    assert duration(seconds) == text

@@ -1,0 +1,87 @@
+"""Examples that outlive their run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from esd_core.config import EraseConfig, Target
+from esd_core.erase import erase
+from esd_core.examples import KeptExamples, origin
+
+CONFIG = EraseConfig(
+    "a cat", iterations=2, num_inference_steps=3, trajectories=2, held_out=1, preserve=1.0
+)
+
+
+def first(model, config, **options):
+    return next(erase(model, config, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(eta=3.0), dict(train_method="esd-u"), dict(learning_rate=1e-4), dict(iterations=9),
+        dict(batch_size=2), dict(preserve=2.0), dict(concepts=(Target("a cat", weight=2.0),)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_run_that_only_trains_otherwise_starts_at_once(tiny, options):
+    kept = KeptExamples()
+    kept.keep(first(tiny, CONFIG).examples)
+    other = replace(CONFIG, **options)
+    again = first(tiny, other, examples=kept.find(tiny, other))
+    own = first(tiny, other)
+    assert torch.equal(again.examples.train[0].x_t, own.examples.train[0].x_t)
+    assert torch.equal(again.examples.preserve.null, own.examples.preserve.null)
+    calls = []
+    hook = tiny.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        first(tiny, other, examples=kept.find(tiny, other))
+    finally:
+        hook.remove()
+    assert calls == []  # the teacher was not asked again
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(concepts="a dog"), dict(concepts=(Target("a cat", "a red cat"),)), dict(seed=1),
+        dict(start_guidance=1.0), dict(num_inference_steps=4), dict(trajectories=3),
+        dict(scheduler="dpm++"), dict(preserve=0.0), dict(held_out=0),
+        dict(preserve_prompts=("a dog",)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_examples_of_something_else_are_neither_found_nor_taken(tiny, options):
+    kept = KeptExamples()
+    step = first(tiny, CONFIG)
+    kept.keep(step.examples)
+    other = replace(CONFIG, **options)
+    assert kept.find(tiny, other) is None
+    with pytest.raises(ValueError, match="were drawn for another model, other concepts"):
+        first(tiny, other, examples=step.examples)
+
+
+def test_another_model_has_its_own(tiny):
+    kept = KeptExamples()
+    kept.keep(first(tiny, CONFIG).examples)
+    changed = tiny.with_unet(type(tiny.unet).from_config(tiny.unet.config))
+    assert kept.find(changed, CONFIG) is None
+
+
+def test_what_a_run_draws_again_serves_no_other(tiny):
+    config = replace(CONFIG, redraw_every=1)
+    kept = KeptExamples()
+    kept.keep(first(tiny, config).examples)
+    assert origin(tiny, config) == "" and kept.find(tiny, config) is None
+
+
+def test_only_the_last_few_are_kept(tiny):
+    kept, configs = KeptExamples(runs=2), [replace(CONFIG, seed=seed) for seed in range(3)]
+    for config in configs[:2]:
+        kept.keep(first(tiny, config).examples)
+    kept.find(tiny, configs[0])  # used: now the other one is the oldest
+    kept.keep(first(tiny, configs[2]).examples)
+    found = [kept.find(tiny, config) is not None for config in configs]
+    assert found == [True, False, True]

@@ -1,0 +1,122 @@
+"""A table of runs: what it means, that a killed sweep goes on, and two processes at it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from esd_core.cli import sweep
+from esd_core.config import preset
+from esd_core.erasure import Erasure
+from esd_core.parallel import Team
+
+SHORT = "iterations,num_inference_steps,trajectories"
+TABLE = f"""concept,preset,train_method,eta,seed,{SHORT}
+a cat; a dog,live,esd-x; esd-u,1,0,2,3,2
+a cat,,,3,1,2,3,2
+"""
+
+
+@pytest.fixture
+def planned():
+    return sweep.read_table(TABLE)
+
+
+def test_a_cell_with_several_values_stands_for_all_combinations(planned):
+    made = [(p.config.concepts[0].concept, p.config.train_method, p.config.eta) for p in planned]
+    assert made == [
+        ("a cat", "esd-x", 1), ("a cat", "esd-u", 1), ("a dog", "esd-x", 1), ("a dog", "esd-u", 1),
+        ("a cat", "esd-x", 3),
+    ]  # fmt: skip
+    short = dict(iterations=2, num_inference_steps=3, trajectories=2)
+    assert planned[-1].config == preset("live", "a cat", eta=3, seed=1, **short)
+    assert len({p.name for p in planned}) == 5
+
+
+def test_the_same_run_twice_is_one():
+    assert len(sweep.read_table("concept\na cat\na cat; a cat\n")) == 1
+
+
+def test_contexts_and_presets_are_columns():
+    (run,) = sweep.read_table("concept,erase_from,preset\nred,a red cat,paper\n")
+    assert run.config.concepts[0].erase_from == "a red cat" and run.config.iterations == 1000
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("concept,zeta\na cat,1\n", "unknown column 'zeta'; use any of: concept"),
+        ("eta\n1\n", "column named concept"),
+        ("concept\n", "no line below its header"),
+        ("", "column named concept"),
+        ("concept,eta\na cat,1\na dog,99\n", "line 3: eta is 99; use a number from -20 to 20"),
+        ("concept,eta\na cat,much\n", "line 2: eta is 'much'"),
+        ("concept,eta\na cat\n", "line 2: it has more or fewer cells"),
+        ("concept,eta\n,1\n", "line 2: name at least one concept"),
+    ],
+)
+def test_a_bad_table_says_where(table, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.read_table(table)
+
+
+def test_processes_share_all_runs_and_keep_those_of_a_teacher_together(tiny, planned, tmp_path):
+    parts = [sweep.share(tiny, planned, tmp_path, Team(0, 1))]
+    assert sorted(p.name for p in parts[0]) == sorted(p.name for p in planned)
+    teachers = [(p.config.concepts, p.config.seed) for p in parts[0]]
+    changes = sum(a != b for a, b in zip(teachers, teachers[1:], strict=False))
+    assert changes == len(set(teachers)) - 1
+
+
+def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
+    running = sweep.carry_out(tiny, sweep.share(tiny, planned, tmp_path, Team()), tmp_path)
+    first = [next(running).name, next(running).name]
+    running.close()
+    written = {n: (tmp_path / n / "erasure.safetensors").stat().st_mtime_ns for n in first}
+    (tmp_path / first[1] / sweep.RESULT).unlink()  # as if killed just before it was finished
+    rest = sweep.share(tiny, planned, tmp_path, Team())
+    assert len(rest) == 4 and first[0] not in [p.name for p in rest]
+    assert len(list(sweep.carry_out(tiny, rest, tmp_path))) == 4
+    after = {n: (tmp_path / n / "erasure.safetensors").stat().st_mtime_ns for n in first}
+    assert after[first[0]] == written[first[0]] and after[first[1]] > written[first[1]]
+    rows = list(csv.DictReader(sweep.as_csv(sweep.gathered(planned, tmp_path)).splitlines()))
+    assert [(r["concept"], r["eta"], r["ending"]) for r in rows] == [
+        ("a cat", "1", "done"), ("a cat", "1", "done"), ("a dog", "1", "done"),
+        ("a dog", "1", "done"), ("a cat", "3", "done"),
+    ]  # fmt: skip
+    assert all(float(r["held_out_error"]) > 0 for r in rows)
+    for run in planned:
+        erasure = Erasure.load(tmp_path / run.name / "erasure.safetensors")
+        assert erasure.provenance["config"] == json.loads(json.dumps(run.config.to_dict()))
+    assert sweep.sheet(planned, tmp_path).height > 5 * 16
+
+
+def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
+    planned = sweep.read_table(f"concept,learning_rate,{SHORT}\na cat,1,50,3,2\n")
+    list(sweep.carry_out(tiny, planned, tmp_path))
+    (row,) = sweep.gathered(planned, tmp_path)
+    assert row["ending"] == "diverged"
+    assert sweep.share(tiny, planned, tmp_path, Team()) == []
+
+
+def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):
+    tiny.to_pipeline().save_pretrained(tmp_path / "model")
+    (tmp_path / "table.csv").write_text(TABLE)
+    out = tmp_path / "out"
+    made = subprocess.run(
+        [sys.executable, "-m", "esd_core", "sweep", str(tmp_path / "table.csv"), "--out", str(out),
+         "--processes", "2", "--device", "cpu", "--model", str(tmp_path / "model")],
+        capture_output=True, text=True, timeout=280, cwd=Path(sweep.__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.split() == [str(out / "results.csv"), str(out / "sheet.png")]
+    assert "process 0: 1 of" in made.stderr and "process 1: 1 of" in made.stderr
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert len(rows) == 5 and {r["ending"] for r in rows} == {"done"}
+    assert Image.open(out / "sheet.png").width > 100

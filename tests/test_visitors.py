@@ -1,0 +1,197 @@
+"""Several visitors at once: turns, isolation, what they keep, and what leaves with them."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+from gradio.state_holder import StateHolder
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import app
+from esd_core import DiffusionModel, Erasure
+from esd_core.vocabulary import Vocabulary
+from tests.conftest import WORDS
+from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
+from ui import fair, visitors
+from ui.fair import Turns, in_turns
+
+
+@pytest.fixture(scope="module")
+def model(tiny: DiffusionModel) -> DiffusionModel:
+    return replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+# --- turns
+
+
+def test_turns_go_round():
+    turns, trace = Turns(), []
+
+    def work(name: str) -> None:
+        for _ in range(20):
+            with turns:
+                trace.append(name)
+
+    with turns:  # until all three stand in line
+        threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        assert wait_for(lambda: len(turns._waiting) == 3)
+    for thread in threads:
+        thread.join()
+    assert len(trace) == 60
+    # Whoever has just had a turn stands behind the two others unless they are not back in line yet.
+    assert max(trace[:30].count(name) for name in "abc") <= 15
+
+
+def test_a_failure_or_an_end_hands_the_turn_on():
+    turns = Turns()
+
+    def fails() -> Iterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        list(in_turns(turns, fails)())
+    assert not turns._taken
+
+
+def test_closing_a_stream_closes_what_it_wraps():
+    closed = []
+
+    def stream() -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(True)
+
+    turns = Turns()
+    running = in_turns(turns, stream)()
+    assert next(running) == 0
+    running.close()
+    assert closed == [True] and not turns._taken
+
+
+def test_the_long_events_of_the_page_share(model: DiffusionModel):
+    demo = app.build_demo(model)
+    long = [event for event in demo.fns.values() if event.concurrency_id == fair.MODEL]
+    assert {event.api_name for event in long} >= {"erase", "continue", "compare"}
+    assert all(event.concurrency_limit == fair.AT_ONCE for event in long)
+
+
+# --- what they keep
+
+
+def test_a_tensor_is_counted_once(model: DiffusionModel):
+    cat = erased(model, iterations=1)
+    own = sum(4 * t.numel() for t in cat.tensors.values())
+    assert visitors.size(cat.tensors) == own <= visitors.size(cat)
+    assert visitors.size({"a": cat, "b": [cat, (cat,)]}) == visitors.size(cat)
+    assert visitors.size(None) == visitors.size("text") == 0
+    assert visitors.size(torch.nn.Linear(2, 3)) == 4 * 9
+
+
+def session(holder: Any, key: str, value: Any, age: float) -> None:
+    state = next(i for i, b in holder.blocks.blocks.items() if isinstance(b, gr.State))
+    holder[key][state] = value
+    holder.time_last_used[key] = datetime.datetime.now() - datetime.timedelta(seconds=age)
+
+
+def test_the_longest_idle_visitor_makes_room_and_nobody_active(model: DiffusionModel):
+    holder = StateHolder()
+    holder.blocks = app.build_demo(model)
+    for key, age in (("old", 500), ("older", 400), ("new", 0)):
+        session(holder, key, Erasure({"w": torch.zeros(100)}, ""), age)
+    each = 400
+    assert visitors.make_room(holder, most=3 * each) == 0
+    assert visitors.make_room(holder, most=2 * each) == 1
+    assert list(visitors.kept(holder).values()) == [0, each, each]
+    assert visitors.make_room(holder, most=0) == 1
+    assert visitors.kept(holder)["new"] == each
+
+
+# --- the served app
+
+
+@pytest.fixture
+def demo(model: DiffusionModel) -> Iterator[gr.Blocks]:
+    built = app.build_demo(model)
+    app.launch(built, prevent_thread_lock=True, quiet=True)
+    yield built
+    built.close()
+
+
+def visitor(demo: gr.Blocks) -> Client:
+    return Client(demo.local_url, verbose=False)
+
+
+def test_three_at_once_get_their_own(demo: gr.Blocks):
+    wanted = {"cat": 3, "dog": 4, "rocket": 5}
+    clients = {name: visitor(demo) for name in wanted}
+    jobs = {
+        name: clients[name].submit(**fields(concept=name, seed=seed), api_name="/erase")
+        for name, seed in wanted.items()
+    }
+    for job in jobs.values():
+        job.result(timeout=120)
+    with ThreadPoolExecutor(3) as pool:
+        compared = dict(zip(wanted, pool.map(
+            lambda client: client.predict(**COMPARE, api_name="/compare"), clients.values()
+        ), strict=True))  # fmt: skip
+    for name, shown in compared.items():
+        assert f"“a {name}” by 6 updates" in shown[0]
+        assert not any(f"“a {other}” by" in shown[0] for other in wanted if other != name)
+    assert len({shown[1] for shown in compared.values()}) == 3  # the pictures differ
+    with pytest.raises(AppError, match="nothing is erased in this session"):
+        visitor(demo).predict(**COMPARE, api_name="/compare")
+
+
+def test_a_long_run_locks_nobody_out_and_goes_on(demo: gr.Blocks):
+    ann, bob = visitor(demo), visitor(demo)
+    long = ann.submit(**fields(iterations=100_000), api_name="/erase")
+    assert wait_for(lambda: "update 3 of" in str(long.outputs()[-1:]))
+    before = len(long.outputs())
+    assert "Done." in bob.predict(**fields(concept="dog"), api_name="/erase")[0]
+    assert "“a dog” by" in bob.predict(**COMPARE, api_name="/compare")[0]
+    assert not long.done() and len(long.outputs()) > before
+    long.cancel()
+
+
+def test_what_a_closed_tab_kept_goes_and_its_run_ends(demo: gr.Blocks, monkeypatch):
+    monkeypatch.setattr(visitors, "GRACE", 0)
+    ann = visitor(demo)
+    long = ann.submit(**fields(iterations=100_000), api_name="/erase")
+    held = lambda: sum(visitors.kept(demo.state_holder).values())  # noqa: E731
+    assert wait_for(lambda: held() > 0 and len(long.outputs()) > 20)
+    ann.close()
+    assert wait_for(lambda: held() == 0)
+    time.sleep(2)  # a run that went on would have kept something again
+    assert held() == 0
+
+
+def test_an_open_tab_keeps_what_it_has(demo: gr.Blocks, monkeypatch):
+    monkeypatch.setattr(visitors, "GRACE", 0)
+    ann, bob = visitor(demo), visitor(demo)
+    ann.predict(**fields(iterations=1), api_name="/erase")
+    bob.predict(**fields(iterations=1), api_name="/erase")
+    bob.close()
+    assert wait_for(lambda: [bool(v) for v in visitors.kept(demo.state_holder).values()].count(
+        True) == 1)  # fmt: skip
+    assert "“a cat” by 1" in ann.predict(**COMPARE, api_name="/compare")[0]

@@ -1,0 +1,89 @@
+"""Make the erasures that ship with the app, so that Compare has something to show at once.
+
+They belong to the weights they were made from: run this again whenever `assets/emoji` changes (the
+app leaves out what does not fit). Only key and value projections of the cross-attention are
+trained, and stored in float16, so each file has 0.7 MB.
+
+    python -m tools.ready_made
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from esd_core import DiffusionModel, EraseConfig, Erasure, Probe, erase, load_model, preset, probe
+
+OUT = Path("assets/erasures")
+CONCEPTS = ("cat", "rocket", "pizza", "monochrome style", "openmoji style")
+TEST_SEEDS = range(100, 104)  # of the pictures that are scored
+
+
+def config(phrase: str) -> EraseConfig:
+    """The app's own preset, on the fewest parameters."""
+    return preset("live", phrase, train_method="esd-x-strict")
+
+
+def make(model: DiffusionModel, settings: EraseConfig) -> Erasure:
+    """Run it to the end; in float16, and without how long it took, which is never the same."""
+    *_, last = erase(model, settings)
+    made = last.erasure
+    record = {name: value for name, value in made.provenance.items() if name != "seconds"}
+    tensors = {name: value.half() for name, value in made.tensors.items()}
+    return replace(made, tensors=tensors, provenance=record)
+
+
+def write(model: DiffusionModel, concepts: Sequence[str], out: Path = OUT) -> list[Path]:
+    """One file per concept of the model's vocabulary; files of other runs are removed.
+
+    Raises:
+        ValueError: the vocabulary has no such concept.
+    """
+    assert model.vocabulary is not None
+    phrases = {}
+    for name in concepts:
+        if (found := model.vocabulary.find(name)) is None:
+            raise ValueError(f"{name!r} is no concept of {model.name!r}")
+        phrases[name] = found.phrase
+    made = []
+    for name, phrase in phrases.items():
+        path = out / f"{name.replace(' ', '-')}.safetensors"
+        made.append(make(model, config(phrase)).save(path))
+    for path in set(out.glob("*.safetensors")) - set(made):
+        path.unlink()
+    return made
+
+
+def report(model: DiffusionModel, path: Path, judge: Probe) -> str:
+    """What the model's own CLIP says of the concept and its neighbours, before and after."""
+    erasure = Erasure.load(path)
+    phrase = erasure.provenance["config"]["concepts"][0]["concept"]
+    lines = [f"{path} ({path.stat().st_size / 1e6:.2f} MB), presence of {phrase!r}:"]
+    before, after = (
+        probe(model, phrase, unet=unet, judge=judge, seeds=TEST_SEEDS)
+        for unet in (None, erasure.apply(model))
+    )
+    for a, b in zip(before, after, strict=True):
+        named = "" if a.accuracy is None else f", named right {a.accuracy:.0%} -> {b.accuracy:.0%}"
+        lines.append(f"  {a.group:13} {a.presence:+.3f} -> {b.presence:+.3f}{named}")
+    return "\n".join(lines)
+
+
+def main(concepts: Sequence[str], out: Path) -> None:
+    """Write the files, then say how well each does."""
+    model = load_model("emoji")
+    judge = Probe(model)
+    for path in write(model, concepts, out):
+        print(report(model, path, judge), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--concepts", nargs="+", default=CONCEPTS)
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    main(args.concepts, args.out)

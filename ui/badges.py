@@ -1,0 +1,81 @@
+"""Proof that a comparison compares: what each column's first step was given, and what 0 does.
+
+Nothing here is a promise: every badge is computed for the comparison beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from esd_core import DiffusionModel, Erasure
+from esd_core.compare import noise_hash
+from esd_core.sample import Step, sample
+
+
+def first_step(
+    model: DiffusionModel, unet: UNet2DConditionModel, prompts: Sequence[str],
+    seeds: Sequence[int], **options: Any,
+) -> Step:  # fmt: skip
+    """The first denoising step of a column, with the noise that it started from."""
+    listed = [p for p in prompts for _ in seeds]
+    return next(
+        sample(model, listed, seeds=list(seeds) * len(prompts), unet=unet, keep_pair=False,
+               **options)
+    )  # fmt: skip
+
+
+def changed(model: DiffusionModel, unet: UNet2DConditionModel) -> list[str]:
+    """Names of the parameters whose bits differ from the frozen model's."""
+    frozen = dict(model.unet.named_parameters())
+    return [n for n, p in unet.named_parameters() if p is not frozen[n] and not p.equal(frozen[n])]
+
+
+def badges(
+    model: DiffusionModel, erasure: Erasure, strength: float, prompts: Sequence[str],
+    seeds: Sequence[int], *, negative_prompt: str, **options: Any,
+) -> list[tuple[bool, str, str]]:  # fmt: skip
+    """Whether each claim holds, its short form, and how it was checked.
+
+    Args:
+        strength: of the column "erased".
+        options: of `sample`, as the comparison used them.
+    """
+    edited, zero = erasure.apply(model, strength), erasure.apply(model, 0.0)
+    base = first_step(model, model.unet, prompts, seeds, **options)
+    starts = [
+        base,
+        first_step(model, edited, prompts, seeds, **options),
+        first_step(model, model.unet, prompts, seeds, negative_prompt=negative_prompt, **options),
+    ]
+    hashes = [noise_hash(step.x_t) for step in starts]
+    same = len(set(hashes)) == 1
+    at_zero = first_step(model, zero, prompts, seeds, **options)
+    tensors, everything = changed(model, edited), dict(model.unet.named_parameters())
+    numbers = sum(everything[n].numel() for n in tensors)
+    total = sum(p.numel() for p in everything.values())
+    zeroed = not changed(model, zero) and torch.equal(at_zero.output_guided, base.output_guided)
+    return [
+        (same, f"same noise in all columns: {' = '.join(dict.fromkeys(hashes))}",
+         "SHA-256 of the latents that the first step of each column was given"),
+        (zeroed, "strength 0 is the base model, bit for bit",
+         "every changed tensor at strength 0, and the first step's prediction, compared now"),
+        (bool(tensors) or strength == 0,
+         f"{len(tensors)} of {len(everything)} tensors differ, {numbers:,} of {total:,} numbers",
+         f"the UNet of the column erased, at strength {strength:g}, against the base"),
+    ]  # fmt: skip
+
+
+def html(found: Sequence[tuple[bool, str, str]]) -> str:
+    """A list for the page; a claim that fails says so."""
+    items = "".join(
+        f'<li class="{"esd-holds" if holds else "esd-fails"}" title="{escape(how)}">'
+        f"<b>{'Checked' if holds else 'Does not hold'}</b> {escape(claim)}"
+        f"<small>{escape(how)}</small></li>"
+        for holds, claim, how in found
+    )
+    return f'<ul class="esd-badges">{items}</ul>'

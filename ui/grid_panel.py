@@ -1,0 +1,77 @@
+"""The grid's place in the Compare tab: its fields, its buttons, its sheet."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from esd_core import DiffusionModel
+from ui import grid, pictures
+
+HINT = """<p class="esd-caption">One picture for every pair of values. Everything else is as set
+above; of several prompts and seeds the first is taken. Strength 0 is the base model.</p>"""
+
+
+def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:
+    """Which knobs, which values; the place of the cost; Draw and Stop."""
+    gr.HTML(HINT, apply_default_css=False)
+    knobs = list(grid.KNOBS)
+    chosen: dict[str, Any] = {}
+    for name, values, label, start in (
+        ("across", "columns", "Across", knobs[0]), ("down", "rows", "Down", knobs[-1]),
+    ):  # fmt: skip
+        chosen[name] = gr.Dropdown(knobs, value=start, label=label, filterable=False)
+        chosen[values] = gr.Textbox(
+            grid.KNOBS[start], label=f"Values {label.lower()}", max_length=2000,
+            placeholder="The erased concept, a neighbour, something unrelated",
+            info="Separated by commas; prompts by semicolons or new lines",
+        )  # fmt: skip
+        chosen[name].input(
+            lambda knob: grid.KNOBS[knob], chosen[name], chosen[values], queue=False,
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+    price = gr.HTML(elem_id="grid-cost", apply_default_css=False)
+    with gr.Row():
+        go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
+        halt = gr.Button("Stop", elem_id="grid-stop", min_width=110)
+    return chosen, price, (go, halt)
+
+
+def results() -> grid.Shown:
+    """Where the sheet appears."""
+    return grid.Shown(
+        gr.HTML(elem_id="grid-status", apply_default_css=False),
+        gr.HTML(elem_id="grid-sheet", apply_default_css=False),
+        gr.DownloadButton("Download the grid", visible=False, elem_classes="esd-download"),
+    )
+
+
+def wire(
+    model: DiffusionModel, inputs: dict[str, Any], price: gr.HTML,
+    pressed: tuple[gr.Button, gr.Button], fold: gr.Accordion, shown: grid.Shown,
+) -> None:  # fmt: skip
+    """Connect the events. The API has one of them: `grid`."""
+    go, halt = pressed
+    quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    # Not the erasure's change: gradio would hash it after every event.
+    touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
+    gr.on(
+        [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
+        trigger_mode="always_last", concurrency_id="cost", **quiet,
+    )  # fmt: skip
+    go.click(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
+    drawing = go.click(
+        partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
+        concurrency_id="model", concurrency_limit=1, show_progress="minimal",
+        show_progress_on=shown.status,
+    )  # fmt: skip
+    halt.click(None, cancels=[drawing], queue=False, **quiet).then(
+        stopped, None, shown.status, queue=False, **quiet
+    )
+
+
+def stopped() -> str:
+    """What Stop says."""
+    return pictures.note("Stopped. The pictures drawn so far stay, and can be downloaded.")

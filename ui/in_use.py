@@ -1,0 +1,50 @@
+"""Which erasure Compare draws with: a ready-made one until the visitor has another."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from esd_core import Erasure
+from ui import library_tab, live, shelf
+from ui.shelf import Shelf
+
+
+def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
+    """On opening the tab: the list, and the first ready-made erasure for those who have none.
+
+    What does not change is skipped: a run of the same visitor may be changing it right now.
+    """
+    first = ready[0].erasure if erasure is None and ready else None
+    in_use = first or erasure
+    kept = owned if shelf.key_of(ready, in_use) else shelf.keep(owned, in_use)
+    listed = [*ready, *kept]
+    key = shelf.key_of(listed, in_use)
+    chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
+    return kept if kept != owned else live.SKIP, first or live.SKIP, chosen
+
+
+def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
+    """Take an erasure for Compare, Scores and Attention.
+
+    key is the name of a ready-made one, such as "cat", or what the Library calls one of your own.
+    """
+    return library_tab.choose(ready, owned, key)
+
+
+def build(erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab) -> None:
+    """Lay out the list above the tab's own fields. The API has one event: `use_erasure`."""
+    chosen = gr.Dropdown(
+        shelf.choices(ready), value=None, label="Erasure in use", elem_id="in-use",
+        info="Ready-made ones, and yours", filterable=False, visible=bool(ready),
+    )  # fmt: skip
+    tab.select(
+        partial(offer, ready), [owned, erasure], [owned, erasure, chosen], queue=False,
+        show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    chosen.input(
+        partial(use, ready), [owned, chosen], erasure, queue=False, show_progress="hidden",
+        api_name="use_erasure",
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""When a run refreshes its plots and draws its frames, how long it has taken, and what is left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from esd_core import EraseStep
+
+REFRESH = 0.4  # seconds between updates of the plots and of what Stop keeps
+
+
+@dataclass
+class Pace:
+    """The clock of one sitting of a run: from Erase, or Continue, to its end or Stop."""
+
+    total: int  # updates, when the run is done
+    began: float = field(default_factory=time.perf_counter)
+    refreshed: float = 0.0
+    frame: float = 0.0  # seconds of the last frame
+    first: tuple[int, float] | None = None  # iteration and training seconds when it began
+    last: tuple[int, float] | None = None
+
+    def refresh(self) -> bool:
+        """Whether the plots are due."""
+        due = time.perf_counter() - self.refreshed >= REFRESH
+        if due:
+            self.refreshed = time.perf_counter()
+        return due
+
+    def note(self, step: EraseStep) -> None:
+        """Take an update's time."""
+        self.last = step.iteration, step.seconds
+        self.first = self.first or self.last
+
+    @property
+    def update(self) -> float:
+        """Seconds of an update, the mean of this sitting; 0 before there is one."""
+        if self.first is None or self.last is None or self.first == self.last:
+            return 0.0
+        return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+
+    def clock(self, every: int) -> str:
+        """Time since the button was pressed and, once that is known, what is left.
+
+        Args:
+            every: updates between frames.
+        """
+        text = f"{duration(time.perf_counter() - self.began)}"
+        if not self.update or self.last is None:
+            return text
+        updates = self.total - self.last[0]
+        frames = min(updates / every, 12) if updates else 1  # a long film thins out
+        return f"{text}, about {duration(updates * self.update + frames * self.frame)} left"
+
+
+def duration(seconds: float) -> str:
+    """Rounded to what one can believe: 3 s, 40 s, 14 min, 2 h."""
+    if seconds < 10:
+        return f"{seconds:.0f} s"
+    if seconds < 90:
+        return f"{round(seconds, -1) if seconds > 30 else seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

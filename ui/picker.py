@@ -1,0 +1,99 @@
+"""A gallery of what can be erased, drawn by the model itself, once, when somebody first looks.
+
+Thumbnails belong to the loaded weights, so they are drawn rather than shipped; all visitors share
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from esd_core import DiffusionModel
+from esd_core.figures import to_pil
+from esd_core.sample import generate
+from esd_core.vocabulary import Concept
+from ui import live, prompts
+
+BATCH = 12  # pictures drawn between two looks of the page
+SIDE = 96  # pixels
+SEED = 1
+KINDS = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
+
+_drawn: dict[tuple[int, str], Image.Image] = {}  # (model, concept) -> thumbnail
+_drawing = threading.Lock()
+
+
+def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
+    """What the gallery of that name shows."""
+    if model.vocabulary is None:
+        return ()
+    return model.vocabulary.of_kind(KINDS.get(kind, "object"))  # type: ignore[arg-type]
+
+
+def prompt_of(model: DiffusionModel, concept: Concept) -> str:
+    """What its thumbnail draws: a style or background shows on one and the same thing."""
+    return prompts.watched(model, concept.phrase)[0].prompt
+
+
+def thumbnails(model: DiffusionModel, kind: str) -> Iterator[list[tuple[Image.Image, str]]]:
+    """The pictures of a kind with their names, more each time, until all are there."""
+    listed = concepts(model, kind)
+    for start in range(0, len(listed), BATCH):
+        with _drawing:
+            _draw(model, listed[start : start + BATCH])
+        yield [(_drawn[id(model.unet), c.name], c.name) for c in listed[: start + BATCH]]
+
+
+def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> None:
+    """Draw those that nobody has asked for yet."""
+    missing = [c for c in listed if (id(model.unet), c.name) not in _drawn]
+    if not missing:
+        return
+    wanted = [prompt_of(model, c) for c in missing]
+    made = generate(model, wanted, seeds=[SEED] * len(missing), **_options())
+    for concept, picture in zip(missing, made, strict=True):
+        small = to_pil(picture)
+        small.thumbnail((SIDE, SIDE))
+        _drawn[id(model.unet), concept.name] = small
+
+
+def _options() -> dict[str, Any]:
+    return {name: value for name, value in live.PREVIEW.items() if name != "keep_pair"}
+
+
+def choose(model: DiffusionModel, kind: str, index: int) -> str:
+    """The name of the picture that was clicked."""
+    return concepts(model, kind)[index].name
+
+
+def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
+    """A folded gallery below the list of concepts; a click on a picture picks it."""
+    with gr.Accordion("Choose by picture", open=False) as fold:
+        kind = gr.Radio(list(KINDS), value="Objects", show_label=False, container=False)
+        gallery = gr.Gallery(
+            columns=4, height=300, allow_preview=False, show_label=False, format="png",
+            interactive=False, buttons=[], elem_id="picker", object_fit="contain",
+        )  # fmt: skip
+    # A queue of its own: who looks at pictures does not wait for another's training.
+    look: dict[str, Any] = dict(
+        concurrency_id="thumbnails", concurrency_limit=1, show_progress="minimal",
+        api_visibility="private",
+    )  # fmt: skip
+    gr.on(
+        [fold.expand, kind.change], partial(thumbnails, model), kind, gallery,
+        trigger_mode="always_last", **look,
+    )  # fmt: skip
+
+    def picked(kind: str, event: gr.SelectData) -> str:  # gradio finds no event data in a partial
+        return choose(model, kind, event.index)
+
+    gallery.select(
+        picked, kind, concept, queue=False, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""What the visitors of an app keep in memory, all together: how much, how long, who makes room."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+from gradio.state_holder import SessionState, StateHolder
+from torch import Tensor
+
+from ui.session import log
+
+GRACE = 900  # seconds after a tab was closed, for a connection that was only lost
+MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
+IDLE = 60  # seconds without any event after which a visitor may have to make room
+
+
+def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
+    """Every tensor inside a state's value."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, torch.nn.Module):
+        yield from value.state_dict().values()
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from tensors(part)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            yield from tensors(getattr(value, part.name))
+
+
+def size(value: Any) -> int:  # noqa: ANN401
+    """Bytes of the tensors inside, each storage once."""
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(value)}
+    return sum(stored.values())
+
+
+def kept(holder: StateHolder) -> dict[str, int]:
+    """Bytes by session, the longest idle one first."""
+    sessions = list(holder.session_data.items())
+    return {key: size(list(session.state_data.values())) for key, session in sessions}
+
+
+def make_room(holder: StateHolder, most: int | None = None, idle: float | None = None) -> int:
+    """Drop what the longest idle visitors keep until all together keep at most `most` bytes.
+
+    Nobody who did something in the last `idle` seconds loses anything. Returns how many were
+    dropped.
+    """
+    most, idle = MOST if most is None else most, IDLE if idle is None else idle
+    sizes, dropped = kept(holder), 0
+    now, total = datetime.datetime.now(), sum(sizes.values())
+    for key, own in sizes.items():
+        used = holder.time_last_used.get(key, now)
+        if total <= most:
+            break
+        if own and (now - used).total_seconds() >= idle:
+            holder.delete_state(key)
+            total, dropped = total - own, dropped + 1
+    if dropped:
+        log.info("dropped the erasures of %d idle visitors to make room", dropped)
+    return dropped
+
+
+def left(demo: gr.Blocks, request: gr.Request) -> None:
+    """A page was closed: what it kept goes GRACE seconds from now, not an hour after its change."""
+    session = demo.state_holder.session_data.get(request.session_hash)
+    if session is not None:
+        expire(session)
+
+
+def expire(session: SessionState) -> None:
+    """Start the clock."""
+    now = datetime.datetime.now()
+    session.STATE_TTL_WHEN_CLOSED = GRACE
+    for key, (lifetime, _) in list(session._state_ttl.items()):
+        session._state_ttl[key] = (lifetime, now)
+
+
+def look_after(demo: gr.Blocks) -> None:
+    """Make room when someone comes; start the clock when someone leaves."""
+
+    def come() -> None:
+        make_room(demo.state_holder)
+
+    def gone(request: gr.Request) -> None:
+        left(demo, request)
+        make_room(demo.state_holder)
+
+    demo.load(come, None, None, queue=False, api_visibility="private")
+    demo.unload(gone)

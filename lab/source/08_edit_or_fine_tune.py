@@ -77,7 +77,7 @@ assert torch.allclose(edited @ c, v)
 direction = (v - W @ c) / (v - W @ c).norm() ** 2
 shares = states @ (edited - W).T @ direction  # 1 is the cat's own move
 assert torch.allclose(shares, states @ c / (c @ c))  # the derivation, checked
-dict(zip(prompts, shares.tolist(), strict=True))
+{p: round(x, 2) for p, x in zip(prompts, shares.tolist(), strict=True)}
 
 # %%
 check("8.2", moves)
@@ -159,7 +159,7 @@ eps_edited = predict(plain.apply(model), x_t, t, concept)  # edited model, promp
 eps_concept, eps_null = (predict(model.unet, x_t, t, e) for e in (concept, null))  # frozen model
 distance = (eps_edited - eps_null).norm() / (eps_concept - eps_null).norm()
 assert distance < 0.05
-print(f"|eps_edited - eps_null| is {distance:.4f} of |eps_concept - eps_null|")
+print(f"|eps_edited - eps_null| is {distance:.0e} of |eps_concept - eps_null|")
 print(f"solved in {plain.provenance['seconds']} s")
 
 # %%

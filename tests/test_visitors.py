@@ -31,7 +31,7 @@ def model(tiny: DiffusionModel) -> DiffusionModel:
     return replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 200) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)

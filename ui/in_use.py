@@ -23,7 +23,7 @@ def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...
     listed = [*ready, *kept]
     key = shelf.key_of(listed, in_use)
     chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
-    return kept if kept != owned else live.SKIP, first or live.SKIP, chosen
+    return live.SKIP if kept is owned else kept, first or live.SKIP, chosen
 
 
 def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:

@@ -111,7 +111,7 @@ def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):
     made = subprocess.run(
         [sys.executable, "-m", "esd_core", "sweep", str(tmp_path / "table.csv"), "--out", str(out),
          "--processes", "2", "--device", "cpu", "--model", str(tmp_path / "model")],
-        capture_output=True, text=True, timeout=280, cwd=Path(sweep.__file__).parent.parent,
+        capture_output=True, text=True, timeout=280, cwd=Path(__file__).parent.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

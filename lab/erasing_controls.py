@@ -44,7 +44,8 @@ class LiveErasure(widgets.VBox):
 
     `erasure` is what was learned by the latest picture.
 
-    The kernel is busy during a run. Its interrupt button (the square) stops it and keeps that. Runs of one concept share their examples: these depend on neither method nor eta.
+    The kernel is busy during a run. Its interrupt button (the square) stops it and keeps that.
+    Runs of one concept share their examples: these depend on neither method nor eta.
 
     Args:
         model: the frozen model.

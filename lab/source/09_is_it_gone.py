@@ -163,10 +163,10 @@ Picture(sheet, "Four noised cats, finished by three models")
 check("9.2", half)
 
 # %% [markdown]
-# **What you saw.** Once the picture shows a cat, the edited model finishes it like the frozen one, even
-# if asked with the very phrase that was erased: the word decides while there is little but noise, and
-# the rest follows the picture. (Lu et al., *When Are Concepts Erased From Diffusion Models?*,
-# arXiv 2505.17013, probe Stable Diffusion with such starts.)
+# **What you saw.** Once there is a cat in x_t, the edited model finishes it like the frozen one, even if
+# asked with the very phrase that was erased, and even at a t where the eye sees only noise. The word
+# decides when it starts from pure noise; from there on the picture does. (Lu et al., *When Are Concepts
+# Erased From Diffusion Models?*, arXiv 2505.17013, probe Stable Diffusion with such starts.)
 #
 # ## An input that was never erased
 #
@@ -314,7 +314,7 @@ Explorer(
 # | who can ... | needs | sees the cat again? |
 # |---|---|---|
 # | type a prompt | nothing | sometimes: read the worst sentence, not the mean |
-# | start from a picture | a picture of a cat | yes, until noise hides it |
+# | start from a picture | a picture of a cat | yes, long after the eye has lost it |
 # | hand over text states | a few pictures, gradients through the model | yes |
 # | train | weights and the same | yes, in a few updates |
 #

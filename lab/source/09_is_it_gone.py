@@ -197,7 +197,7 @@ learns
 learns.choose("the text states")
 
 # %%
-more_cats = torch.cat([cats, look("a cat", model.unet, range(100, 104))[0]])
+more_cats = look("a cat", model.unet, range(100, 108))[0]  # other seeds than those we look at
 steps = list(invert(model, more_cats, unet=edited))  # 40 updates, from the empty prompt's states
 learned = steps[-1].states
 print(f"{learned.numel():,} numbers learned from {len(more_cats)} pictures")
@@ -228,7 +228,7 @@ Picture(
 # %% [markdown]
 # **What you saw.** Rows two and five come from the same edited weights: only the input differs. Pham et
 # al. (*Circumventing Concept Erasure Methods*, arXiv 2308.01508) found such inputs for all seven methods
-# they tried, ESD included. They searched the embedding of one word, with many more updates.
+# they tried, ESD included. They searched the embedding of one word, which the text encoder then reads.
 #
 # ## How long does it take to learn again?
 #
@@ -287,9 +287,9 @@ assert max(by_pairs) > (rows["frozen"][1] + rows["edited"][1]) / 2
 Picture(figure, "Presence of the cat against updates of relearning: it rises within a few")
 
 # %% [markdown]
-# **What you saw.** Fewer updates than erasing took. The pairs say exactly what was lost; pictures are
-# a rougher teacher. A model that had never seen a cat would need much more than eight drawings: what
-# was erased is the way from the word to the cat, not the cat.
+# **What you saw.** Fewer updates than erasing took, even from a handful of pictures. Most of the cat must
+# still have been there: what was erased is the way from the word to it. (To be sure, teach the edited
+# model eight drawings of something it never knew, and compare.)
 #
 # Try it yourself: how few updates of inversion, and which guidance, still draw a cat?
 

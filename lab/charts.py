@@ -52,6 +52,7 @@ def curves(
     figure, axis = _panel(title, x, y)
     for (name, (xs, ys)), (colour, marker) in zip(series.items(), LOOK, strict=False):
         axis.plot(xs, ys, color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
+    axis.axhline(0, color=FAINT, linewidth=0.8)  # in sight, so that small differences look small
     if mark is not None:
         axis.axvline(mark, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
     axis.legend(fontsize=8, edgecolor=HAIRLINE)

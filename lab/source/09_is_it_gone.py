@@ -163,10 +163,10 @@ Picture(sheet, "Four noised cats, finished by three models")
 check("9.2", half)
 
 # %% [markdown]
-# **What you saw.** Once the picture shows a cat, the edited model finishes it like the frozen one, even
-# if asked with the very phrase that was erased: the word decides while there is little but noise, and
-# the rest follows the picture. (Lu et al., *When Are Concepts Erased From Diffusion Models?*,
-# arXiv 2505.17013, probe Stable Diffusion with such starts.)
+# **What you saw.** Once there is a cat in x_t, the edited model finishes it like the frozen one, even if
+# asked with the very phrase that was erased, and even at a t where the eye sees only noise. The word
+# decides when it starts from pure noise; from there on the picture does. (Lu et al., *When Are Concepts
+# Erased From Diffusion Models?*, arXiv 2505.17013, probe Stable Diffusion with such starts.)
 #
 # ## An input that was never erased
 #
@@ -197,7 +197,7 @@ learns
 learns.choose("the text states")
 
 # %%
-more_cats = torch.cat([cats, look("a cat", model.unet, range(100, 104))[0]])
+more_cats = look("a cat", model.unet, range(100, 108))[0]  # other seeds than those we look at
 steps = list(invert(model, more_cats, unet=edited))  # 40 updates, from the empty prompt's states
 learned = steps[-1].states
 print(f"{learned.numel():,} numbers learned from {len(more_cats)} pictures")
@@ -228,7 +228,7 @@ Picture(
 # %% [markdown]
 # **What you saw.** Rows two and five come from the same edited weights: only the input differs. Pham et
 # al. (*Circumventing Concept Erasure Methods*, arXiv 2308.01508) found such inputs for all seven methods
-# they tried, ESD included. They searched the embedding of one word, with many more updates.
+# they tried, ESD included. They searched the embedding of one word, which the text encoder then reads.
 #
 # ## How long does it take to learn again?
 #
@@ -287,9 +287,9 @@ assert max(by_pairs) > (rows["frozen"][1] + rows["edited"][1]) / 2
 Picture(figure, "Presence of the cat against updates of relearning: it rises within a few")
 
 # %% [markdown]
-# **What you saw.** Fewer updates than erasing took. The pairs say exactly what was lost; pictures are
-# a rougher teacher. A model that had never seen a cat would need much more than eight drawings: what
-# was erased is the way from the word to the cat, not the cat.
+# **What you saw.** Fewer updates than erasing took, even from a handful of pictures. Most of the cat must
+# still have been there: what was erased is the way from the word to it. (To be sure, teach the edited
+# model eight drawings of something it never knew, and compare.)
 #
 # Try it yourself: how few updates of inversion, and which guidance, still draw a cat?
 
@@ -314,7 +314,7 @@ Explorer(
 # | who can ... | needs | sees the cat again? |
 # |---|---|---|
 # | type a prompt | nothing | sometimes: read the worst sentence, not the mean |
-# | start from a picture | a picture of a cat | yes, until noise hides it |
+# | start from a picture | a picture of a cat | yes, long after the eye has lost it |
 # | hand over text states | a few pictures, gradients through the model | yes |
 # | train | weights and the same | yes, in a few updates |
 #

@@ -44,7 +44,7 @@ if not large:
 print(f"{model.name}: {model.image_size} pixels, {model.unet.dtype} on {model.device}")
 
 # %% [markdown]
-# ## Where does the memory go?
+# ## How much larger is it?
 #
 # We need no weights to count them: on torch's "meta" device a network has shapes and no numbers. These
 # are the sizes in Stable Diffusion 1.4's `unet/config.json`.
@@ -78,8 +78,9 @@ def operations(unet, side, tokens, width):
 
 small = load_model("emoji", device="cpu")
 times = operations(unet, 64, 77, 768) / operations(small.unet, 16, *small.encode([""]).shape[1:])
+weights = everything / sum(p.numel() for p in small.unet.parameters())
 print(
-    f"{times:.0f} times the embedded model's, at {everything / sum(p.numel() for p in small.unet.parameters()):.0f} times its weights"
+    f"Stable Diffusion 1.4 has {weights:.0f} times the embedded model's weights and takes {times:.0f} times its work"
 )
 assert 500 < times < 2000
 
@@ -132,20 +133,10 @@ check("11.2", drawing)
 
 # %%
 paper, live = preset("paper", "a cat"), preset("live", "a cat")
-print(
-    "paper:",
-    paper.iterations,
-    "updates, x_t from the",
-    paper.x_t_source,
-    "model, one x_t a trajectory",
-)
-print(
-    "live: ",
-    live.iterations,
-    "updates, x_t from the",
-    live.x_t_source,
-    "model, every x_t of a trajectory",
-)
+for name, config in {"paper": paper, "live": live}.items():
+    print(
+        f"{name:5} {config.iterations:4} updates, x_t: {config.points} of a {config.x_t_source} trajectory"
+    )
 assert (paper.points, live.points) == ("last", "all")
 
 # %% [markdown]

@@ -1,0 +1,184 @@
+"""The notebooks in a real JupyterLab: Run All, knobs by keyboard, and no request outside.
+
+JupyterLab is started by the command of `make lab`, on a copy of notebook 01 and on a notebook with
+the kind of widget it lacks. Screenshots go to outputs/screenshots.
+"""
+
+# The fixture comes from the other browser tests by import.
+# ruff: noqa: F811
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+from lab.build import LAB
+from tests.test_app_browser import chromium, local, shoot  # noqa: F401
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
+
+TOKEN = "for-this-test-only"
+# No questions about news, no look-up of newer versions, and no cell left undrawn off the screen.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+KINDS = """
+from PIL import Image
+from lab.controls import Explorer, choice
+draw = lambda shade: Image.new("L", (60, 60), shade)
+explorer = Explorer(draw, "grey {shade}", run=True, shade=choice([10, 200]))
+"""
+
+
+def command(first: Path) -> list[str]:
+    """What `make lab` runs, with the first notebook's place replaced, as arguments of Python."""
+    said = subprocess.run(["make", "-n", "lab"], capture_output=True, text=True, check=True).stdout
+    words = shlex.split(said.splitlines()[-1])
+    start = next(i for i, word in enumerate(words) if word.endswith("/jupyter"))
+    tool, notebook = words[start + 1 :]
+    assert (tool, Path(notebook)) == ("lab", min(LAB.glob("*.ipynb")).relative_to(LAB.parent))
+    return [sys.executable, "-m", "jupyterlab", str(first)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server works: notebook 01, `kinds.ipynb`, and Jupyter's own folders."""
+    root = tmp_path_factory.mktemp("jupyter")
+    shutil.copy(min(LAB.glob("*.ipynb")), root)
+    cells = [nbformat.v4.new_code_cell(source) for source in (KINDS, "explorer")]
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), root / "kinds.ipynb")
+    for name, values in SETTINGS.items():
+        path = root / f".settings/@jupyterlab/{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[tuple[str, str]]:
+    """The server's address, and the page that it would have opened in a browser."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
+               "--LabApp.extension_manager=readonly"]  # fmt: skip
+    own = {"JUPYTERLAB_SETTINGS_DIR": ".settings", "JUPYTERLAB_WORKSPACES_DIR": ".workspaces",
+           "JUPYTER_RUNTIME_DIR": ".runtime", "JUPYTER_CONFIG_DIR": ".config",
+           "IPYTHONDIR": ".ipython"}  # fmt: skip
+    folders = {name: str(folder / path) for name, path in own.items()}
+    browser = folder / "browser"  # writes down what it is asked to open
+    browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/.opened\n')
+    browser.chmod(0o755)
+    first = folder / min(LAB.glob("*.ipynb")).name
+    with open(folder / ".log", "w") as log:
+        process = subprocess.Popen(
+            [*command(first), *options], cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, **folders, "PYTHONPATH": str(LAB.parent),
+                 "BROWSER": f"{browser} %s"},
+        )  # fmt: skip
+    try:
+        yield f"http://127.0.0.1:{port}", opened(process, folder / ".opened")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def opened(process: subprocess.Popen, address: Path) -> str:
+    """Where the page leads that Jupyter told its browser to open, once it has."""
+    for _ in range(600):
+        assert process.poll() is None, address.with_name(".log").read_text()
+        if address.exists() and (said := address.read_text().strip()):
+            redirect = Path(unquote(said.removeprefix("file://"))).read_text()
+            return html.unescape(re.search(r'href="([^"]+)"', redirect)[1])
+        time.sleep(0.2)
+    raise TimeoutError(address.with_name(".log").read_text())
+
+
+@pytest.fixture
+def page(chromium, server: tuple[str, str]) -> Iterator:
+    """A page that must ask nothing of any other machine."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(120_000)
+    outside = []
+    page.on("request", lambda r: None if local(r.url, server[0]) else outside.append(r.url))
+    yield page
+    page.close()
+    assert outside == []
+
+
+def run_all(page) -> None:
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector("[data-status='idle']", state="attached")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def picture(explorer) -> bytes:
+    """What the explorer shows."""
+    return explorer.locator(".widget-image").screenshot()
+
+
+def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, str]):
+    address, start = server
+    assert "/lab/tree/01_" in start
+    page.goto(start)
+    run_all(page)
+    explorer = page.locator(".widget-vbox:has(> .widget-image)").first
+    caption = explorer.locator("small")
+    sync_api.expect(caption).to_contain_text("noised to t = 200", timeout=120_000)
+    explorer.scroll_into_view_if_needed()
+    before = picture(explorer)
+    explorer.get_by_role("slider").focus()
+    for _ in range(3):
+        page.keyboard.press("PageUp")
+    sync_api.expect(caption).not_to_contain_text("t = 200", timeout=60_000)
+    page.wait_for_timeout(500)
+    assert picture(explorer) != before
+    shoot(page, "lab-1-slider")
+    page.locator(".jp-OutputArea-output [role=status]").first.wait_for()
+    choices = page.locator(".widget-radio-box input").first
+    choices.focus()
+    page.keyboard.press("Space")
+    page.get_by_text("Noted. Run the next cells").first.wait_for()
+    choices.scroll_into_view_if_needed()
+    shoot(page, "lab-2-prediction")
+    assert (
+        page.locator(".jp-RenderedText[data-mime-type$='jupyter.error']").count() == 0
+    )  # no traceback
+
+
+def test_a_list_a_button_and_a_choice_work_by_keyboard(page, server: tuple[str, str]):
+    page.goto(f"{server[0]}/lab/tree/kinds.ipynb?token={TOKEN}")
+    run_all(page)
+    explorer = page.locator(".widget-vbox:has(> .widget-image)").first
+    sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=120_000)
+    before = picture(explorer)
+    explorer.locator("select").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(500)
+    assert picture(explorer) == before  # it waits for its button
+    explorer.get_by_role("button", name="Run").focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(explorer.locator("small")).to_contain_text("grey 200", timeout=60_000)
+    page.wait_for_timeout(500)
+    assert picture(explorer) != before
+    shoot(page, "lab-3-list-and-button")

@@ -52,15 +52,15 @@ def badges(
         first_step(model, edited, prompts, seeds, **options),
         first_step(model, model.unet, prompts, seeds, negative_prompt=negative_prompt, **options),
     ]
-    hashes = [noise_hash(step.x_t) for step in starts]
-    same = len(set(hashes)) == 1
+    hashes = list(dict.fromkeys(noise_hash(step.x_t) for step in starts))
+    same = f"the same noise starts all {len(starts)} columns"
     at_zero = first_step(model, zero, prompts, seeds, **options)
     tensors, everything = changed(model, edited), dict(model.unet.named_parameters())
     numbers = sum(everything[n].numel() for n in tensors)
     total = sum(p.numel() for p in everything.values())
     zeroed = not changed(model, zero) and torch.equal(at_zero.output_guided, base.output_guided)
     return [
-        (same, f"same noise in all columns: {' = '.join(dict.fromkeys(hashes))}",
+        (len(hashes) == 1, same if len(hashes) == 1 else f"{same}: {', '.join(hashes)}",
          "SHA-256 of the latents that the first step of each column was given"),
         (zeroed, "strength 0 is the base model, bit for bit",
          "every changed tensor at strength 0, and the first step's prediction, compared now"),

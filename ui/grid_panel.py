@@ -10,8 +10,8 @@ import gradio as gr
 from esd_core import DiffusionModel
 from ui import grid, pictures
 
-HINT = """<p class="esd-caption">One picture for every pair of values. Everything else is as set
-above; of several prompts and seeds the first is taken. Strength 0 is the base model.</p>"""
+HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
+above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
 
 
 def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:

@@ -73,27 +73,37 @@ def choose(model: DiffusionModel, kind: str, index: int) -> str:
 
 
 def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
-    """A folded gallery below the list of concepts; a click on a picture picks it."""
-    with gr.Accordion("Choose by picture", open=False) as fold:
-        kind = gr.Radio(list(KINDS), value="Objects", show_label=False, container=False)
-        gallery = gr.Gallery(
-            columns=4, height=300, allow_preview=False, show_label=False, format="png",
-            interactive=False, buttons=[], elem_id="picker", object_fit="contain",
-        )  # fmt: skip
-    # A queue of its own: who looks at pictures does not wait for another's training.
-    look: dict[str, Any] = dict(
-        concurrency_id="thumbnails", concurrency_limit=1, show_progress="minimal",
-        api_visibility="private",
-    )  # fmt: skip
-    gr.on(
-        [fold.expand, kind.change], partial(thumbnails, model), kind, gallery,
-        trigger_mode="always_last", **look,
-    )  # fmt: skip
+    """A folded gallery below the list of concepts; a click on a picture picks it.
 
-    def picked(kind: str, event: gr.SelectData) -> str:  # gradio finds no event data in a partial
+    Drawing goes on batch by batch while the fold is open, and stops when it is closed.
+    """
+    streams: list[Any] = []
+    with gr.Accordion("Choose by picture", open=False) as fold:
+        for kind in KINDS:
+            with gr.Tab(kind) as tab:
+                gallery = gr.Gallery(
+                    columns=3, height=300, allow_preview=False, show_label=False, format="png",
+                    interactive=False, buttons=[], elem_classes="esd-picker", object_fit="contain",
+                )  # fmt: skip
+            opened = [tab.select] if streams else [fold.expand, tab.select]
+            # Not the queue of training: who looks at pictures does not wait for another's run.
+            streams += [
+                on(
+                    partial(thumbnails, model, kind), None, gallery, concurrency_id="thumbnails",
+                    concurrency_limit=len(KINDS), show_progress="minimal",
+                    api_visibility="private",
+                )
+                for on in opened
+            ]  # fmt: skip
+            gallery.select(
+                _picking(model, kind), None, concept, queue=False, show_progress="hidden",
+                api_visibility="private",
+            )  # fmt: skip
+    fold.collapse(None, cancels=streams, queue=False, api_visibility="private")
+
+
+def _picking(model: DiffusionModel, kind: str) -> Any:  # noqa: ANN401
+    def picked(event: gr.SelectData) -> str:  # gradio finds no event data in a partial
         return choose(model, kind, event.index)
 
-    gallery.select(
-        picked, kind, concept, queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    return picked

@@ -90,8 +90,8 @@ def evaluate(
                 typer.echo(report(path, made))
     if as_json:
         typer.echo(json.dumps({"model": loaded.name, "guidance": guidance, "evaluations": rows}))
-    else:
-        note("intervals are 95 %; CLIP was trained beside the model that it judges")
+    elif not clip:
+        note("CLIP was trained beside the model that it judges: see bench/quality.py for another")
 
 
 def erased(path: Path, erasure: Erasure) -> list[str]:
@@ -108,7 +108,7 @@ def erased(path: Path, erasure: Erasure) -> list[str]:
 
 def report(path: Path, made: Evaluation) -> str:
     """The evaluation for a reader."""
-    lines = [f"{made.concept.phrase}  ({path})"]
+    lines = [f"{made.concept.phrase}  ({path}); brackets are 95 % intervals"]
     for marker, groups in made.marks.items():
         verdicts = made.verdicts(marker)
         lines.append(f"  {'by ' + marker:12}{'n':>4}  {'before':16}{'after':16}change (points)")

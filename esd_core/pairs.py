@@ -9,6 +9,7 @@ nor the learning rate: keep them, and a second run is pure regression.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -23,6 +24,7 @@ from esd_core.probe import Probe
 from esd_core.sample import sample
 
 NEIGHBOURS = 12  # of the prompts that are held
+COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
 
 
@@ -154,7 +156,9 @@ def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int 
         return list(config.preserve_prompts)
     if model.vocabulary is None:
         return [""]
-    erased = {w for target in config.concepts for w in target.concept.lower().split()} - {"a", "an"}
+    used = Counter(w for c in model.vocabulary.concepts for w in c.phrase.split())
+    empty = {"a", "an", *(w for w, times in used.items() if times > COMMON)}
+    erased = {w for target in config.concepts for w in target.concept.lower().split()} - empty
     kept = [c for c in model.vocabulary.concepts if not erased & set(c.phrase.split())]
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(config.seed))
     found = [c for t in config.concepts if (c := model.vocabulary.find(t.concept))]

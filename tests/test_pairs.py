@@ -250,5 +250,8 @@ def test_neighbours_of_what_is_erased_are_held():
     assert len(held) == len(set(held)) == 32 and "" in held
     near = [n.phrase for c in ("cat", "church") for n in probe.neighbours(probe.concept(c), 5)]
     assert set(near) <= set(held) and not {"a cat", "a church"} & set(held)
+    held = pairs.preservation_prompts(model, EraseConfig("noto style"))
+    styles = {c.phrase for c in model.vocabulary.of_kind("style")}
+    assert styles - set(held) == {"noto style"}  # the word "style" is not what is erased
     ones_own = pairs.preservation_prompts(model, EraseConfig("a cat", preserve_prompts=["a dog"]))
     assert ones_own == ["a dog"]

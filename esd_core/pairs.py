@@ -9,6 +9,7 @@ nor the learning rate: keep them, and a second run is pure regression.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -19,8 +20,11 @@ from torch import Tensor
 from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
+from esd_core.probe import Probe
 from esd_core.sample import sample
 
+NEIGHBOURS = 12  # of the prompts that are held
+COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
 
 
@@ -152,18 +156,27 @@ def draw_images(
 
 
 def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
-    """Prompts to hold: the config's own, else seeded ones of the vocabulary, else the empty one.
+    """Prompts to hold: the config's own, or else the empty prompt and phrases of the vocabulary.
 
-    Chosen ones name none of the words that are being erased.
+    Those are the neighbours of what is erased, which suffer most, if the model has a CLIP to find
+    them, and seeded others. None names a word that is being erased.
     """
     if config.preserve_prompts:
         return list(config.preserve_prompts)
     if model.vocabulary is None:
         return [""]
-    erased = {w for target in config.concepts for w in target.concept.lower().split()} - {"a", "an"}
+    used = Counter(w for c in model.vocabulary.concepts for w in c.phrase.split())
+    empty = {"a", "an", *(w for w, times in used.items() if times > COMMON)}
+    erased = {w for target in config.concepts for w in target.concept.lower().split()} - empty
     kept = [c for c in model.vocabulary.concepts if not erased & set(c.phrase.split())]
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(config.seed))
-    return ["", *(kept[i].phrase for i in order[: count - 1].tolist())]
+    found = [c for t in config.concepts if (c := model.vocabulary.find(t.concept))]
+    near = []
+    if found and model.clip_path:
+        probe, each = Probe(model), max(1, NEIGHBOURS // len(found))
+        near = [n for c in found for n in probe.neighbours(c, each) if n in kept]
+    chosen = dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order.tolist())))
+    return ["", *chosen][:count]
 
 
 def draw_preservation(

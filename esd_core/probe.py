@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from esd_core.models import DiffusionModel
 from esd_core.sample import generate
@@ -47,6 +47,14 @@ class Probe:
             raise ValueError(f"{model.name!r} has no CLIP and vocabulary to probe it with")
         self.vocabulary = model.vocabulary
         self.clip = CLIPModel.from_pretrained(model.clip_path).to(model.device).float().eval()
+        try:
+            scale = CLIPImageProcessorPil.from_pretrained(model.clip_path)
+        except OSError:  # saved without one: OpenAI's
+            scale = CLIPImageProcessorPil()
+        self.mean, self.std = (
+            torch.tensor(values, device=model.device)[:, None, None]
+            for values in (scale.image_mean, scale.image_std)
+        )
         self.tokenizer = CLIPTokenizer.from_pretrained(model.clip_path)
         self.text = {
             c.name: e
@@ -70,7 +78,7 @@ class Probe:
         size = self.clip.config.vision_config.image_size
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        pixels = (images * 2 - 1).to(self.clip.device)
+        pixels = (images.to(self.clip.device) - self.mean) / self.std
         parts = [
             self.clip.get_image_features(pixel_values=x).pooler_output for x in pixels.split(64)
         ]

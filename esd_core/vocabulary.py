@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,20 @@ class Vocabulary:
             return None
         raw = json.loads(path.read_text())
         return cls(tuple(Concept(**c) for c in raw["concepts"]), frozenset(raw["words"]))
+
+    @classmethod
+    def of_labels(cls, phrases: Sequence[str]) -> Vocabulary:
+        """Objects by their phrases ("a church"), for a model that came with no list.
+
+        Raises:
+            ValueError: there are fewer than two different ones, so that nothing can be told apart.
+        """
+        named = dict.fromkeys(p.strip().lower() for p in phrases if p.strip())
+        if len(named) < 2:
+            raise ValueError(f"labels are {list(named)}; give two or more, such as 'a church'")
+        names = {p: re.sub(r"^(an?|the) ", "", p) for p in named}
+        concepts = tuple(Concept(name, p, "object", "label") for p, name in names.items())
+        return cls(concepts, frozenset())
 
     def of_kind(self, kind: Kind) -> tuple[Concept, ...]:
         """The concepts of one kind, in training order."""

@@ -400,6 +400,18 @@ def test_evaluate_needs_to_know_what_was_erased(model, erasure):
                          "--steps", "2", "--model", model)  # fmt: skip
 
 
+def test_evaluate_by_labels_where_there_is_no_vocabulary(tiny, model, erasure):
+    tiny.to_pipeline().save_pretrained("bare")
+    arguments = ["evaluate", str(erasure), "--pictures", "4", "--steps", "2", "--model", "bare"]
+    made = run(*arguments)
+    assert made.exit_code == 2 and "give --label and --clip" in made.stderr
+    arguments += ["--clip", f"{model}/clip", "--label", "a cat"]
+    made = run(*arguments)
+    assert made.exit_code == 2 and "two or more" in made.stderr
+    (told,) = json.loads(ok(*arguments, "--label", "An apple", "--json"))["evaluations"]
+    assert told["concept"] == "a cat" and set(told["marks"]["clip"]) == {"concept", "others"}
+
+
 def test_info_describes_a_model(model, tiny):
     told = json.loads(ok("info", model, "--json"))
     assert told["fingerprint"] == tiny.fingerprint and told["prediction_type"] == "epsilon"

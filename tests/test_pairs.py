@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from esd_core import pairs
+from esd_core import load_model, pairs
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import shared_copy
 from esd_core.objective import erasing_target
 from esd_core.pairs import Pairs
+from esd_core.probe import Probe
 from esd_core.sample import sample
 from esd_core.schedulers import SCHEDULERS
 from esd_core.vocabulary import Concept, Vocabulary
@@ -240,3 +241,17 @@ def test_sets_are_indexed_and_joined_field_by_field(tiny):
         assert torch.equal(getattr(again, name), getattr(drawn, name))
     third = drawn[torch.tensor([2])]
     assert len(third) == 1 and torch.equal(third.concept[0], drawn.concept[2])
+
+
+def test_neighbours_of_what_is_erased_are_held():
+    model = load_model("emoji", device="cpu")
+    probe = Probe(model)
+    held = pairs.preservation_prompts(model, EraseConfig(["a cat", "a church"]))
+    assert len(held) == len(set(held)) == 32 and "" in held
+    near = [n.phrase for c in ("cat", "church") for n in probe.neighbours(probe.concept(c), 5)]
+    assert set(near) <= set(held) and not {"a cat", "a church"} & set(held)
+    held = pairs.preservation_prompts(model, EraseConfig("noto style"))
+    styles = {c.phrase for c in model.vocabulary.of_kind("style")}
+    assert styles - set(held) == {"noto style"}  # the word "style" is not what is erased
+    ones_own = pairs.preservation_prompts(model, EraseConfig("a cat", preserve_prompts=["a dog"]))
+    assert ones_own == ["a dog"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from esd_core.cli.command_options import (
     DRAWING,
+    MODEL,
     AsJson,
     Device,
     Guidance,
@@ -28,6 +30,16 @@ Concept = Annotated[
     list[str] | None,
     option("What was erased; repeatable; default: what each file's record says.", "--concept"),
 ]
+Labels = Annotated[
+    list[str] | None,
+    option("For a model without a vocabulary: what CLIP chooses from, such as 'a church'; "
+           "repeatable.", "--label", panel=MODEL),
+]  # fmt: skip
+Clip = Annotated[
+    str | None,
+    option("For a model without a CLIP: a folder or Hub id of one, such as "
+           "openai/clip-vit-large-patch14.", panel=MODEL),
+]  # fmt: skip
 Pictures = Annotated[
     int,
     option("Of the concept; half as many of its neighbours, twice as many of others.",
@@ -38,8 +50,8 @@ Steps = Annotated[int, option("Of DPM-Solver++.", panel=DRAWING, min=2, max=999,
 
 def evaluate(
     erasures: Files, concept: Concept = None, pictures: Pictures = 28,
-    guidance: Guidance = 4.0, steps: Steps = 10, model: Model = "emoji", device: Device = None,
-    as_json: AsJson = False,
+    guidance: Guidance = 4.0, steps: Steps = 10, model: Model = "emoji", labels: Labels = None,
+    clip: Clip = None, device: Device = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """How often are the erased concept and others recognised, before and after?
 
@@ -51,8 +63,17 @@ def evaluate(
     from esd_core.formats import load_erasure
     from esd_core.probe import Probe
     from esd_core.questions import Gallery
+    from esd_core.vocabulary import Vocabulary
 
     loaded = load(model, device)
+    if labels:
+        loaded = replace(loaded, vocabulary=Vocabulary.of_labels(labels))
+    if clip:
+        loaded = replace(loaded, clip_path=Path(clip))
+    if loaded.vocabulary is None or loaded.clip_path is None:
+        raise ValueError(
+            f"{model!r} has no vocabulary and CLIP of its own; give --label and --clip"
+        )
     probe = Probe(loaded)
     files = [(path, load_erasure(path, loaded)) for path in erasures]
     named = [concept or erased(path, erasure) for path, erasure in files]
@@ -69,8 +90,8 @@ def evaluate(
                 typer.echo(report(path, made))
     if as_json:
         typer.echo(json.dumps({"model": loaded.name, "guidance": guidance, "evaluations": rows}))
-    else:
-        note("intervals are 95 %; CLIP was trained beside the model that it judges")
+    elif not clip:
+        note("CLIP was trained beside the model that it judges: see bench/quality.py for another")
 
 
 def erased(path: Path, erasure: Erasure) -> list[str]:
@@ -87,7 +108,7 @@ def erased(path: Path, erasure: Erasure) -> list[str]:
 
 def report(path: Path, made: Evaluation) -> str:
     """The evaluation for a reader."""
-    lines = [f"{made.concept.phrase}  ({path})"]
+    lines = [f"{made.concept.phrase}  ({path}); brackets are 95 % intervals"]
     for marker, groups in made.marks.items():
         verdicts = made.verdicts(marker)
         lines.append(f"  {'by ' + marker:12}{'n':>4}  {'before':16}{'after':16}change (points)")

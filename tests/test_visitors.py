@@ -150,7 +150,7 @@ def test_three_at_once_get_their_own(demo: gr.Blocks):
         for name, seed in wanted.items()
     }
     for job in jobs.values():
-        job.result(timeout=120)
+        job.result(timeout=280)
     with ThreadPoolExecutor(3) as pool:
         compared = dict(zip(wanted, pool.map(
             lambda client: client.predict(**COMPARE, api_name="/compare"), clients.values()

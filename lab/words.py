@@ -114,7 +114,12 @@ def new_model(seed: int = 0) -> GPT2LMHeadModel:
 
 def predictor(model: GPT2LMHeadModel) -> Predict:
     """The model as a function from tokens `(B, L)` to log-probabilities `(B, L, V)`."""
-    return lambda tokens: model(tokens).logits.log_softmax(-1)
+
+    def predict(tokens: Tensor) -> Tensor:
+        # Nothing is masked: ends fill up the right side, where no earlier word looks.
+        return model(tokens, attention_mask=torch.ones_like(tokens)).logits.log_softmax(-1)
+
+    return predict
 
 
 def retag(tokens: Tensor, tag: str) -> Tensor:

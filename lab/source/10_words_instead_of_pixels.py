@@ -25,12 +25,12 @@ random = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## Who plays which part?
 #
-#     a picture model                        a language model
-#     x_t, the noisy picture                 the words so far
-#     the prompt                             a tag in front: <plain>, <pirate>, <olde>, <shout>
-#     the empty prompt                       the tag <any>
-#     eps: one vector, a slope of log p      log p of every possible next word: a row of numbers
-#     a step of sampling                     drawing one word
+#     a picture model                      a language model
+#     x_t, the noisy picture               the words so far
+#     the prompt                           a tag in front, such as <pirate>
+#     the empty prompt                     the tag <any>
+#     eps, one vector: a slope of log p    log p of every possible next word
+#     a step of sampling                   drawing one word
 #
 # One line differs in kind. For pictures a score is *not* a log-probability but its slope. Here the
 # predictions *are* log-probabilities. The algebra of the erasing target works on either.
@@ -40,7 +40,7 @@ random = torch.Generator().manual_seed(0)
 
 # %% [markdown]
 # A grammar makes these sentences, so we know exactly which style a sentence is in, or whether it is in
-# none ("broken"). The model is a GPT-2 with 62 thousand weights instead of 124 million. A quarter of
+# none ("broken"). The model is a GPT-2 with 62 thousand weights where the smallest published one has 124 million. A quarter of
 # its texts carries the tag `<any>`, as a quarter of captions might be left empty. This takes half a
 # minute at most.
 
@@ -173,7 +173,7 @@ Picture(
 
 # %% [markdown]
 # **What you saw.** With eta = 1 the pirates are gone and the rest is *not* what is left of `<any>` after
-# taking them out: one style gains far more than its third, and eta = 3 makes it worse. Notebook 04 found
+# taking them out: one style gains at another's expense, and eta = 3 makes it worse. Notebook 04 found
 # the same in the plane. And guidance costs two predictions a word, and can be switched off by anyone.
 #
 # ## The same as a training target
@@ -225,8 +225,9 @@ Picture(
 )
 
 # %% [markdown]
-# **What you saw.** The edited model alone does what took two predictions before. Training moved
-# guidance into the weights; nothing else was learned, and no text about pirates was removed from anywhere.
+# **What you saw.** The edited model alone does what took two predictions before: training moved guidance
+# into the weights. (The loss jumps whenever the copy writes fresh texts.) No data set of pirate texts was
+# used, or removed from anything.
 #
 # ## What else changed?
 #
@@ -337,7 +338,7 @@ check("10.5", prefix)
 # reversibly at twice the cost, the other in the weights with harm where the concept also lives. The style
 # remains in the model for whoever starts the sentence.
 #
-# Simplified here: 81 words, styles told by a tag, each word normalised by itself (which is not the same as
+# Simplified here: eighty words, styles told by a tag, each word normalised by itself (which is not the same as
 # reweighting whole sentences).
 #
 # **Where next.** What does `<plain>` in place of `<any>` as null do to the share of the other styles, and to

@@ -155,10 +155,13 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
     assert picture(explorer) != before
     shoot(page, "lab-1-slider")
     page.locator(".jp-OutputArea-output [role=status]").first.wait_for()
+    waiting = page.get_by_text("Predict first: choose an answer above")
+    before = waiting.count()
     choices = page.locator(".widget-radio-box input").first
     choices.focus()
     page.keyboard.press("Space")
-    page.get_by_text("Noted. Run the next cells").first.wait_for()
+    page.get_by_text("Noted. Go on below").first.wait_for()
+    sync_api.expect(waiting).to_have_count(before - 1)  # its picture has appeared
     choices.scroll_into_view_if_needed()
     shoot(page, "lab-2-prediction")
     assert (

@@ -17,7 +17,7 @@ from esd_core import erasing_target
 from esd_core.figures import loss_figure
 from lab import words
 from lab.checks import check
-from lab.controls import Explorer, Picture, Predict, choice, slider
+from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.word_figures import next_words, style_bars
 
 random = torch.Generator().manual_seed(0)
@@ -113,11 +113,12 @@ def draw_next(so_far, eta):
     return next_words({n: p[0, -1] for n, p in {**rows, "target": target(tokens, eta)}.items()})
 
 
-Explorer(
+next_word = Explorer(
     draw_next, "Next word after {so_far}: null, concept and target for eta {eta}",
     so_far=choice(["(nothing)", "arr ,", "arr , ye", "the tall"], label="text so far"),
     eta=slider(1.0, 0.0, 4.0, 0.5),
 )  # fmt: skip
+Reveal(after_arr, next_word)
 
 # %%
 first, later = words.encode("pirate"), words.encode("pirate", ["arr , ye"])
@@ -259,10 +260,11 @@ for tag in ("plain", "olde", "shout"):
 anything = {name: words.shares(written_under(p, "any")) for name, p in models.items()}
 assert anything["edited"]["pirate"] < anything["frozen"]["pirate"] / 2
 assert anything["edited, others held"]["pirate"] > anything["frozen"]["pirate"] / 2
-Picture(
+picture = Picture(
     style_bars(anything, "share of 200 sentences, all under <any>"),
     "Under <any> the edited model writes hardly any pirate sentence; with others held it does",
 )
+Reveal(suffers, picture)
 
 # %%
 check("10.4", suffers)

@@ -37,8 +37,8 @@ nought
 nought.choose("the same, bit for bit")
 
 # %% [markdown]
-# This is the experiment. The first picture of each pair is the frozen model's, the second the edited
-# one's; both start from one noise. Next to the concept stand two neighbours and an unrelated object.
+# This is the experiment. The upper row will be the frozen model's, the lower one the edited model's, all
+# from one noise. Next to the concept stand two neighbours and an unrelated object.
 # The kernel is busy while it trains: the square button above stops it and keeps what was learned.
 
 
@@ -99,7 +99,7 @@ groups = {
     for name, unet in (("frozen", None), ("edited", edited))
 }
 rows = {name: [score.presence for score in scores] for name, scores in groups.items()}
-labels = [f"{s.group}\n{len(s.prompts)} prompt(s)" for s in groups["frozen"]]
+labels = [score.group for score in groups["frozen"]]
 Picture(
     bars(labels, rows, "How much of a cat is in the pictures?", "presence of the concept"),
     "Presence of a cat before and after in pictures of four groups of prompts",
@@ -152,8 +152,8 @@ Picture(
 )
 
 # %% [markdown]
-# **What you saw.** The second row is a cousin of the third, not its twin: sixteen updates do not reach
-# the target, and eps_null moves too.
+# **What you saw.** No cat in the second row, nor in the third. They need not look alike: sixteen
+# updates do not reach the target, and eps_null of the edited model moves too.
 #
 # ## Why not just a negative prompt?
 #

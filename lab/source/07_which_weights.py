@@ -137,8 +137,7 @@ verdict
 # Now erase a style the same way, with the prompt "monochrome style".
 
 # %%
-for step in erase(model, live_config(STYLE, "esd-x", 1.0, 32)):
-    pass
+*_, step = erase(model, live_config(STYLE, "esd-x", 1.0, 32))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
 order = sorted(set(LABELS.values()), key=lambda s: ("down", "mid", "up").index(s.split()[0]))

@@ -127,8 +127,11 @@ def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
     assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, "esd-x")
 
 
-def test_the_default_is_the_live_preset_without_preservation():
-    assert preset("live", "a cat") == EraseConfig("a cat", preserve=3.0)
+def test_live_is_the_default_with_preservation_and_larger_steps_in_cross_attention():
+    assert preset("live", "a cat") == EraseConfig("a cat", preserve=3.0, learning_rate=3e-3)
+    assert preset("live", "a cat", train_method="xattn").learning_rate == 3e-3
+    assert preset("live", "a cat", train_method="esd-u").learning_rate == 1e-3
+    assert preset("live", "a cat", learning_rate=1e-4).learning_rate == 1e-4
 
 
 def test_paper_is_the_2023_script():

@@ -114,10 +114,15 @@ def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) 
     return ending.status, ending.download, *idle(erasure, paused)
 
 
-def fill(name: str) -> list[Any]:
-    """A preset's values, for the fields that show them."""
-    config = preset(name, "anything")
+def fill(name: str, method: str = "esd-x") -> list[Any]:
+    """A preset's values for a method, for the fields that show them."""
+    config = preset(name, "anything", train_method=method)
     return [getattr(config, option) for option in OF_PRESET]
+
+
+def rate(name: str, method: str) -> float:
+    """The learning rate that a preset has for a method: more weights take smaller steps."""
+    return preset(name, "anything", train_method=method).learning_rate
 
 
 def recall(config: EraseConfig) -> dict[str, Any]:
@@ -247,4 +252,6 @@ def wire(
     for run in (running, going_on, halted):
         run.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
-    chosen["preset"].input(fill, chosen["preset"], [chosen[n] for n in OF_PRESET], **quiet)
+    plan = [chosen["preset"], chosen["train_method"]]
+    chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)
+    chosen["train_method"].input(rate, plan, chosen["learning_rate"], **quiet)

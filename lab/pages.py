@@ -47,6 +47,16 @@ def title(notebook: NotebookNode) -> str:
     )  # fmt: skip
 
 
+def described(output: NotebookNode) -> dict[str, str]:
+    """An output's data, its picture with the description that nbconvert would leave out."""
+    about = output.get("metadata", {}).get("image/png", {}).get("alt")
+    if not about:
+        return output["data"]
+    image = output["data"]["image/png"].replace("\n", "")
+    tag = f'<img alt="{escape(about)}" src="data:image/png;base64,{image}">'
+    return {**output["data"], "text/html": tag}
+
+
 def page(notebook: NotebookNode) -> str:
     """Self-contained HTML of an executed notebook."""
     exporter = HTMLExporter(template_name="lab", embed_images=True)
@@ -55,9 +65,11 @@ def page(notebook: NotebookNode) -> str:
     notebook = nbformat.from_dict(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        if cell.cell_type == "code":  # what libraries warn of and their progress bars go there
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.get("outputs", ()):
             if output.get("data"):
-                output["data"] = {m: d for m, d in output["data"].items() if m in SHOWN}
+                output["data"] = {m: d for m, d in described(output).items() if m in SHOWN}
     body, _ = exporter.from_notebook_node(notebook)
     body = SCRIPT.sub("", body)
     return body.replace("<title>Notebook</title>", f"<title>{escape(title(notebook))}</title>")

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def waiting(url: str) -> dict[str, dict[str, Timed]]:
         part |= {name: do(clients[name]) for name, do in DOES.items()}
     first = Client(url, verbose=False)
     endless = first.submit(concept="cat", iterations=ENDLESS, api_name="/erase")
-    while "update" not in str(endless.outputs()[-1:]):
+    while not update(endless):
         time.sleep(0.1)
     begun, before = time.perf_counter(), update(endless)
     with ThreadPoolExecutor(len(DOES)) as pool:
@@ -114,9 +115,11 @@ def waiting(url: str) -> dict[str, dict[str, Timed]]:
 
 
 def update(job: Any) -> int:  # noqa: ANN401
-    """How far a run is, by its latest status."""
-    said = str(job.outputs()[-1][0]).partition("update ")[2]
-    return int(said.split()[0]) if said else 0
+    """How far a run is, by the latest status that says so."""
+    for moment in reversed(job.outputs()):
+        if found := re.search(r"update (\d+) of", str(moment[0])):
+            return int(found[1])
+    return 0
 
 
 def resident(pid: int) -> float:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from esd_core import DivergenceError, EraseConfig, EraseStep, Erasure, erase, figures, generate
+from esd_core.config import LIVE_CROSS_ATTENTION_RATE
 from esd_core.erase import Examples
 from esd_core.models import DiffusionModel
 from lab.controls import OWN_SIZE, png
@@ -21,10 +22,10 @@ CROSS = ("esd-x", "esd-x-strict")  # few weights; the other methods change many,
 
 
 def live_config(concept: str, method: str, eta: float, updates: int) -> EraseConfig:
-    """The `live` preset's options; ten times smaller steps outside cross-attention."""
+    """The `live` preset's options; much smaller steps outside cross-attention."""
     return EraseConfig(
         concept, train_method=method, eta=eta, iterations=updates, preserve=3.0,
-        learning_rate=1e-3 if method in CROSS else 1e-4,
+        learning_rate=LIVE_CROSS_ATTENTION_RATE if method in CROSS else 1e-4,
     )  # fmt: skip
 
 

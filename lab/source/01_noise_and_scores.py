@@ -77,7 +77,7 @@ prediction
 # %% tags=["solution"]
 prediction.choose("towards more data")
 
-# %%
+# %% tags=["gallery"]
 t = 300
 x_t = add_noise(x_0, eps, ALPHA_BAR[t])[:24]  # source of x_t: data, noised
 score = world.score(x_t, ALPHA_BAR[t])

@@ -238,7 +238,7 @@ Picture(
 # Now along the whole trajectory. Before you run it: will the blur of eps_null stay a blur?
 
 
-# %%
+# %% tags=["gallery"]
 def draw_differences(prompt, seed):
     drawn = trajectory(model, Target(prompt), seed)
     points = [predictions(model, drawn, index) for index in (0, 4, 8, 12, 16)]

@@ -237,7 +237,7 @@ check("3.4", share)
 #
 # The same seeds at five scales. The starting noise is the same in all columns.
 
-# %%
+# %% tags=["gallery"]
 model = load_model("emoji")
 
 

@@ -185,7 +185,7 @@ ends_up
 ends_up.choose("near 5, where no data are")
 
 
-# %%
+# %% tags=["gallery"]
 def draw_ends(eta):
     title = f"erased with eta {eta:g}: where 'class 0' goes"
     figure, (axis,) = fields.panels(1, extent=9, titles=[title], size=4.4)

@@ -300,7 +300,7 @@ print(
 # %%
 Picture(figures.loss_figure(losses, errors), "Loss of 100 updates and error on held-out examples")
 
-# %%
+# %% tags=["gallery"]
 everything = torch.stack(list(stages.values()))
 Picture(
     figures.sheet(everything, list(stages), prompts, title="edited model, seed 3 in every picture"),

@@ -205,7 +205,7 @@ def blend(frozen, trained, strength):
 # %%
 check("6.4", blend)
 
-# %%
+# %% tags=["gallery"]
 strengths = [-1.0, 0.0, 0.5, 1.0, 2.0]
 rows, presence = [], []
 for strength in strengths:

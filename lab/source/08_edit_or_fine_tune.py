@@ -316,7 +316,7 @@ assert lead["other styles"] < 0.5 * lead["neighbours"]
 #
 # ## And a style?
 
-# %%
+# %% tags=["gallery"]
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]

@@ -214,7 +214,7 @@ with torch.no_grad():
     for name, (unet, states) in tries.items():
         print(f"{name:22s} error {(predict(unet, x_t, t, states) - eps).square().mean():.4f}")
 
-# %%
+# %% tags=["gallery"]
 asked = {step.iteration: look("<learned>", edited, of=step.apply(model)) for step in steps[::20]}
 rows_ = [rows["frozen"][0], rows["edited"][0], *(pictures for pictures, _ in asked.values())]
 names = ["frozen, 'a cat'", "edited, 'a cat'", *(f"edited, {i} updates" for i in asked)]

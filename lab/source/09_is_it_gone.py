@@ -8,6 +8,8 @@
 # - say what a low score after erasing does and does not show.
 
 # %% tags=["setup"]
+from dataclasses import replace
+
 import torch
 
 from esd_core import Probe, erase, figures, generate, invert, load_model, preset
@@ -248,7 +250,8 @@ check("9.5", eta_back)
 # %%
 back = preset("live", "a cat", eta=-1.0, iterations=12)
 marks, by_pairs = [0, 2, 4, 8, 12], []
-for step in erase(model.with_unet(edited), back, examples=last.examples):  # frozen model's pairs
+pairs = replace(last.examples, origin="")  # the frozen model's, which another model may not reuse
+for step in erase(model.with_unet(edited), back, examples=pairs):
     if step.iteration in marks:
         by_pairs.append(look("a cat", step.unet)[1])
 

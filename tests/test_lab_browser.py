@@ -29,10 +29,11 @@ import pytest
 from lab.build import LAB
 from tests.test_app_browser import chromium, local, shoot  # noqa: F401
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 
+PATIENCE = 240_000  # milliseconds; a busy machine imports torch for minutes
 TOKEN = "for-this-test-only"
 # No questions about news, no look-up of newer versions, and no cell left undrawn off the screen.
 SETTINGS = {
@@ -117,7 +118,7 @@ def opened(process: subprocess.Popen, address: Path) -> str:
 def page(chromium, server: tuple[str, str]) -> Iterator:
     """A page that must ask nothing of any other machine."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(PATIENCE)
     outside = []
     page.on("request", lambda r: None if local(r.url, server[0]) else outside.append(r.url))
     yield page
@@ -144,13 +145,13 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
     run_all(page)
     explorer = page.locator(".widget-vbox:has(> .widget-image)").first
     caption = explorer.locator("small")
-    sync_api.expect(caption).to_contain_text("noised to t = 200", timeout=120_000)
+    sync_api.expect(caption).to_contain_text("noised to t = 200", timeout=PATIENCE)
     explorer.scroll_into_view_if_needed()
     before = picture(explorer)
     explorer.get_by_role("slider").focus()
     for _ in range(3):
         page.keyboard.press("PageUp")
-    sync_api.expect(caption).not_to_contain_text("t = 200", timeout=60_000)
+    sync_api.expect(caption).not_to_contain_text("t = 200", timeout=PATIENCE)
     page.wait_for_timeout(500)
     assert picture(explorer) != before
     shoot(page, "lab-1-slider")
@@ -173,7 +174,7 @@ def test_a_list_a_button_and_a_choice_work_by_keyboard(page, server: tuple[str, 
     page.goto(f"{server[0]}/lab/tree/kinds.ipynb?token={TOKEN}")
     run_all(page)
     explorer = page.locator(".widget-vbox:has(> .widget-image)").first
-    sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=120_000)
+    sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=PATIENCE)
     before = picture(explorer)
     explorer.locator("select").focus()
     page.keyboard.press("ArrowDown")
@@ -181,7 +182,7 @@ def test_a_list_a_button_and_a_choice_work_by_keyboard(page, server: tuple[str, 
     assert picture(explorer) == before  # it waits for its button
     explorer.get_by_role("button", name="Run").focus()
     page.keyboard.press("Enter")
-    sync_api.expect(explorer.locator("small")).to_contain_text("grey 200", timeout=60_000)
+    sync_api.expect(explorer.locator("small")).to_contain_text("grey 200", timeout=PATIENCE)
     page.wait_for_timeout(500)
     assert picture(explorer) != before
     shoot(page, "lab-3-list-and-button")

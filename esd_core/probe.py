@@ -11,8 +11,10 @@ CLIP was trained beside the model it judges: for independent figures see tools/j
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,10 @@ class Score:
     prompts: tuple[str, ...]
     presence: float  # of the erased concept, mean over the pictures
     accuracy: float | None  # share of pictures named as their own prompt; None for the empty prompt
+
+
+_loaded: dict[tuple[Any, ...], Probe] = {}  # by CLIP, vocabulary and device
+_loading = threading.Lock()
 
 
 class Probe:
@@ -64,6 +70,19 @@ class Probe:
                 strict=True,
             )
         }
+
+    @classmethod
+    def of(cls, model: DiffusionModel) -> Probe:
+        """The model's probe, loaded once in a process for all who ask.
+
+        Raises:
+            ValueError: the model has no CLIP or no vocabulary beside it.
+        """
+        key = (model.clip_path, model.vocabulary, str(model.device))
+        with _loading:
+            if key not in _loaded:
+                _loaded[key] = cls(model)
+            return _loaded[key]
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
@@ -155,7 +174,7 @@ def probe(
     Raises:
         ValueError: the model cannot be probed, or the concept is unknown.
     """
-    judge = judge or Probe(model)
+    judge = judge or Probe.of(model)
     concept = judge.concept(text)
     groups = {
         "concept": [concept],

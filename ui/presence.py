@@ -6,7 +6,6 @@ what changes in the curve is the model. `esd_core.probe` measures with more.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import gradio as gr
@@ -22,9 +21,6 @@ COLUMNS = ("update", "presence", "pictures of")
 COLOURS = ("#d1495b", "#3f8f88", "#5b84c4", "#b07d2b", "#8e6bb0", "#7f7b72")
 Points = list[tuple[int, float, str]]  # update, presence, series
 
-_judges: dict[int, Probe] = {}
-_loading = threading.Lock()
-
 
 def possible(model: DiffusionModel) -> bool:
     """Whether the model brings a CLIP and a list of concepts."""
@@ -33,12 +29,7 @@ def possible(model: DiffusionModel) -> bool:
 
 def judge(model: DiffusionModel) -> Probe | None:
     """The model's own CLIP, loaded once for all visitors; None if it has none."""
-    if not possible(model):
-        return None
-    with _loading:
-        if id(model.unet) not in _judges:
-            _judges[id(model.unet)] = Probe(model)
-    return _judges[id(model.unet)]
+    return Probe.of(model) if possible(model) else None
 
 
 def with_empty(watched: Sequence[Watched]) -> list[Watched]:

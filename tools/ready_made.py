@@ -14,7 +14,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esd_core import DiffusionModel, EraseConfig, Erasure, Probe, erase, load_model, preset, probe
+from esd_core import (
+    DiffusionModel,
+    EraseConfig,
+    Erasure,
+    Probe,
+    card,
+    erase,
+    load_model,
+    preset,
+    probe,
+)
 
 OUT = Path("assets/erasures")
 CONCEPTS = ("cat", "rocket", "pizza", "monochrome style", "openmoji style")
@@ -59,7 +69,7 @@ def write(model: DiffusionModel, concepts: Sequence[str], out: Path = OUT) -> li
 def report(model: DiffusionModel, path: Path, judge: Probe) -> str:
     """What the model's own CLIP says of the concept and its neighbours, before and after."""
     erasure = Erasure.load(path)
-    phrase = erasure.provenance["config"]["concepts"][0]["concept"]
+    phrase = card.concepts(erasure)[0]
     lines = [f"{path} ({path.stat().st_size / 1e6:.2f} MB), presence of {phrase!r}:"]
     before, after = (
         probe(model, phrase, unet=unet, judge=judge, seeds=TEST_SEEDS)

@@ -119,15 +119,14 @@ def compare(
     model: Model = "emoji", device: Device = None, out: Sheet = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Draw base, erased and negative prompt from the same noise, as one labelled sheet."""
-    from esd_core import figures
+    from esd_core import card, figures
     from esd_core.cli import run_folder
     from esd_core.compare import compare as draw
 
     loaded = load(model, device)
     applied, unet = load_erasures(loaded, erasures, strengths)
     if negative_prompt is None:
-        configs = [erasure.provenance.get("config", {}) for erasure in applied]
-        erased = [t["concept"] for config in configs for t in config.get("concepts", ())]
+        erased = [concept for erasure in applied for concept in card.concepts(erasure)]
         negative_prompt = ", ".join(dict.fromkeys(erased))
     warn_of_unknown_words(loaded, [*prompts, negative_prompt])
     made = draw(

@@ -100,10 +100,12 @@ def erased(path: Path, erasure: Erasure) -> list[str]:
     Raises:
         ValueError: it names none.
     """
-    targets = erasure.provenance.get("config", {}).get("concepts", ())
-    if not targets:
+    from esd_core import card
+
+    found = card.concepts(erasure)
+    if not found:
         raise ValueError(f"{path} does not say what it erases; give --concept")
-    return [target["concept"] for target in targets]
+    return list(found)
 
 
 def report(path: Path, made: Evaluation) -> str:

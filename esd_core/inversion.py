@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from esd_core import denoise
 from esd_core.models import DiffusionModel
 from esd_core.objective import erasing_loss
+from esd_core.pairs import noised
 
 PROMPT = "<learned>"  # stands for the learned states
 
@@ -116,13 +117,3 @@ def invert(
         (states.grad,) = torch.autograd.grad(loss, [states])  # and of nothing else
         optimizer.step()
         yield InversionStep(iteration, loss.item(), states.detach()[0].cpu().clone())
-
-
-def noised(
-    model: DiffusionModel, x_0: Tensor, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Some clean latents at random levels: x_t, t and the noise in it."""
-    picked = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
-    t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
-    eps = torch.randn(picked.shape, generator=generator).to(x_0.device)
-    return denoise.add_noise(picked, eps, model.alpha_bar[t]), t, eps

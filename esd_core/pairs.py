@@ -148,11 +148,18 @@ def draw_images(
     model: DiffusionModel, target: Target, images: Tensor, count: int, generator: torch.Generator
 ) -> Pairs:
     """Examples from given pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
-    x_0 = model.encode_images(images)
-    x_0 = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
+    x_t, t, _ = noised(model, model.encode_images(images), count, generator)
+    return complete(model, target, x_t, t)
+
+
+def noised(
+    model: DiffusionModel, x_0: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some of the clean latents, with repeats, at random levels: x_t, t and the noise in it."""
+    picked = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
     t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
-    eps = torch.randn(x_0.shape, generator=generator).to(x_0.device)
-    return complete(model, target, denoise.add_noise(x_0, eps, model.alpha_bar[t]), t)
+    eps = torch.randn(picked.shape, generator=generator).to(x_0.device)
+    return denoise.add_noise(picked, eps, model.alpha_bar[t]), t, eps
 
 
 def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
@@ -173,7 +180,7 @@ def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int 
     found = [c for t in config.concepts if (c := model.vocabulary.find(t.concept))]
     near = []
     if found and model.clip_path:
-        probe, each = Probe(model), max(1, NEIGHBOURS // len(found))
+        probe, each = Probe.of(model), max(1, NEIGHBOURS // len(found))
         near = [n for c in found for n in probe.neighbours(c, each) if n in kept]
     chosen = dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order.tolist())))
     return ["", *chosen][:count]

@@ -15,7 +15,7 @@ import torch
 from esd_core import Probe, erase, figures, generate, invert, load_model, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import set_parameter, shared_copy
-from esd_core.inversion import noised
+from esd_core.pairs import noised
 from esd_core.sample import make_scheduler
 from lab.charts import curves
 from lab.checks import check

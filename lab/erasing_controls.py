@@ -12,8 +12,16 @@ import ipywidgets as widgets
 import torch
 from PIL import Image
 
-from esd_core import DivergenceError, EraseConfig, EraseStep, Erasure, erase, figures, generate
-from esd_core.config import LIVE_CROSS_ATTENTION_RATE
+from esd_core import (
+    DivergenceError,
+    EraseConfig,
+    EraseStep,
+    Erasure,
+    erase,
+    figures,
+    generate,
+    preset,
+)
 from esd_core.erase import Examples
 from esd_core.models import DiffusionModel
 from lab.controls import OWN_SIZE, png
@@ -23,10 +31,8 @@ CROSS = ("esd-x", "esd-x-strict")  # few weights; the other methods change many,
 
 def live_config(concept: str, method: str, eta: float, updates: int) -> EraseConfig:
     """The `live` preset's options; much smaller steps outside cross-attention."""
-    return EraseConfig(
-        concept, train_method=method, eta=eta, iterations=updates, preserve=3.0,
-        learning_rate=LIVE_CROSS_ATTENTION_RATE if method in CROSS else 1e-4,
-    )  # fmt: skip
+    smaller = {} if method in CROSS else {"learning_rate": 1e-4}
+    return preset("live", concept, train_method=method, eta=eta, iterations=updates, **smaller)
 
 
 def stacked(*pictures: Image.Image) -> Image.Image:

@@ -172,7 +172,8 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
 
 
 def test_a_list_waits_for_its_button(page, server: tuple[str, str]):
-    page.goto(f"{server[0]}/lab/tree/kinds.ipynb?token={TOKEN}")
+    workspace = f"{server[0]}/lab/workspaces/kinds"  # one without the other notebook's tab
+    page.goto(f"{workspace}/tree/kinds.ipynb?token={TOKEN}")
     run_all(page)
     explorer = page.locator(".widget-vbox:has(> .widget-image)").first
     sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=PATIENCE)

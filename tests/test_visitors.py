@@ -22,7 +22,7 @@ from esd_core import DiffusionModel, Erasure
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
-from ui import fair, visitors
+from ui import erase_tab, fair, live, visitors
 from ui.fair import Turns, in_turns
 
 
@@ -106,6 +106,14 @@ def test_a_tensor_is_counted_once(model: DiffusionModel):
     assert visitors.size({"a": cat, "b": [cat, (cat,)]}) == visitors.size(cat)
     assert visitors.size(None) == visitors.size("text") == 0
     assert visitors.size(torch.nn.Linear(2, 3)) == 4 * 9
+
+
+def test_a_huge_run_cannot_be_continued_but_leaves_its_erasure(model, monkeypatch):
+    monkeypatch.setattr(visitors, "RESTING", 1000)
+    shown = list(erase_tab.erase(model, **fields(iterations=1)))
+    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    assert kept.provenance["iterations_done"] == 1
+    assert all(s.paused in (None, live.SKIP) for s in shown)
 
 
 def session(holder: Any, key: str, value: Any, age: float) -> None:

@@ -27,7 +27,7 @@ from esd_core import (
     erase,
 )
 from esd_core.sample import sample
-from ui import pictures, presence, session
+from ui import pictures, presence, session, visitors
 from ui.film import Film
 from ui.pace import Pace
 from ui.prompts import Watched
@@ -191,9 +191,13 @@ def _frame_due(step: EraseStep, config: EraseConfig, pace: Pace, story: Story) -
 
 
 def _kept(step: EraseStep, story: Story) -> dict[str, Any]:
-    """What Stop leaves the visitor with: an erasure, and the run at rest."""
+    """What Stop leaves the visitor with: an erasure and, unless it is huge, the run at rest."""
     checkpoint = step.checkpoint()
-    return dict(erasure=story.walk.end(checkpoint.erasure), paused=Paused(checkpoint, story))
+    rests = visitors.size(checkpoint) <= visitors.RESTING
+    return dict(
+        erasure=story.walk.end(checkpoint.erasure),
+        paused=Paused(checkpoint, story) if rests else None,
+    )
 
 
 def _curves(story: Story) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ui.session import log
 
-GRACE = 900  # seconds after a tab was closed, for a connection that was only lost
+GRACE = 300  # seconds after a tab was closed, for a connection that was only lost
 MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
+RESTING = 640 * 2**20  # bytes of a run that can be continued: weights, moments, examples
 IDLE = 60  # seconds without any event after which a visitor may have to make room
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from esd_core.cli import sweep
+from esd_core.cli.app import app
 from esd_core.config import preset
 from esd_core.erasure import Erasure
 from esd_core.parallel import Team
@@ -120,3 +122,12 @@ def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert len(rows) == 5 and {r["ending"] for r in rows} == {"done"}
     assert Image.open(out / "sheet.png").width > 100
+
+
+def test_a_name_of_the_vocabulary_becomes_its_phrase(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("concept,iterations,num_inference_steps,trajectories\ncat,1,2,2\n")
+    made = CliRunner().invoke(app, ["sweep", str(table), "--out", str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    (config,) = (tmp_path / "out").glob("*/config.json")
+    assert json.loads(config.read_text())["concepts"][0]["concept"] == "a cat"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +48,8 @@ def sweep(
         raise typer.Exit(launch(processes, table, out, model, device))
     team, device = parallel.join(device)
     loaded = load(model, device)
-    for run in planned:
-        in_its_words(loaded, run.config)  # refuses what the model cannot read before any run
+    # Refuses what the model cannot read before any run.
+    planned = [replace(run, config=in_its_words(loaded, run.config)) for run in planned]
     out = out or Path("outputs") / table.stem
     mine = sweep.share(loaded, planned, out, team)
     for done, run in enumerate(sweep.carry_out(loaded, mine, out), 1):

@@ -114,10 +114,10 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:  # noqa: ANN401
 if __name__ == "__main__":
     options = settings(None, os.environ)
     try:
-        loaded = load_model(options.model, device=options.device)
+        loaded = fair.compute(load_model, options.model, device=options.device)
     except ValueError as refused:
         raise SystemExit(f"app.py: {refused}") from None
     launch(
-        build_demo(loaded), share=options.share, server_port=options.port,
+        fair.compute(build_demo, loaded), share=options.share, server_port=options.port,
         server_name=server_name(os.environ),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import gradio as gr
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, grid_panel, live, pictures, prompts, session
+from ui import badges, fair, grid_panel, live, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -185,7 +185,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
 def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:
     """Connect the events. The API has one of them: `compare`."""
     on_model: dict[str, Any] = dict(
-        inputs_kwargs=fields, outputs=list(parts), concurrency_id="model", concurrency_limit=1,
+        inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
     go.click(partial(draw, model), api_name="compare", **on_model).success(

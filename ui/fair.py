@@ -1,89 +1,62 @@
-"""Several visitors, one processor: whoever computes lets the next one in after every step.
+"""Several visitors, one processor: one thread computes, and every step stands in line for it.
 
 The frozen model is never changed and each visitor trains a copy of their own, so nothing needs a
 lock to be right. But runs that go on side by side on the same cores slow each other down unevenly
 and hold the memory of a training step each. So runs, which yield at every update and every
 denoising step, take turns, in the order in which they ask.
+
+It is one thread for all, from loading the model on, because every thread that computes has OpenMP
+threads of its own, and where those outnumber the cores all of them sleep at every barrier.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections import deque
 from collections.abc import Callable, Iterator
-from threading import Lock
-from types import TracebackType
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import gradio as gr
 
 AT_ONCE = 4  # runs and comparisons under way; further ones queue and see their position
 MODEL = "model"  # concurrency_id of the events that compute for long
+LOOK, PICK = "look", "pick"  # of those that do not queue behind the long ones: short, or optional
+PROCESSOR = ThreadPoolExecutor(1, "processor")
 
 
-class Turns:
-    """A lock that is handed on in the order in which it was asked for.
-
-    (Whoever releases a `threading.Lock` and wants it again at once usually gets it.)
-    """
-
-    def __init__(self) -> None:
-        self._guard, self._taken = Lock(), False
-        self._waiting: deque[Lock] = deque()
-
-    def __enter__(self) -> None:
-        with self._guard:
-            if not self._taken:
-                self._taken = True
-                return
-            mine = Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        mine.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
+def compute(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Call it on the one thread that computes, when those who asked before have had their step."""
+    return PROCESSOR.submit(copy_context().run, fn, *args, **kwargs).result()
 
 
-def in_turns(turns: Turns, stream: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """The same generator function, every step of which waits for its turn."""
+def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, on that thread; of a generator function, every step by itself."""
 
-    @functools.wraps(stream)
-    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        steps, done = stream(*args, **kwargs), object()
+    @functools.wraps(fn)
+    def whole(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return compute(fn, *args, **kwargs)
+
+    @functools.wraps(fn)
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        steps, done = fn(*args, **kwargs), object()
         try:
-            while True:
-                with turns:
-                    shown = next(steps, done)
-                if shown is done:
-                    return
+            while (shown := compute(next, steps, done)) is not done:
                 yield shown
         finally:
-            steps.close()  # type: ignore[attr-defined]
+            compute(steps.close)
 
-    return run
+    return stream if inspect.isgeneratorfunction(inspect.unwrap(_plain(fn))) else whole
 
 
-def share(demo: gr.Blocks, turns: Turns | None = None) -> Turns:
-    """Let the page's long events of several visitors run side by side, streams in turns.
-
-    A plain function cannot be interrupted: it runs beside whoever has the turn.
-    """
-    turns = turns or Turns()
+def share(demo: gr.Blocks) -> None:
+    """Let the page's long events of several visitors run side by side, step by step."""
     for event in demo.fns.values():
         if event.concurrency_id == MODEL:
             event.concurrency_limit = AT_ONCE
-            if inspect.isgeneratorfunction(inspect.unwrap(_plain(event.fn))):
-                event.fn = in_turns(turns, event.fn)
-    return turns
+        if event.concurrency_id in (MODEL, LOOK, PICK):
+            event.fn = in_turns(event.fn)
 
 
 def _plain(fn: Any) -> Any:  # noqa: ANN401

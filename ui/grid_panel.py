@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel
-from ui import grid, pictures
+from ui import fair, grid, pictures
 
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
 above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
@@ -64,7 +64,7 @@ def wire(
     go.click(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
     drawing = go.click(
         partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
-        concurrency_id="model", concurrency_limit=1, show_progress="minimal",
+        concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
     halt.click(None, cancels=[drawing], queue=False, **quiet).then(

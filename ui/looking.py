@@ -14,9 +14,9 @@ from esd_core import DiffusionModel, EraseConfig, Erasure, Target
 from esd_core.config import BOUNDS
 from esd_core.pairs import Pairs
 from esd_core.predictions import STEPS, nearest, timesteps, trajectory
-from ui import pictures, prompts
+from ui import fair, pictures, prompts
 
-QUEUE: dict[str, Any] = dict(concurrency_id="look", concurrency_limit=1)
+QUEUE: dict[str, Any] = dict(concurrency_id=fair.LOOK, concurrency_limit=1)
 
 
 def fields(model: DiffusionModel) -> dict[str, Any]:

@@ -6,7 +6,6 @@ them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from esd_core import DiffusionModel
 from esd_core.figures import to_pil
 from esd_core.sample import generate
 from esd_core.vocabulary import Concept
-from ui import live, prompts
+from ui import fair, live, prompts
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -26,7 +25,6 @@ SEED = 1
 KINDS = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
 
 _drawn: dict[tuple[int, str], Image.Image] = {}  # (model, concept) -> thumbnail
-_drawing = threading.Lock()
 
 
 def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
@@ -45,8 +43,7 @@ def thumbnails(model: DiffusionModel, kind: str) -> Iterator[list[tuple[Image.Im
     """The pictures of a kind with their names, more each time, until all are there."""
     listed = concepts(model, kind)
     for start in range(0, len(listed), BATCH):
-        with _drawing:
-            _draw(model, listed[start : start + BATCH])
+        _draw(model, listed[start : start + BATCH])
         yield [(_drawn[id(model.unet), c.name], c.name) for c in listed[: start + BATCH]]
 
 
@@ -89,7 +86,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
             # Not the queue of training: who looks at pictures does not wait for another's run.
             streams += [
                 on(
-                    partial(thumbnails, model, kind), None, gallery, concurrency_id="thumbnails",
+                    partial(thumbnails, model, kind), None, gallery, concurrency_id=fair.PICK,
                     concurrency_limit=len(KINDS), show_progress="minimal",
                     api_visibility="private",
                 )

@@ -24,6 +24,7 @@ from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 from ui import compare_tab, erase_tab, live, prompts, session, theme
 from ui import fields as form
+from ui.turn import Turn, halt
 
 CONCEPTS = (
     Concept("cat", "a cat", "object", "animals"),
@@ -107,7 +108,7 @@ def test_a_run_streams_every_part_of_the_page(model: DiffusionModel):
     before = {n: p.clone() for n, p in model.unet.named_parameters()}
     shown = list(erase_tab.erase(model, **fields(seed=5)))
     assert shown[0].seed == 5 and shown[0].erasure is None
-    assert "update 6 of 6" in "".join(str(s.status) for s in shown)
+    assert "6 updates in" in shown[-1].status
     strips = [s.strip for s in shown if s.strip is not live.SKIP]
     assert [strip.count("<img") for strip in strips[:2]] == [0, 6] and "<img" in strips[-1]
     assert 'alt="a cat, seed 1, after 6 updates"' in strips[-1]
@@ -132,13 +133,13 @@ def test_zero_iterations_change_nothing(model: DiffusionModel):
 
 
 def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
-    run, kept = erase_tab.erase(model, **fields(iterations=10_000)), None
-    for shown in run:
+    turn, kept = Turn(), None
+    for shown in erase_tab.erase(model, turn, **fields(iterations=10_000)):
         kept = kept if shown.erasure is live.SKIP else shown.erasure
         if kept is not None and kept.provenance["iterations_done"] > 0:
-            break
-    run.close()
-    status, download, *_ = erase_tab.stop(model, kept, None)
+            halt(turn)
+    status, download, go, end, *_ = erase_tab.ended(model, turn, kept, None)
+    assert go.interactive and not end.interactive
     assert kept is not None and "Stopped; what was learned is kept" in status
     stored = Erasure.load(download)
     assert stored.provenance["iterations_done"] == kept.provenance["iterations_done"]
@@ -146,9 +147,27 @@ def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
 
 
 def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
-    status, download, go, halt, *_ = erase_tab.stop(model, None, None)
+    stopped = Turn(stopped=True)
+    assert list(erase_tab.erase(model, stopped, **fields())) == []
+    status, download, go, end, *_ = erase_tab.ended(model, stopped, None, None)
     assert "before anything was learned" in status and download is live.SKIP
-    assert go.interactive and not halt.interactive
+    assert go.interactive and not end.interactive
+
+
+def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: DiffusionModel):
+    status, download, *_ = erase_tab.ended(model, Turn(), None, None)
+    assert status is download is live.SKIP
+
+
+def test_statuses_come_no_faster_than_one_can_read(model: DiffusionModel):
+    wanted = fields(iterations=3)
+    config = erase_tab.settings(model, **wanted)
+    every = list(live.run(model, config, prompts.watched_in(model, config)))
+    shown = list(live.thinned(iter(every)))
+    assert len(shown) < len(every)
+    assert [s for s in shown if s.strip is not live.SKIP] == [
+        s for s in every if s.strip is not live.SKIP
+    ]
 
 
 @pytest.mark.parametrize("after", [0, 2, 6])
@@ -354,7 +373,7 @@ def test_the_api_streams_refuses_and_keeps_visitors_apart(url: str):
         ann.predict(**fields(eta=99), api_name="/erase")
     job = ann.submit(**fields(seed=3), api_name="/erase")
     job.result(timeout=60)
-    assert len(job.outputs()) > 10
+    assert len(job.outputs()) > 5
     status, strip, *_, file, seed = job.outputs()[-1]
     assert "Done." in status and seed == 3 and strip.count("<img") == 12
     assert Path(file).name == "a-cat_esd-x_6-updates.safetensors"
@@ -366,7 +385,7 @@ def test_the_api_streams_refuses_and_keeps_visitors_apart(url: str):
 def test_a_cancelled_run_keeps_its_erasure_and_frees_the_model(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
     job = ann.submit(**fields(iterations=100_000), api_name="/erase")
-    while not any("update 3 of" in str(moment[0]) for moment in job.outputs()):
+    while not any("of 100000 · " in str(moment[0]) for moment in job.outputs()[4:]):
         time.sleep(0.05)
     job.cancel()
     assert "Done." in bob.predict(**fields(concept="dog"), api_name="/erase")[0]

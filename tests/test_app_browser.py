@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import app
-from esd_core import DiffusionModel, Erasure
+from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
@@ -23,6 +23,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")  # fmt: skip
 SHOTS = Path("outputs/screenshots")
 PATIENCE = 120_000  # ms; a busy machine is slow, not wrong
+ROLES = ["the concept", "a neighbour", "unrelated", "asks for nothing"]
 STATUS = "#erase-result .esd-note"
 
 pytestmark = pytest.mark.browser
@@ -174,6 +175,31 @@ def test_a_preset_fills_the_advanced_fields(page):
     page.get_by_role("option", name="paper").click()
     sync_api.expect(page.get_by_label("Iterations")).to_have_value("1000")
     sync_api.expect(page.get_by_label("Batch size")).to_have_value("1")
+
+
+def test_every_presence_curve_has_a_colour_also_in_the_next_run(chromium, tmp_path: Path):
+    """On the embedded model, because presence needs a CLIP."""
+    demo = app.build_demo(load_model("emoji", device="cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+        page = chromium.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        for concept, iterations in (("cat", 1), ("cat", 2), ("rocket", 2)):
+            page.fill("#concept input", concept)
+            page.keyboard.press("Tab")
+            erase(page, iterations)
+            expect(page, STATUS, "Done.")
+            expect(page, STATUS, f"avoid “a {concept}”")
+            expect(page, STATUS, f"{iterations} update")
+            curves = page.locator("#erase-presence g.mark-line path[stroke][d*=L]")
+            sync_api.expect(curves).to_have_count(4)
+            names = page.locator("#erase-presence .role-legend-label text")
+            sync_api.expect(names).to_have_count(4)
+            assert names.all_text_contents() == ROLES
+        page.close()
+        demo.close()
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])

@@ -47,7 +47,7 @@ def test_frames_are_few_and_cheap_beside_the_training(iterations: int):
 @pytest.mark.parametrize("method", ["esd-x", "full"])
 def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
     config = preset("live", "a cat", train_method=method, preserve_prompts=["a dog"])
-    told = estimate.estimate(tiny, config, pictures=8, steps=8)
+    told = estimate.estimate(tiny, config, prompts=4, seeds=2, steps=8)
     *_, last = erase(tiny, config)
     assert last.seconds / 5 < told.collecting + told.training < last.seconds * 5
     assert told.drawing > 0

@@ -73,6 +73,15 @@ def test_the_empty_prompt_is_watched_once():
     assert [w.prompt for w in presence.with_empty(WATCHED[:1])] == ["a cat", ""]
 
 
+def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row():
+    both = [Watched("the concept", "a cat"), *[Watched("a concept too", p) for p in ("b", "c")]]
+    made = presence.points(4, [*both, Watched("unrelated", "d")], [0.6, 0.2, 0.4, 0.9])
+    assert made == [(4, pytest.approx(0.4), "the concept"), (4, 0.9, "unrelated")]
+    frame = presence.frame(made)
+    assert list(frame["prompt"].unique()) == list(presence.COLOURS)
+    assert len(frame.dropna()) == 2
+
+
 def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
     shows = [w.shows.name for w in prompts.watched(emoji, "noto style") if w.shows]
     assert shows[0] == "noto style" and "style" in shows[1]
@@ -86,10 +95,8 @@ def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     config = preset("live", "a rocket", iterations=12)
     watched = prompts.watched_in(emoji, config)
     shown = list(live.run(emoji, config, watched))
-    points = shown[-1].presence
-    assert set(points["pictures of"]) == {w.prompt or "(empty prompt)" for w in watched} | {
-        "(empty prompt)"
-    }
-    rocket = points[points["pictures of"] == "a rocket"].set_index("update")["presence"]
+    points = shown[-1].presence.dropna()
+    assert set(points["prompt"]) == {w.role for w in watched} | {presence.ASKS_NOTHING}
+    rocket = points[points["prompt"] == "the concept"].set_index("update")["presence"]
     assert rocket[0] > 0.15 and rocket[12] < rocket[0] / 2
     assert 'a rocket, seed 1, after 12 updates"' in shown[-1].film

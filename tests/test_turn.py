@@ -1,39 +1,32 @@
-"""Whose buttons they are: the end of a stopped run must not touch those of the next one."""
+"""Stop: the run ends at its next step, and says what it leaves."""
 
 from __future__ import annotations
 
-import pytest
+import gradio as gr
 
-from ui import turn as turns
-from ui.live import SKIP, Shown
-from ui.turn import Turn
+from ui.turn import Turn, busy, halt
 
 
-def moments(last: Exception | None = None):
-    yield Shown("one")
-    if last:
-        raise last
-    yield Shown("two")
+def test_a_stopped_run_ends_at_its_next_step():
+    turn, made = Turn(), []
+
+    def steps():
+        for i in range(9):
+            made.append(i)
+            yield i
+
+    stream = turn.of(steps())
+    assert next(stream) == 0
+    pressed = halt(turn)
+    assert isinstance(pressed, gr.Button) and not pressed.interactive
+    assert list(stream) == [] and made == [0, 1]
 
 
-def test_a_run_that_ends_or_fails_frees_its_buttons():
-    ended, failed = Turn(), Turn()
-    assert [s.status for s in ended.of(moments())] == ["one", "two"] and ended.over
-    with pytest.raises(ValueError, match="why"):
-        list(failed.of(moments(ValueError("why"))))
-    assert failed.over
-    go, halt, *_ = turns.ended(ended, None, None)
-    assert go.interactive and not halt.interactive
-
-
-def test_a_stopped_run_leaves_the_buttons_to_stop():
-    turn = Turn()
-    stream = turn.of(moments())
-    next(stream)
-    stream.close()
-    assert not turn.over and turns.ended(turn, None, None) == (SKIP,) * 5
+def test_a_run_that_nobody_stops_goes_to_its_end():
+    assert list(Turn().of(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_every_press_has_a_turn_of_its_own():
-    first, second = turns.busy()[-1], turns.busy()[-1]
-    assert first is not second and not second.over
+    first, second = busy()[-1], busy()[-1]
+    halt(first)
+    assert first.stopped and not second.stopped

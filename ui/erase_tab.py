@@ -11,17 +11,17 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import estimate, fields, live, picker, pictures, presence, prompts, session, shelf
+from ui import estimate, fair, fields, live, picker, pictures, presence, prompts, session, shelf
 from ui.live import Paused, Shown
-from ui.turn import Turn, busy, ended, idle
+from ui.turn import Turn, busy, halt, idle
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
              "x_t_source", "preserve")  # fmt: skip
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
-prompt's pictures to what it names; the empty prompt's to the erased concept. 0 is no more than to
-anything else.</p>"""
+picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
+more than to anything else.</p>"""
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
 
 
@@ -53,7 +53,7 @@ def erase(
             config = settings(model, **values)
             yield from live.run(model, config, prompts.watched_in(model, config))
 
-    yield from (turn or Turn()).of(stream())
+    yield from live.thinned((turn or Turn()).of(stream()))
 
 
 def go_on(
@@ -68,7 +68,7 @@ def go_on(
             made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
             yield from live.go_on(model, paused, planned if made < planned else made + iterations)
 
-    yield from (turn or Turn()).of(stream())
+    yield from live.thinned((turn or Turn()).of(stream()))
 
 
 def reset(erasure: Erasure | None) -> tuple[Any, ...]:
@@ -97,21 +97,22 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
         config = settings(model, **values)
     except ValueError:
         return ""
-    drawn = len(presence.with_empty(prompts.watched_in(model, config))) * len(live.SEEDS)
+    drawn = len(presence.with_empty(prompts.watched_in(model, config)))
     steps = live.PREVIEW["num_inference_steps"]
-    return estimate.sentence(estimate.estimate(model, config, drawn, steps), config)
+    made = estimate.estimate(model, config, drawn, len(live.SEEDS), steps)
+    return estimate.sentence(made, config)
 
 
-def stop(model: DiffusionModel, erasure: Erasure | None, paused: Paused | None) -> tuple[Any, ...]:
-    """Say what the visitor is left with, and wait for the next run."""
-    if erasure is None:
-        return (
-            pictures.note("Stopped before anything was learned."),
-            live.SKIP,
-            *idle(erasure, paused),
-        )
-    ending = live.finished(erasure, model)
-    return ending.status, ending.download, *idle(erasure, paused)
+def ended(
+    model: DiffusionModel, turn: Turn, erasure: Erasure | None, paused: Paused | None
+) -> tuple[Any, ...]:
+    """Wait for the next run; of a stopped one, say first what it leaves."""
+    shown = Shown()
+    if turn.stopped and erasure is None:
+        shown = Shown(pictures.note("Stopped before anything was learned."))
+    elif turn.stopped:
+        shown = live.finished(erasure, model)
+    return shown.status, shown.download, *idle(erasure, paused)
 
 
 def fill(name: str, method: str = "esd-x") -> list[Any]:
@@ -158,7 +159,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
                 picker.build(model, chosen["concept"])
             with gr.Row():
                 go = gr.Button("Erase", variant="primary", elem_id="erase-run", min_width=110)
-                halt = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)
+                end = gr.Button("Stop", interactive=False, elem_id="erase-stop", min_width=110)
             with gr.Row():
                 more = gr.Button(
                     "Continue", interactive=False, elem_id="erase-continue", min_width=110
@@ -171,10 +172,10 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"])
-    wire(model, chosen, (go, halt, more, clear), shown, owned)
+    wire(model, chosen, (go, end, more, clear), shown, owned)
     gr.on(  # without triggers: when the page opens, and when a field changes
         None, partial(cost, model), inputs_kwargs=chosen, outputs=price, trigger_mode="always_last",
-        concurrency_id="cost", show_progress="hidden", api_visibility="private",
+        concurrency_id=fair.LOOK, show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     return chosen
 
@@ -204,8 +205,9 @@ def presence_plot(visible: bool) -> gr.LinePlot:
         gr.HTML(PRESENCE, apply_default_css=False)
         x, y, colour = presence.COLUMNS
         return gr.LinePlot(
-            presence.frame([]), x=x, y=y, color=colour, x_title="update", y_title=" ", height=220,
-            label="Presence", show_label=False, buttons=[], elem_id="erase-presence",
+            presence.frame([]), x=x, y=y, color=colour, color_map=presence.COLOURS,
+            x_title="update", y_title=" ", height=220, label="Presence", show_label=False,
+            buttons=[], elem_id="erase-presence",
         )  # fmt: skip
 
 
@@ -224,12 +226,12 @@ def wire(
     owned: gr.State,
 ) -> None:  # fmt: skip
     """Connect the events. The API has two of them: `erase` and `continue`."""
-    go, halt, more, clear = pressed
+    go, end, more, clear = pressed
     buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
-    turn = gr.State(Turn(over=True))
+    turn = gr.State(Turn())
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
-        outputs=list(shown), concurrency_id="model", concurrency_limit=1,
+        outputs=list(shown), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress_on=shown.status, show_progress="minimal",
     )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.
@@ -244,13 +246,11 @@ def wire(
         partial(go_on, model), [shown.paused, chosen["iterations"], turn], api_name="continue",
         **on_model,
     )  # fmt: skip
-    # Cancel first and speak after it, or the run's last status could arrive later than ours.
-    halted = halt.click(None, cancels=[running, going_on], **quiet)
-    halted.then(partial(stop, model), kept, [shown.status, shown.download, *buttons], **quiet)
+    end.click(halt, turn, end, **quiet)
     for run in (running, going_on):
-        run.then(ended, [turn, *kept], buttons, **quiet)
-    for run in (running, going_on, halted):
-        run.then(shelf.keep, [owned, shown.erasure], owned, **quiet)
+        run.then(
+            partial(ended, model), [turn, *kept], [shown.status, shown.download, *buttons], **quiet
+        ).then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]
     chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)

@@ -111,19 +111,22 @@ def _clock(action: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def estimate(model: DiffusionModel, config: EraseConfig, pictures: int, steps: int) -> Estimate:
+def estimate(
+    model: DiffusionModel, config: EraseConfig, prompts: int, seeds: int, steps: int
+) -> Estimate:
     """What a run will take on this machine, if nothing else does.
 
     Args:
-        pictures: of a frame of its film.
-        steps: denoising steps of each.
+        prompts: that it watches, a picture each in a frame of its film.
+        seeds: of each prompt's pictures before and after.
+        steps: denoising steps of a picture.
     """
     call, learn = evaluation(model), update(model, config.train_method)
     share = 1 if config.preserve == 0 else 2
     training = config.iterations * learn(share * config.batch_size)
-    frame = steps * call(2 * pictures)
-    frames = 2 + len(_frames(config.iterations, training / max(config.iterations, 1), frame))
-    return Estimate(_collecting(config, call), training, frames * frame)
+    frame, ends = steps * call(2 * prompts), 2 * steps * call(2 * prompts * seeds)
+    frames = len(_frames(config.iterations, training / max(config.iterations, 1), frame))
+    return Estimate(_collecting(config, call), training, ends + frames * frame)
 
 
 def _collecting(config: EraseConfig, call: Line) -> float:

@@ -1,7 +1,7 @@
 """An erasing run as a stream of what to put on the page.
 
-Everything yields: each update, each denoising step of a preview. So Stop, which closes the
-generator at its next yield, is prompt, and keeps the erasure that was yielded last.
+Everything yields: each update, each denoising step of a preview. So Stop, which ends the stream at
+its next yield, is prompt, and keeps the erasure that was yielded last.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ PREVIEW: dict[str, Any] = dict(
     num_inference_steps=8, scheduler="dpm++", guidance_scale=4.0, keep_pair=False
 )
 POINTS = 300  # of a curve, at most
+TICK = 0.25  # seconds
 SKIP: Any = gr.skip()
 
 
@@ -78,13 +79,12 @@ class Story:
         self.film.forget_after(update)
 
     def keep_frame(self, model: DiffusionModel, update: int, drawn: Tensor) -> dict[str, Any]:
-        """Note pictures `(prompts, seeds, 3, H, W)` of the edited model; what that shows."""
+        """Note pictures `(prompts, seeds, 3, H, W)` of the edited model; what the first show."""
         watched = self.film.prompts
         self.film.add(update, drawn)
-        scores = presence.score(model, watched, drawn)
-        names = [presence.series(item) for item in watched]
+        scores = presence.score(model, watched, drawn[:, :1])
         self.presences = [point for point in self.presences if point[0] != update]
-        self.presences += [(update, s, n) for s, n in zip(scores, names, strict=False)]
+        self.presences += presence.points(update, watched, scores)
         return dict(film=self.film.html(), presence=presence.frame(self.presences))
 
 
@@ -106,13 +106,25 @@ def told() -> Iterator[None]:
         raise gr.Error(message, title="Not done", print_exception=False) from refused
 
 
+def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
+    """Without the statuses that follow another within TICK: showing them costs, too."""
+    told = 0.0
+    for shown in moments:
+        only_status = all(part is SKIP for part in shown[1:])
+        if only_status and time.perf_counter() - told < TICK:
+            continue
+        told = time.perf_counter()
+        yield shown
+
+
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:
     """Draw the frozen model's pictures, erase, and draw them again from the same noise."""
     name, pace = pictures.quoted(session.named(config)), Pace(config.iterations)
     film = Film(presence.with_empty(prompts), SEEDS[0], config.iterations)
     yield Shown(
         pictures.note(f"Drawing {name} and its controls before anything changes", done=0),
-        pictures.strip(prompts, SEEDS), "", presence.plot(film.prompts, [], config.iterations),
+        pictures.strip(prompts, SEEDS), "",
+        gr.LinePlot(presence.frame([]), x_lim=[0, max(config.iterations, 1)]),
         curve([], "loss", config.iterations), curve([], "error", config.iterations), None,
         seed=config.seed, paused=None,
     )  # fmt: skip
@@ -133,7 +145,7 @@ def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Sh
     yield Shown(
         pictures.note(f"Going on after update {paused.checkpoint.iteration}"),
         film=story.film.html(),
-        presence=presence.plot(story.film.prompts, story.presences, iterations),
+        presence=gr.LinePlot(presence.frame(story.presences), x_lim=[0, max(iterations, 1)]),
         loss=curve(story.losses, "loss", iterations),
         error=curve(story.errors, "error", iterations),
     )  # fmt: skip
@@ -170,7 +182,7 @@ def _step(
         yield Shown(**kept, **_curves(story))
     yield Shown(_progress(step, config, pace, story))
     if final or _frame_due(step, config, pace, story):
-        now = yield from _draw(model, story.film, pace, step)
+        now = yield from _draw(model, story.film, pace, step, SEEDS if final else SEEDS[:1])
         strip = pictures.strip(
             story.prompts, SEEDS, story.before, now[: len(story.prompts)], step.iteration
         )
@@ -205,12 +217,13 @@ def _curves(story: Story) -> dict[str, Any]:
 
 
 def _draw(
-    model: DiffusionModel, film: Film, pace: Pace, step: EraseStep | None
-) -> Generator[Shown, None, Tensor]:
+    model: DiffusionModel, film: Film, pace: Pace, step: EraseStep | None,
+    own_seeds: Sequence[int] = SEEDS,
+) -> Generator[Shown, None, Tensor]:  # fmt: skip
     """Pictures `(prompts, seeds, 3, H, W)`; yields a status at every denoising step."""
     begun = time.perf_counter()
-    listed = [item.prompt for item in film.prompts for _ in SEEDS]
-    seeds = list(SEEDS) * len(film.prompts)
+    listed = [item.prompt for item in film.prompts for _ in own_seeds]
+    seeds = list(own_seeds) * len(film.prompts)
     unet, label = (
         (model.unet, "Before") if step is None else (step.unet, f"Update {step.iteration}")
     )
@@ -221,7 +234,7 @@ def _draw(
         text = f"{label}: drawing, step {at.step + 1} of {PREVIEW['num_inference_steps']}"
         yield Shown(pictures.note(f"{text} · {pace.clock(film.every)}", done=done))
     assert latents is not None
-    drawn = model.decode(latents).unflatten(0, (len(film.prompts), len(SEEDS)))
+    drawn = model.decode(latents).unflatten(0, (len(film.prompts), len(own_seeds)))
     pace.frame = time.perf_counter() - begun
     return drawn
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from esd_core import EraseStep
 
-REFRESH = 0.4  # seconds between updates of the plots and of what Stop keeps
+REFRESH = 0.8  # seconds between updates of the plots and of what Stop keeps
 
 
 @dataclass

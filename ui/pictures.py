@@ -52,7 +52,7 @@ def strip(
 
     Args:
         before: pictures `(prompts, seeds, 3, H, W)` of the frozen model; None draws blanks.
-        now: the same of the edited model after `updates` updates.
+        now: the same of the edited model after `updates` updates, maybe of the first seeds only.
     """
     reached = f"after {updates} updates" if now is not None else "after"
     blocks = []
@@ -68,7 +68,7 @@ def strip(
 
 def _row(prompt: str, seeds: Sequence[int], drawn: Tensor | None, state: str) -> str:
     cells = (
-        '<span class="esd-blank"></span>' if drawn is None
+        '<span class="esd-blank"></span>' if drawn is None or j >= drawn.shape[0]
         else img(drawn[j], f"{prompt or 'the empty prompt'}, seed {seed}, {state}")
         for j, seed in enumerate(seeds)
     )  # fmt: skip

@@ -1,14 +1,13 @@
 """Is it still there? CLIP's answer for the pictures that a run draws on its way.
 
-Two pictures a prompt are a hint, not a measurement: they start from the same noise every time, so
-what changes in the curve is the model. `esd_core.probe` measures with more.
+One picture a prompt is a hint, not a measurement: it starts from the same noise every time, so what
+changes in the curve is the model. `esd_core.probe` measures with more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gradio as gr
 import pandas as pd
 from torch import Tensor
 
@@ -16,10 +15,13 @@ from esd_core import DiffusionModel
 from esd_core.probe import Probe
 from ui.prompts import Watched
 
-COLUMNS = ("update", "presence", "pictures of")
-# For the roles in their order; each at least 3 : 1 against paper and ink.
-COLOURS = ("#d1495b", "#3f8f88", "#5b84c4", "#b07d2b", "#8e6bb0", "#7f7b72")
-Points = list[tuple[int, float, str]]  # update, presence, series
+COLUMNS = ("update", "presence", "prompt")
+ASKS_NOTHING = "asks for nothing"
+ERASED = "the concept"  # also what further concepts and contexts count as
+COLOURS = {  # by a prompt's role; each at least 3 : 1 against paper and ink
+    ERASED: "#d1495b", "a neighbour": "#3f8f88", "unrelated": "#5b84c4", ASKS_NOTHING: "#7f7b72",
+}  # fmt: skip
+Points = list[tuple[int, float, str]]  # update, presence, role
 
 
 def possible(model: DiffusionModel) -> bool:
@@ -36,12 +38,7 @@ def with_empty(watched: Sequence[Watched]) -> list[Watched]:
     """The watched prompts and, once, the empty one: does the concept come unasked?"""
     if any(not item.prompt for item in watched):
         return list(watched)
-    return [*watched, Watched("asks for nothing", "")]
-
-
-def series(item: Watched) -> str:
-    """A curve's name."""
-    return item.prompt or "(empty prompt)"
+    return [*watched, Watched(ASKS_NOTHING, "")]
 
 
 def score(model: DiffusionModel, watched: Sequence[Watched], drawn: Tensor) -> list[float]:
@@ -64,14 +61,18 @@ def score(model: DiffusionModel, watched: Sequence[Watched], drawn: Tensor) -> l
     ]
 
 
+def points(update: int, watched: Sequence[Watched], scores: Sequence[float]) -> Points:
+    """A moment's points, one per role: the mean of its prompts."""
+    by_role: dict[str, list[float]] = {}
+    for item, score in zip(watched, scores, strict=False):
+        role = item.role if item.role in COLOURS else ERASED
+        by_role.setdefault(role, []).append(score)
+    return [(update, sum(own) / len(own), role) for role, own in by_role.items()]
+
+
 def frame(points: Points) -> pd.DataFrame:
-    """The plot's data."""
-    return pd.DataFrame(points, columns=list(COLUMNS)).astype(
-        {"update": int, "presence": float, "pictures of": str}
+    """The plot's data. Every role has a row, as gradio colours only those it began with."""
+    rows = [(0, float("nan"), role) for role in COLOURS]
+    return pd.DataFrame(rows + points, columns=list(COLUMNS)).astype(
+        {"update": int, "presence": float, "prompt": str}
     )
-
-
-def plot(watched: Sequence[Watched], points: Points, total: int) -> gr.LinePlot:
-    """The plot, its axis and its colours, for a run of `total` updates."""
-    colours = dict(zip(map(series, watched), COLOURS, strict=False))
-    return gr.LinePlot(frame(points), x_lim=[0, max(total, 1)], color_map=colours)

@@ -1,4 +1,4 @@
-"""Whose turn it is: the buttons of the Erase tab while a run goes on, and when it is over."""
+"""Whose turn it is: the buttons of the Erase tab while a run goes on, its Stop, and its end."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ T = TypeVar("T")
 
 @dataclass
 class Turn:
-    """One press of Erase or Continue, until its run ended; each page has its latest in a state.
+    """One press of Erase or Continue; each page has its latest in a state.
 
-    A stopped run's events may arrive seconds after Stop, when the next one is under way already:
-    they must not touch its buttons.
+    Stop asks the run to end and the run ends itself. (Gradio's own way, to cancel its event, also
+    closes the page's connection, and what is pressed before the server has noticed is lost.)
     """
 
-    over: bool = False
+    stopped: bool = False
 
     def of(self, stream: Iterator[T]) -> Iterator[T]:
-        """The stream, whose end or failure is noted; Stop closes it, and speaks for itself."""
-        try:
-            yield from stream
-        except GeneratorExit:
-            raise
-        except BaseException:
-            self.over = True
-            raise
-        self.over = True
+        """The stream up to Stop."""
+        for shown in stream:
+            if self.stopped:
+                return
+            yield shown
 
 
 def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
     """The buttons Erase, Stop, Continue, Reset and Download while a run goes on, and its turn."""
     off, on = gr.Button(interactive=False), gr.Button(interactive=True)
     return off, on, off, off, gr.DownloadButton(value=None, interactive=False), Turn()
+
+
+def halt(turn: Turn) -> gr.Button:
+    """Stop: ask the run to end at its next step, which may be seconds away; once is enough."""
+    turn.stopped = True
+    return gr.Button(interactive=False)
 
 
 def idle(erasure: Erasure | None, paused: object | None) -> tuple[Any, ...]:
@@ -49,8 +51,3 @@ def idle(erasure: Erasure | None, paused: object | None) -> tuple[Any, ...]:
         gr.Button(interactive=erasure is not None),
     )
     return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
-
-
-def ended(turn: Turn, erasure: Erasure | None, paused: object | None) -> Any:  # noqa: ANN401
-    """The buttons after a run; nothing if another is under way, or Stop has set them."""
-    return idle(erasure, paused) if turn.over else (gr.skip(),) * 5

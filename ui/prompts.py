@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from esd_core import DiffusionModel, EraseConfig, Target
 from esd_core.vocabulary import Concept, Vocabulary
 
-FAVOURITE = "cat"  # the concept on the first page
+FAVOURITE = "umbrella"  # on the first page: it goes plainly, and its controls stay
 SUBJECT = "house"  # styles and backgrounds differ most visibly on it
 STRANGERS = ("rocket", "heart")  # drawn so clearly that any harm to them shows
 

@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from esd_core import DiffusionModel, Erasure, preset
+from esd_core import DiffusionModel, Erasure, erase, preset
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 from ui import compare_tab, erase_tab, live, prompts, session, theme
@@ -181,6 +181,19 @@ def test_a_continued_run_ends_as_an_uninterrupted_one(model: DiffusionModel, aft
     *_, last_one = erase_tab.go_on(model, paused, 6 - after)
     assert last_one.erasure.hash == expected.erasure.hash
     assert last_one.strip == expected.strip and last_one.loss.equals(expected.loss)
+
+
+def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionModel, monkeypatch):
+    list(erase_tab.erase(model, **fields(seed=11)))
+    wanted = fields(seed=11, eta=2.0)
+    *_, afresh = erase(model, erase_tab.settings(model, **wanted))
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the teacher was asked again")
+
+    monkeypatch.setattr("esd_core.erase.draw", refuse)
+    assert last(erase_tab.erase(model, **wanted), "erasure").hash == afresh.erasure.hash
+    assert "examples 0 s" in erase_tab.cost(model, **wanted)
 
 
 def test_there_must_be_a_run_to_continue(model: DiffusionModel):

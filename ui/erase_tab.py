@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -100,6 +101,8 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
     drawn = len(presence.with_empty(prompts.watched_in(model, config)))
     steps = live.PREVIEW["num_inference_steps"]
     made = estimate.estimate(model, config, drawn, len(live.SEEDS), steps)
+    if live.EXAMPLES.find(model, config):
+        made = replace(made, collecting=0)
     return estimate.sentence(made, config)
 
 

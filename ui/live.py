@@ -24,6 +24,7 @@ from esd_core import (
     EraseConfig,
     EraseStep,
     Erasure,
+    KeptExamples,
     erase,
 )
 from esd_core.sample import sample
@@ -41,6 +42,8 @@ PREVIEW: dict[str, Any] = dict(
 POINTS = 300  # of a curve, at most
 TICK = 0.25  # seconds
 SKIP: Any = gr.skip()
+# Whoever tries another eta, method or rate on the same concept does not wait for the teacher again.
+EXAMPLES = KeptExamples(runs=4)
 
 
 class Shown(NamedTuple):
@@ -158,7 +161,8 @@ def _train(
 ) -> Iterator[Shown]:  # fmt: skip
     """Every update; curves and what Stop keeps every REFRESH seconds; frames as the film wants."""
     try:
-        for step in erase(model, config, resume=resume):
+        for step in erase(model, config, resume=resume, examples=EXAMPLES.find(model, config)):
+            EXAMPLES.keep(step.examples)
             yield from _step(model, config, story, pace, step)
     except DivergenceError as diverged:
         yield finished(diverged.erasure, model)._replace(paused=None)

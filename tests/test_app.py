@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -191,7 +192,7 @@ def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionMo
     def refuse(*_: Any) -> None:
         raise AssertionError("the teacher was asked again")
 
-    monkeypatch.setattr("esd_core.erase.draw", refuse)
+    monkeypatch.setattr(sys.modules["esd_core.erase"], "draw", refuse)
     assert last(erase_tab.erase(model, **wanted), "erasure").hash == afresh.erasure.hash
     assert "examples 0 s" in erase_tab.cost(model, **wanted)
 

@@ -240,7 +240,8 @@ def wire(
     # Three links of a chain, because a refused validator would not reach the last one.
     begun = go.click(
         busy, inputs_kwargs=chosen, outputs=[*buttons, turn], concurrency_limit=None,
-        validator=partial(check, model), show_progress="hidden", api_visibility="private",
+        validator=fair.in_turns(partial(check, model)), show_progress="hidden",
+        api_visibility="private",
     )  # fmt: skip
     running = begun.success(
         partial(erase, model), inputs_kwargs={"turn": turn, **chosen}, api_name="erase", **on_model

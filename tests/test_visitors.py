@@ -76,6 +76,7 @@ def test_a_failure_or_an_end_hands_the_turn_on():
     with pytest.raises(ValueError, match="no"):
         list(in_turns(fails)())
     assert compute(lambda: 5) == in_turns(lambda: 5)() == 5
+    assert compute(compute, lambda: 5) == 5  # the thread does not wait for itself
 
 
 def test_closing_a_stream_closes_what_it_wraps():

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from threading import current_thread
 from typing import Any
 
 import gradio as gr
@@ -27,7 +28,12 @@ PROCESSOR = ThreadPoolExecutor(1, "processor")
 
 
 def compute(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """Call it on the one thread that computes, when those who asked before have had their step."""
+    """Call it on the one thread that computes, when those who asked before have had their step.
+
+    That thread itself does not stand in line: it may be the one that closes a forgotten stream.
+    """
+    if current_thread() in PROCESSOR._threads:
+        return fn(*args, **kwargs)
     return PROCESSOR.submit(copy_context().run, fn, *args, **kwargs).result()
 
 

@@ -127,7 +127,7 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
     yield Shown(
         pictures.note(f"Drawing {name} and its controls before anything changes", done=0),
         pictures.strip(prompts, SEEDS), "",
-        gr.LinePlot(presence.frame([]), x_lim=[0, max(config.iterations, 1)]),
+        over(presence.frame([]), config.iterations),
         curve([], "loss", config.iterations), curve([], "error", config.iterations), None,
         seed=config.seed, paused=None,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Sh
     yield Shown(
         pictures.note(f"Going on after update {paused.checkpoint.iteration}"),
         film=story.film.html(),
-        presence=gr.LinePlot(presence.frame(story.presences), x_lim=[0, max(iterations, 1)]),
+        presence=over(presence.frame(story.presences), iterations),
         loss=curve(story.losses, "loss", iterations),
         error=curve(story.errors, "error", iterations),
     )  # fmt: skip
@@ -249,7 +249,12 @@ def curve(points: list[tuple[int, float]], name: str, total: int | None = None) 
     if points and kept[-1] != points[-1]:
         kept = [*kept, points[-1]]
     frame = pd.DataFrame(kept, columns=["update", name]).astype({"update": int, name: float})
-    return frame if total is None else gr.LinePlot(frame, x_lim=[0, max(total, 1)])
+    return frame if total is None else over(frame, total)
+
+
+def over(frame: pd.DataFrame, total: int) -> gr.LinePlot:
+    """A plot's data, and its x axis for a run of `total` updates."""
+    return gr.LinePlot(frame, x_lim=[0, max(total, 1)])
 
 
 def _progress(step: EraseStep, config: EraseConfig, pace: Pace, story: Story) -> str:

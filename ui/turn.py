@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Turn:
     """One press of Erase or Continue; each page has its latest in a state.
 
-    Stop asks the run to end and the run ends itself. (Gradio's own way, to cancel its event, also
-    closes the page's connection, and what is pressed before the server has noticed is lost.)
+    Stop asks the run to end and the run ends itself. (Gradio's own way, to cancel its event, once
+    left a page waiting for a Continue pressed at once; the server may drop what comes so soon.)
     """
 
     stopped: bool = False

@@ -11,9 +11,6 @@ Browser and model share the processor, as they do for whoever runs the app at ho
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import time
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.visitors import served
+from bench.written import MACHINE, write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LONGEST = 120_000  # ms that any wait may take
@@ -85,12 +83,10 @@ def main(count: int, out: Path | None, picture: Path | None) -> None:
     middle = {name: median(one[name] for one in made) for name in ("painted", "done")}
     print(f"medians: {middle}")
     result = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": MACHINE,
         "date": time.strftime("%Y-%m-%d"), "medians": middle, "rounds": made,
     }  # fmt: skip
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, out)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import runpy
 import subprocess
@@ -30,6 +28,7 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from bench.judged import Watch
 from bench.kept import Kept
 from bench.speed import LOOKS, peak_resident
+from bench.written import MACHINE
 from esd_core import load_model
 from esd_core.erasure import Erasure
 from esd_core.models import EMOJI
@@ -139,7 +138,7 @@ def main(args: argparse.Namespace) -> None:
     if not (args.repo / "esd_sd.py").is_file():
         raise SystemExit(f"{args.repo} holds no esd_sd.py; clone rohitgandikota/erasing there")
     kept = Kept(args.out)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, cpu"
+    machine = f"{MACHINE}, cpu"
     kept.about(machine=machine, worked_around=WORKED_AROUND)
     dtype = "float32" if args.float32 else "bfloat16"
     tasks = []

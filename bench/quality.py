@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,6 +28,7 @@ import torch
 from torch import Tensor
 
 from bench import quality_report
+from bench.written import MACHINE
 from esd_core import DiffusionModel, Gallery, Probe, erase, evaluate, load_model, preset
 from esd_core.evaluate import Marker, clip_marker
 from esd_core.vocabulary import Concept
@@ -68,7 +67,7 @@ class Bench:
 
     def __init__(self, model: DiffusionModel | None = None) -> None:
         self.model = model or load_model("emoji")
-        self.machine = f"{os.cpu_count()} cores, {platform.machine()}, {self.model.device.type}"
+        self.machine = f"{MACHINE}, {self.model.device.type}"
         self.probe, self.gallery = Probe(self.model), Gallery(self.model)
         self.markers = {
             "judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)

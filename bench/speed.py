@@ -11,8 +11,6 @@ Results are kept as they come: the same command goes on where it stopped. `--rep
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -26,6 +24,7 @@ import torch
 from bench import speed_report
 from bench.judged import Watch
 from bench.kept import Kept
+from bench.written import MACHINE
 from esd_core import DiffusionModel, Examples, denoise, erase, generate, load_model, preset
 from esd_core.config import PRESETS
 from esd_core.erasure import shared_copy
@@ -161,7 +160,7 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; summarise and draw what there is."""
     kept = Kept(args.out)
     kept.about(
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, cpu",
+        machine=f"{MACHINE}, cpu",
         threads=torch.get_num_threads(),
     )
     if not args.replot:

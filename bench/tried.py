@@ -12,8 +12,6 @@ the independent judge still sees.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from typing import Any
 from bench import trials
 from bench.judged import Watch
 from bench.kept import Kept
+from bench.written import MACHINE
 from esd_core import DiffusionModel, erase, load_model, preset
 from tools import judge
 
@@ -118,7 +117,7 @@ def text(summary: dict[str, Any]) -> str:
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; summarise."""
     kept = Kept(args.out)
-    kept.about(machine=f"{os.cpu_count()} cores, {platform.machine()}, cpu")
+    kept.about(machine=f"{MACHINE}, cpu")
     kept.measure(tasks(args), args.budget_seconds)
     summary = summarise(kept.results)
     kept.about(summary=summary)

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from bench.quality import Bench
+from bench.written import write
 from esd_core.questions import ask, mixed
 
 OBJECTS = 84  # pictures, one of each
@@ -39,6 +40,4 @@ if __name__ == "__main__":
         "shares": shares(bench),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, args.out)

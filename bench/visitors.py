@@ -9,9 +9,6 @@ each visitor does one thing alone; then all at once, while the first one's train
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import re
 import socket
 import subprocess
@@ -25,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from gradio_client import Client
+
+from bench.written import MACHINE, write
 
 ENDLESS = 100_000  # iterations, more than anybody waits for
 Timed = dict[str, float]  # seconds until the first answer, and until the last
@@ -143,8 +142,7 @@ def coming_and_going(url: str, pid: int, sessions: int) -> dict[int, float]:
 
 def main(sessions: int, out: Path | None) -> None:
     """Measure, print, write."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    result: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d")}
+    result: dict[str, Any] = {"machine": MACHINE, "date": time.strftime("%Y-%m-%d")}
     with served() as (url, pid):
         result["seconds"] = times = waiting(url)
         for name in DOES:
@@ -156,9 +154,7 @@ def main(sessions: int, out: Path | None) -> None:
     if sessions:
         with served() as (url, pid):
             result["MB after sessions"] = coming_and_going(url, pid, sessions)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, out)
 
 
 if __name__ == "__main__":

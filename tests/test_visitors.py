@@ -187,13 +187,15 @@ def test_a_long_run_locks_nobody_out_and_goes_on(demo: gr.Blocks):
     long.cancel()
 
 
-def test_what_a_closed_tab_kept_goes(demo: gr.Blocks, monkeypatch):
-    monkeypatch.setattr(visitors, "GRACE", 0)
+def test_a_closed_tab_ends_its_run_and_what_it_kept_goes(demo: gr.Blocks, monkeypatch):
+    monkeypatch.setattr(visitors, "GRACE", 3)
     ann = visitor(demo)
     long = ann.submit(**fields(iterations=100_000), api_name="/erase")
     held = lambda: sum(visitors.kept(demo.state_holder).values())  # noqa: E731
     assert wait_for(lambda: held() > 0 and len(long.outputs()) > 8)
+    assert not long.done()
     ann.close()
+    assert wait_for(long.done)
     assert wait_for(lambda: held() == 0)
 
 

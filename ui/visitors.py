@@ -13,6 +13,7 @@ from gradio.state_holder import SessionState, StateHolder
 from torch import Tensor
 
 from ui.session import log
+from ui.turn import Turn
 
 GRACE = 300  # seconds after a tab was closed, for a connection that was only lost
 MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
@@ -71,14 +72,22 @@ def make_room(holder: StateHolder, most: int | None = None, idle: float | None =
 
 
 def left(demo: gr.Blocks, request: gr.Request) -> None:
-    """A page was closed: what it kept goes GRACE seconds from now, not an hour after its change."""
+    """A page was closed: its run ends, and what it kept goes GRACE seconds from now."""
     session = demo.state_holder.session_data.get(request.session_hash)
     if session is not None:
+        stop(session)
         expire(session)
 
 
+def stop(session: SessionState) -> None:
+    """End the run that nobody waits for: Gradio lets a Python client's go on to its end."""
+    for value in session.state_data.values():
+        if isinstance(value, Turn):
+            value.stopped = True
+
+
 def expire(session: SessionState) -> None:
-    """Start the clock."""
+    """Keep what it has for GRACE seconds more, not for an hour after its last change."""
     now = datetime.datetime.now()
     session.STATE_TTL_WHEN_CLOSED = GRACE
     for key, (lifetime, _) in list(session._state_ttl.items()):

@@ -83,6 +83,8 @@ class EraseConfig:
             if not (isinstance(value, int if whole else int | float) and low <= value <= high):
                 kind = "whole number" if whole else "number"
                 raise ValueError(f"{name} is {value!r}; use a {kind} from {low:g} to {high:.10g}")
+            if not whole:  # 3 and 3.0 are the same run, also where it is written down
+                object.__setattr__(self, name, float(value))
         choices = {
             "x_t_source": get_args(XtSource), "points": get_args(Points),
             "timesteps": get_args(Timesteps), "scheduler": tuple(SCHEDULERS),

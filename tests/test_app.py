@@ -23,7 +23,7 @@ import app
 from esd_core import DiffusionModel, Erasure, erase, preset
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
-from ui import compare_tab, erase_tab, live, prompts, session, theme
+from ui import compare_tab, erase_tab, live, moment, prompts, session, theme
 from ui import fields as form
 from ui.turn import Turn, halt
 
@@ -65,9 +65,9 @@ def fields(**changes: Any) -> dict[str, Any]:
     return {**values, **shown, **changes}
 
 
-def last(stream: Iterator[live.Shown], part: str) -> Any:
+def last(stream: Iterator[moment.Shown], part: str) -> Any:
     """The last value a run put on one part of the page."""
-    return [v for s in stream if (v := getattr(s, part)) is not live.SKIP][-1]
+    return [v for s in stream if (v := getattr(s, part)) is not moment.SKIP][-1]
 
 
 def erased(model: DiffusionModel, **changes: Any) -> Erasure:
@@ -110,7 +110,7 @@ def test_a_run_streams_every_part_of_the_page(model: DiffusionModel):
     shown = list(erase_tab.erase(model, **fields(seed=5)))
     assert shown[0].seed == 5 and shown[0].erasure is None
     assert "6 updates in" in shown[-1].status
-    strips = [s.strip for s in shown if s.strip is not live.SKIP]
+    strips = [s.strip for s in shown if s.strip is not moment.SKIP]
     assert [strip.count("<img") for strip in strips[:2]] == [0, 6] and "<img" in strips[-1]
     assert 'alt="a cat, seed 1, after 6 updates"' in strips[-1]
     assert list(shown[-1].loss["update"]) == [1, 2, 3, 4, 5, 6]
@@ -120,7 +120,7 @@ def test_a_run_streams_every_part_of_the_page(model: DiffusionModel):
 
 def test_the_download_is_the_erasure(model: DiffusionModel, cache: Path):
     shown = list(erase_tab.erase(model, **fields()))
-    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    kept = [s.erasure for s in shown if s.erasure is not moment.SKIP][-1]
     path = Path(shown[-1].download)
     assert cache in path.parents
     loaded = Erasure.load(path)
@@ -136,7 +136,7 @@ def test_zero_iterations_change_nothing(model: DiffusionModel):
 def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
     turn, kept = Turn(), None
     for shown in erase_tab.erase(model, turn, **fields(iterations=10_000)):
-        kept = kept if shown.erasure is live.SKIP else shown.erasure
+        kept = kept if shown.erasure is moment.SKIP else shown.erasure
         if kept is not None and kept.provenance["iterations_done"] > 0:
             halt(turn)
     status, download, go, end, *_ = erase_tab.ended(model, turn, kept, None)
@@ -151,23 +151,23 @@ def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
     stopped = Turn(stopped=True)
     assert list(erase_tab.erase(model, stopped, **fields())) == []
     status, download, go, end, *_ = erase_tab.ended(model, stopped, None, None)
-    assert "before anything was learned" in status and download is live.SKIP
+    assert "before anything was learned" in status and download is moment.SKIP
     assert go.interactive and not end.interactive
 
 
 def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: DiffusionModel):
     status, download, *_ = erase_tab.ended(model, Turn(), None, None)
-    assert status is download is live.SKIP
+    assert status is download is moment.SKIP
 
 
 def test_statuses_come_no_faster_than_one_can_read(model: DiffusionModel):
     wanted = fields(iterations=3)
     config = erase_tab.settings(model, **wanted)
     every = list(live.run(model, config, prompts.watched_in(model, config)))
-    shown = list(live.thinned(iter(every)))
+    shown = list(moment.thinned(iter(every)))
     assert len(shown) < len(every)
-    assert [s for s in shown if s.strip is not live.SKIP] == [
-        s for s in every if s.strip is not live.SKIP
+    assert [s for s in shown if s.strip is not moment.SKIP] == [
+        s for s in every if s.strip is not moment.SKIP
     ]
 
 
@@ -177,7 +177,7 @@ def test_a_continued_run_ends_as_an_uninterrupted_one(model: DiffusionModel, aft
     expected = list(erase_tab.erase(model, **wanted))[-1]
     paused = None
     for shown in erase_tab.erase(model, **{**wanted, "iterations": after}):
-        paused = shown.paused if shown.paused is not live.SKIP else paused
+        paused = shown.paused if shown.paused is not moment.SKIP else paused
     assert paused is not None and paused.checkpoint.iteration == after
     *_, last_one = erase_tab.go_on(model, paused, 6 - after)
     assert last_one.erasure.hash == expected.erasure.hash
@@ -219,7 +219,7 @@ def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
 
 
 def test_reset_forgets_the_run(model: DiffusionModel):
-    cleared = live.Shown(*erase_tab.reset(None)[: len(live.Shown._fields)])
+    cleared = moment.Shown(*erase_tab.reset(None)[: len(moment.Shown._fields)])
     assert cleared.erasure is None and cleared.paused is None and "Press Erase" in cleared.status
 
 
@@ -261,10 +261,10 @@ def test_the_message_stands_at_the_field_it_is_about(model: DiffusionModel):
 def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
     shown, wild = [], dict(learning_rate=1.0, train_method="full", iterations=60)
     with pytest.raises(gr.Error) as refused:
-        for moment in erase_tab.erase(model, **fields(**wild)):
-            shown.append(moment)
+        for at in erase_tab.erase(model, **fields(**wild)):
+            shown.append(at)
     assert "lower the learning rate" in refused.value.message
-    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    kept = [s.erasure for s in shown if s.erasure is not moment.SKIP][-1]
     assert kept.provenance["iterations_done"] == 0  # as it was before the explosion
     assert Erasure.load(shown[-1].download).tensors.keys() == kept.tensors.keys()
 

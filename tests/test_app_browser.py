@@ -87,6 +87,8 @@ def expect(page, selector: str, text: str) -> None:
 
 def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path):
     expect(page, "#erase-cost", "Takes about")
+    expect(page, "#erase-cost", "examples 0 s")  # the first click waits for none
+    assert page.locator(".esd-strip img[alt$='before']").count() == 6
     shoot(page, "1-open")
     erase(page, 6)
     expect(page, STATUS, "Done.")

@@ -29,6 +29,11 @@ def test_what_is_no_finite_number_is_refused(name, value):
         EraseConfig("a cat", **{name: value})
 
 
+def test_three_and_three_point_nought_are_the_same_run():
+    whole, real = (EraseConfig("a cat", start_guidance=value) for value in (3, 3.0))
+    assert json.dumps(whole.to_dict()) == json.dumps(real.to_dict())
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_counts_are_whole_numbers(name):
     with pytest.raises(ValueError, match=f"{name} is 1.5; use a whole number"):

@@ -22,7 +22,7 @@ from esd_core import DiffusionModel, Erasure, combine
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields, last  # noqa: F401
-from ui import compare_tab, erase_tab, library_tab, live, session, shelf
+from ui import compare_tab, erase_tab, library_tab, moment, session, shelf
 from ui.shelf import Shelf
 
 ERASE, COMPARED = tuple(fields()), tuple(COMPARE)
@@ -154,7 +154,7 @@ def test_a_sheet_gives_its_settings_and_they_give_the_same_sheet(model: Diffusio
     wanted = {**COMPARE, "prompt": 'a cat\n""', "strength": 0.7, "scheduler": "euler"}
     sheet = Path(compare_tab.draw(model, first, **wanted).download)
     restored = library_tab.restore(model, (), (ERASE, COMPARED), (), str(sheet))
-    assert "press Erase to make its erasure again" in restored[0] and restored[1] is live.SKIP
+    assert "press Erase to make its erasure again" in restored[0] and restored[1] is moment.SKIP
     for_erase, for_compare = fields_of(restored)
     assert for_erase == fields(concept="a cat", iterations=2, eta=0.5, seed=9)
     again = last(erase_tab.erase(model, **for_erase), "erasure")

@@ -14,7 +14,7 @@ from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS, cache, erased  # noqa: F401
 from tools import ready_made
-from ui import in_use, live, shelf
+from ui import in_use, moment, shelf
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_compare_starts_with_a_ready_made_erasure(model: DiffusionModel, made: l
     ready, refusals = shelf.ready_made(model, made[0].parent)
     assert not refusals and [kept.key for kept in ready] == ["cat", "noto-style"]
     owned, erasure, chosen = in_use.offer(ready, (), None)
-    assert owned is live.SKIP and erasure is ready[0].erasure and chosen.value == "cat"
+    assert owned is moment.SKIP and erasure is ready[0].erasure and chosen.value == "cat"
     assert in_use.use(ready, (), "noto-style") is ready[1].erasure
 
 
@@ -81,10 +81,10 @@ def test_the_visitors_own_comes_before_it(model: DiffusionModel, made: list[Path
     ready, _ = shelf.ready_made(model, made[0].parent)
     own = erased(model, iterations=1)
     owned, erasure, chosen = in_use.offer(ready, (), own)
-    assert erasure is live.SKIP and [kept.erasure for kept in owned] == [own]
+    assert erasure is moment.SKIP and [kept.erasure for kept in owned] == [own]
     assert chosen.value == owned[0].key and len(chosen.choices) == 3
 
 
 def test_without_any_the_list_is_not_shown():
     owned, erasure, chosen = in_use.offer((), (), None)
-    assert owned is live.SKIP and erasure is live.SKIP and not chosen.visible
+    assert owned is moment.SKIP and erasure is moment.SKIP and not chosen.visible

@@ -161,7 +161,7 @@ def test_the_api_shows_each_visitor_their_own_model(url: str):
 def test_nobody_waits_for_another_visitors_training(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
     job = ann.submit(**erase_fields(iterations=100_000), api_name="/erase")
-    while not any("update 3 of" in str(moment[0]) for moment in job.outputs()):
+    while not any("of 100000 · " in str(moment[0]) for moment in job.outputs()):
         time.sleep(0.05)
     call: dict[str, Any] = {**SCORES, "stage": walk.MOST + 1, "api_name": "/scores"}
     assert bob.submit(**call).result(timeout=30)[-1]["updates"] is None

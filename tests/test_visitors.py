@@ -22,7 +22,7 @@ from esd_core import DiffusionModel, Erasure
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
-from ui import erase_tab, fair, live, visitors
+from ui import erase_tab, fair, moment, visitors
 from ui.fair import compute, in_turns
 
 
@@ -116,9 +116,9 @@ def test_a_tensor_is_counted_once(model: DiffusionModel):
 def test_a_huge_run_cannot_be_continued_but_leaves_its_erasure(model, monkeypatch):
     monkeypatch.setattr(visitors, "RESTING", 1000)
     shown = list(erase_tab.erase(model, **fields(iterations=1)))
-    kept = [s.erasure for s in shown if s.erasure is not live.SKIP][-1]
+    kept = [s.erasure for s in shown if s.erasure is not moment.SKIP][-1]
     assert kept.provenance["iterations_done"] == 1
-    assert all(s.paused in (None, live.SKIP) for s in shown)
+    assert all(s.paused in (None, moment.SKIP) for s in shown)
 
 
 def session(holder: Any, key: str, value: Any, age: float) -> None:

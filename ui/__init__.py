@@ -4,7 +4,8 @@
 - session: what belongs to one visitor, their erasure and its file
 - prompts: words the model knows, and which prompts to watch while a concept goes
 - pictures: tensors to HTML figures with alternative text
-- live: an erasing run as a stream of things to show
+- live: an erasing run as a stream of things to show; moment: one of them
+- preview: the pictures of a run, before and on its way
 - film, presence: the pictures on its way, and what CLIP still sees in them
 - pace, estimate: how long it takes, during and before; turn: whose buttons they are
 - picker: concepts as pictures

@@ -14,7 +14,7 @@ from torch import Tensor
 from esd_core import DiffusionModel, Erasure, denoise
 from esd_core.attention import ALL_LAYERS, END, PADDING, START, layer_labels, look
 from esd_core.heat import sequential
-from ui import live, looking, pictures, walk
+from ui import looking, moment, pictures, walk
 
 SPECIAL = (START, END, PADDING)
 INTRO = """<div class="esd-intro"><p>In every cross-attention layer each cell of the latent divides
@@ -43,7 +43,7 @@ def draw(
     timestep nearest to t; both models see the same. The last value returned has, for each token,
     its mean share of the attention in the layer: of the base model and of the erased one.
     """
-    with live.told():
+    with moment.told():
         target = looking.target(model, None, prompt)
         drawn, index = looking.point(model, target, seed, t)
         x_t, at = drawn.x_t[index : index + 1], drawn.t[index : index + 1]

@@ -12,7 +12,7 @@ import gradio as gr
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, fair, grid_panel, live, pictures, prompts, session
+from ui import badges, fair, grid_panel, moment, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -74,7 +74,7 @@ def draw(
     guidance_scale: float, num_inference_steps: int, scheduler: str,
 ) -> Shown:  # fmt: skip
     """Draw base, erased and negative prompt."""
-    with live.told():
+    with moment.told():
         if erasure is None:
             raise ValueError(NOTHING_YET)
         wanted, noises = listed(model, prompt, erasure), numbers(seeds)
@@ -133,7 +133,7 @@ def updates(erasure: Erasure) -> str:
 
 def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
     """Draw again after a change of strength; nothing to do before there is an erasure."""
-    return live.SKIP if erasure is None else draw(model, erasure, **rest)
+    return moment.SKIP if erasure is None else draw(model, erasure, **rest)
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:

@@ -12,8 +12,22 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import BOUNDS
-from ui import estimate, fair, fields, live, picker, pictures, presence, prompts, session, shelf
-from ui.live import Paused, Shown
+from ui import (
+    estimate,
+    fair,
+    fields,
+    live,
+    moment,
+    picker,
+    pictures,
+    presence,
+    preview,
+    prompts,
+    session,
+    shelf,
+)
+from ui.live import Paused
+from ui.moment import Shown
 from ui.turn import Turn, busy, halt, idle
 
 # What a preset fills in; its other options stay behind the scenes.
@@ -50,11 +64,11 @@ def erase(
     """Erase, streaming every part of the page."""
 
     def stream() -> Iterator[Shown]:
-        with live.told():
+        with moment.told():
             config = settings(model, **values)
             yield from live.run(model, config, prompts.watched_in(model, config))
 
-    yield from live.thinned((turn or Turn()).of(stream()))
+    yield from moment.thinned((turn or Turn()).of(stream()))
 
 
 def go_on(
@@ -63,13 +77,13 @@ def go_on(
     """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
 
     def stream() -> Iterator[Shown]:
-        with live.told():
+        with moment.told():
             if paused is None:
                 raise ValueError("there is no run to continue; press Erase first")
             made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
             yield from live.go_on(model, paused, planned if made < planned else made + iterations)
 
-    yield from live.thinned((turn or Turn()).of(stream()))
+    yield from moment.thinned((turn or Turn()).of(stream()))
 
 
 def reset(erasure: Erasure | None) -> tuple[Any, ...]:
@@ -98,9 +112,11 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
         config = settings(model, **values)
     except ValueError:
         return ""
-    drawn = len(presence.with_empty(prompts.watched_in(model, config)))
-    steps = live.PREVIEW["num_inference_steps"]
-    made = estimate.estimate(model, config, drawn, len(live.SEEDS), steps)
+    drawn = [item.prompt for item in presence.with_empty(prompts.watched_in(model, config))]
+    made = estimate.estimate(
+        model, config, len(drawn), len(preview.SEEDS), preview.STEPS,
+        again=preview.known(model, drawn) is not None,
+    )  # fmt: skip
     if live.EXAMPLES.find(model, config):
         made = replace(made, collecting=0)
     return estimate.sentence(made, config)
@@ -174,7 +190,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced()
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
-            shown = results(model, erasure, chosen["seed"])
+            shown = results(model, erasure, chosen["seed"], ready(model, chosen))
     wire(model, chosen, (go, end, more, clear), shown, owned)
     gr.on(  # without triggers: when the page opens, and when a field changes
         None, partial(cost, model), inputs_kwargs=chosen, outputs=price, trigger_mode="always_last",
@@ -183,12 +199,23 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
     return chosen
 
 
-def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number) -> Shown:
+def ready(model: DiffusionModel, chosen: dict[str, Any]) -> str:
+    """What the page opens with: what its first click will erase, drawn before anything changes.
+
+    If the model tells what it knows, that click finds its examples collected, too. Another model
+    may need minutes for them, and draws when it is asked to.
+    """
+    if not model.vocabulary:
+        return pictures.strip(prompts.watched(model, "Van Gogh"), preview.SEEDS)
+    config = settings(model, **{name: field.value for name, field in chosen.items()})
+    watched = prompts.watched_in(model, config)
+    return pictures.strip(watched, preview.SEEDS, live.prepare(model, config, watched))
+
+
+def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number, first: str) -> Shown:
     """Where a run shows itself."""
-    first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-    blank = pictures.strip(prompts.watched(model, first), live.SEEDS)
     status = gr.HTML(IDLE, apply_default_css=False)
-    strip = gr.HTML(blank, apply_default_css=False)
+    strip = gr.HTML(first, apply_default_css=False)
     film = gr.HTML(apply_default_css=False)
     present = presence_plot(presence.possible(model))
     with gr.Row(elem_classes="esd-plots"):

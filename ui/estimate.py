@@ -112,19 +112,22 @@ def _clock(action: Callable[[], object]) -> float:
 
 
 def estimate(
-    model: DiffusionModel, config: EraseConfig, prompts: int, seeds: int, steps: int
-) -> Estimate:
+    model: DiffusionModel, config: EraseConfig, prompts: int, seeds: int, steps: int,
+    again: bool = False,
+) -> Estimate:  # fmt: skip
     """What a run will take on this machine, if nothing else does.
 
     Args:
         prompts: that it watches, a picture each in a frame of its film.
         seeds: of each prompt's pictures before and after.
         steps: denoising steps of a picture.
+        again: the pictures before were drawn for another run.
     """
     call, learn = evaluation(model), update(model, config.train_method)
     share = 1 if config.preserve == 0 else 2
     training = config.iterations * learn(share * config.batch_size)
-    frame, ends = steps * call(2 * prompts), 2 * steps * call(2 * prompts * seeds)
+    frame = steps * call(2 * prompts)
+    ends = (1 if again else 2) * steps * call(2 * prompts * seeds)
     frames = len(_frames(config.iterations, training / max(config.iterations, 1), frame))
     return Estimate(_collecting(config, call), training, ends + frames * frame)
 

@@ -26,6 +26,11 @@ class Film:
         self.every = max(1, min(4, iterations // 4))
         self.frames: dict[int, list[str]] = {}
 
+    @property
+    def wanted(self) -> list[str]:
+        """The prompts to draw."""
+        return [item.prompt for item in self.prompts]
+
     def due(self, iteration: int, update_seconds: float, frame_seconds: float) -> bool:
         """Whether to draw a frame now. The distance doubles until frames are cheap beside it."""
         while iteration % self.every == 0 and self.every * update_seconds < SHARE * frame_seconds:

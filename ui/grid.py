@@ -21,7 +21,7 @@ from esd_core.erasure import STRENGTHS
 from esd_core.figures import sheet
 from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
-from ui import estimate, live, pictures, prompts, session
+from ui import estimate, moment, pictures, prompts, session
 from ui.pace import duration
 
 MOST = 36  # pictures, so that one visitor cannot keep the others waiting
@@ -46,9 +46,9 @@ Value = float | int | str
 class Shown(NamedTuple):
     """One moment of a grid on the page; SKIP leaves a part as it is."""
 
-    status: Any = live.SKIP
-    picture: Any = live.SKIP
-    download: Any = live.SKIP
+    status: Any = moment.SKIP
+    picture: Any = moment.SKIP
+    download: Any = moment.SKIP
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str: 
 
 def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Iterator[Shown]:  # noqa: ANN401
     """Draw the grid, row by row; what is drawn when it is stopped can be downloaded too."""
-    with live.told():
+    with moment.told():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; run Erase first")
         made = plan(model, erasure, **fields)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import Erasure
-from ui import library_tab, live, shelf
+from ui import library_tab, moment, shelf
 from ui.shelf import Shelf
 
 
@@ -23,7 +23,7 @@ def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...
     listed = [*ready, *kept]
     key = shelf.key_of(listed, in_use)
     chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
-    return live.SKIP if kept is owned else kept, first or live.SKIP, chosen
+    return moment.SKIP if kept is owned else kept, first or moment.SKIP, chosen
 
 
 def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:

@@ -12,7 +12,7 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card, png
 from esd_core.repeat import command_line, python_code
 from esd_core.uploads import read_erasure
-from ui import compare_tab, erase_tab, live, pictures, session, shelf
+from ui import compare_tab, erase_tab, moment, pictures, session, shelf
 from ui.shelf import Kept, Shelf
 
 EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
@@ -72,13 +72,13 @@ def refresh(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, .
 
 def choose(ready: Shelf, owned: Shelf, key: str) -> Erasure:
     """Make a listed erasure the one in use."""
-    with live.told():
+    with moment.told():
         return shelf.find([*ready, *owned], key).erasure
 
 
 def open_file(model: DiffusionModel, owned: Shelf, path: str | None) -> tuple[Shelf, Erasure, None]:
     """Put an erasure's .safetensors file on the shelf and use it."""
-    with live.told():
+    with moment.told():
         if path is None:
             raise ValueError("choose a .safetensors file of an erasure")
         erasure = read_erasure(path, model)
@@ -90,7 +90,7 @@ def add(
     second: str, second_strength: float,
 ) -> tuple[Shelf, Erasure]:  # fmt: skip
     """Add the erasure in use and another one up, each at its strength, and use the sum."""
-    with live.told():
+    with moment.told():
         if erasure is None:
             raise ValueError("choose the first erasure in the list, then add another to it")
         other = shelf.find([*ready, *owned], second).erasure
@@ -110,7 +110,7 @@ def restore(
     Returns:
         what to say, the erasure in use, and a value for each field.
     """
-    with live.told():
+    with moment.told():
         if path is None:
             raise ValueError("choose a PNG that this app made")
         made = png.read(path)
@@ -126,10 +126,11 @@ def restore(
         said.append("press Erase to make its erasure again, then Compare")
     if made.base != model.fingerprint:
         said.append(f"it was drawn by another model ({made.base}), so expect other pictures")
+    status = pictures.note(f"{escape('; '.join(said))}.", tone="good")
     return (
-        pictures.note(f"{escape('; '.join(said))}.", tone="good"), found[0] if found else live.SKIP,
-        *(for_erase.get(name, live.SKIP) for name in names[0]),
-        *(for_compare.get(name, live.SKIP) for name in names[1]),
+        status, found[0] if found else moment.SKIP,
+        *(for_erase.get(name, moment.SKIP) for name in names[0]),
+        *(for_compare.get(name, moment.SKIP) for name in names[1]),
     )  # fmt: skip
 
 

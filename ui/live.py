@@ -6,12 +6,10 @@ its next yield, is prompt, and keeps the erasure that was yielded last.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -27,38 +25,17 @@ from esd_core import (
     KeptExamples,
     erase,
 )
-from esd_core.sample import sample
-from ui import pictures, presence, session, visitors
+from ui import pictures, presence, preview, session, visitors
 from ui.film import Film
+from ui.moment import Shown
 from ui.pace import Pace
+from ui.preview import SEEDS
 from ui.prompts import Watched
 from ui.walk import Walk
 
-SEEDS = (1, 2)  # of the pictures watched during a run
-# Eight steps of this solver look like twenty of DDIM.
-PREVIEW: dict[str, Any] = dict(
-    num_inference_steps=8, scheduler="dpm++", guidance_scale=4.0, keep_pair=False
-)
 POINTS = 300  # of a curve, at most
-TICK = 0.25  # seconds
-SKIP: Any = gr.skip()
 # Whoever tries another eta, method or rate on the same concept does not wait for the teacher again.
-EXAMPLES = KeptExamples(runs=4)
-
-
-class Shown(NamedTuple):
-    """One moment, part by part as on the page; SKIP leaves a part as it is."""
-
-    status: Any = SKIP
-    strip: Any = SKIP
-    film: Any = SKIP
-    presence: Any = SKIP
-    loss: Any = SKIP
-    error: Any = SKIP
-    erasure: Any = SKIP
-    download: Any = SKIP
-    seed: Any = SKIP
-    paused: Any = SKIP
+EXAMPLES = KeptExamples(runs=preview.RUNS)
 
 
 @dataclass
@@ -99,27 +76,6 @@ class Paused:
     story: Story
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What `esd_core` refuses reaches the visitor in the same words."""
-    try:
-        yield
-    except (ValueError, DivergenceError) as refused:
-        message = escape(str(refused), quote=False)
-        raise gr.Error(message, title="Not done", print_exception=False) from refused
-
-
-def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
-    """Without the statuses that follow another within TICK: showing them costs, too."""
-    told = 0.0
-    for shown in moments:
-        only_status = all(part is SKIP for part in shown[1:])
-        if only_status and time.perf_counter() - told < TICK:
-            continue
-        told = time.perf_counter()
-        yield shown
-
-
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[Shown]:
     """Draw the frozen model's pictures, erase, and draw them again from the same noise."""
     name, pace = pictures.quoted(session.named(config)), Pace(config.iterations)
@@ -139,6 +95,22 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
         **story.keep_frame(model, 0, before),
     )  # fmt: skip
     yield from _train(model, config, story, pace)
+
+
+def prepare(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Tensor:
+    """Do beforehand what the run would wait for; its pictures `(prompts, seeds, 3, H, W)` before.
+
+    Nothing here is for the page: a part of it made while the page is laid out would stay in it.
+    """
+    watched = [item.prompt for item in presence.with_empty(prompts)]
+    for _ in preview.draw(model, model.unet, watched, SEEDS, int):
+        pass
+    with closing(erase(model, config)) as run:
+        EXAMPLES.keep(next(run).examples)
+    presence.judge(model)
+    drawn = preview.known(model, watched)
+    assert drawn is not None
+    return drawn[: len(prompts)]
 
 
 def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Shown]:
@@ -225,22 +197,17 @@ def _draw(
     own_seeds: Sequence[int] = SEEDS,
 ) -> Generator[Shown, None, Tensor]:  # fmt: skip
     """Pictures `(prompts, seeds, 3, H, W)`; yields a status at every denoising step."""
-    begun = time.perf_counter()
-    listed = [item.prompt for item in film.prompts for _ in own_seeds]
-    seeds = list(own_seeds) * len(film.prompts)
     unet, label = (
         (model.unet, "Before") if step is None else (step.unet, f"Update {step.iteration}")
     )
     done = step.iteration / max(pace.total, 1) if step else 0
-    latents = None
-    for at in sample(model, listed, seeds=seeds, unet=unet, **PREVIEW):
-        latents = at.latents
-        text = f"{label}: drawing, step {at.step + 1} of {PREVIEW['num_inference_steps']}"
-        yield Shown(pictures.note(f"{text} · {pace.clock(film.every)}", done=done))
-    assert latents is not None
-    drawn = model.decode(latents).unflatten(0, (len(film.prompts), len(own_seeds)))
-    pace.frame = time.perf_counter() - begun
-    return drawn
+
+    def status(made: int) -> Shown:
+        text = f"{label}: drawing, step {made} of {preview.STEPS} · {pace.clock(film.every)}"
+        return Shown(pictures.note(text, done=done))
+
+    with pace.drawing():
+        return (yield from preview.draw(model, unet, film.wanted, own_seeds, status))
 
 
 def curve(points: list[tuple[int, float]], name: str, total: int | None = None) -> Any:  # noqa: ANN401

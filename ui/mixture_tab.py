@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ui import fair, foretell, live, looking, mixture_panels, pictures, session, world
+from ui import fair, foretell, looking, mixture_panels, moment, pictures, session, world
 from ui.foretell import Ends
 from ui.lesson import REFRESH, Lesson, learn
 from ui.mixture_panels import Scene, scene
@@ -44,7 +44,7 @@ def draw(
     share nearest the class, median distance from the middle of the data, share farther than 3
     spreads from every class.
     """
-    with live.told():
+    with moment.told():
         seen = scene(classes, concept, t, eta, guidance_scale)
         if prediction not in (None, *dict(map(reversed, foretell.choices("")))):
             raise ValueError(f"prediction is {prediction!r}; use stays, all, others or past")
@@ -72,7 +72,7 @@ def train(
     prediction: str | None, lesson: Lesson | None,
 ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
     """Teach a network the classes and erase one from it; the page, then the lesson so far."""
-    with live.told():
+    with moment.told():
         seen = scene(classes, concept, t, eta, guidance_scale)
     drawn_at = 0.0
     for learned, said, done in learn(seen.text, seen.concept, seen.eta):
@@ -80,21 +80,21 @@ def train(
         if done == 1:
             yield *shown(seen, prediction, learned), learned
         elif time.perf_counter() - drawn_at < REFRESH:
-            yield status, *[live.SKIP] * 4
+            yield status, *[moment.SKIP] * 4
         else:
             arrows = mixture_panels.fields(seen, learned)
             drawn_at = time.perf_counter()
-            yield status, arrows, *[live.SKIP] * 3
+            yield status, arrows, *[moment.SKIP] * 3
 
 
 def pick(name: str) -> Any:  # noqa: ANN401
     """The classes of a ready-made world, to edit."""
-    return world.PRESETS.get(name, live.SKIP)
+    return world.PRESETS.get(name, moment.SKIP)
 
 
 def follow(classes: str, concept: str) -> tuple[Any, Any, Any]:
     """After the classes or the choice among them changed: the names, and the question anew."""
-    with live.told():
+    with moment.told():
         names = world.read(classes).names
     concept = concept if concept in names else names[0]
     label = QUESTION.format(name=concept)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from esd_core import EraseStep
@@ -32,6 +34,13 @@ class Pace:
         """Take an update's time."""
         self.last = step.iteration, step.seconds
         self.first = self.first or self.last
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Take the time of a frame."""
+        begun = time.perf_counter()
+        yield
+        self.frame = time.perf_counter() - begun
 
     @property
     def update(self) -> float:

@@ -17,7 +17,7 @@ from esd_core import DiffusionModel
 from esd_core.figures import to_pil
 from esd_core.sample import generate
 from esd_core.vocabulary import Concept
-from ui import fair, live, prompts
+from ui import fair, preview, prompts
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -53,15 +53,11 @@ def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> None:
     if not missing:
         return
     wanted = [prompt_of(model, c) for c in missing]
-    made = generate(model, wanted, seeds=[SEED] * len(missing), **_options())
+    made = generate(model, wanted, seeds=[SEED] * len(missing), **preview.PREVIEW)
     for concept, picture in zip(missing, made, strict=True):
         small = to_pil(picture)
         small.thumbnail((SIDE, SIDE))
         _drawn[id(model.unet), concept.name] = small
-
-
-def _options() -> dict[str, Any]:
-    return {name: value for name, value in live.PREVIEW.items() if name != "keep_pair"}
 
 
 def choose(model: DiffusionModel, kind: str, index: int) -> str:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from esd_core import DiffusionModel, Erasure
 from esd_core.predictions import predictions
-from ui import live, looking, pictures, score_panels, walk
+from ui import looking, moment, pictures, score_panels, walk
 from ui.score_panels import CONCEPT, EDITED, NULL, TARGET, Scene
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
@@ -51,7 +51,7 @@ def draw(
     one means the last. The last value returned has all numbers: sizes (root mean square), positions
     along eps_concept - eps_null, cosines with it, and distances to the target.
     """
-    with live.told():
+    with moment.told():
         target = looking.target(model, erasure, prompt)
         drawn, index = looking.point(model, target, seed, t, eta)
         stages = walk.stages(erasure)

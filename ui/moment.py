@@ -1,0 +1,52 @@
+"""One moment of a run on the page, and what a visitor is told when there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from esd_core import DivergenceError
+
+TICK = 0.25  # seconds
+SKIP: Any = gr.skip()
+
+
+class Shown(NamedTuple):
+    """One moment, part by part as on the page; SKIP leaves a part as it is."""
+
+    status: Any = SKIP
+    strip: Any = SKIP
+    film: Any = SKIP
+    presence: Any = SKIP
+    loss: Any = SKIP
+    error: Any = SKIP
+    erasure: Any = SKIP
+    download: Any = SKIP
+    seed: Any = SKIP
+    paused: Any = SKIP
+
+
+def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
+    """Without the statuses that follow another within TICK: showing them costs, too."""
+    told = 0.0
+    for shown in moments:
+        only_status = all(part is SKIP for part in shown[1:])
+        if only_status and time.perf_counter() - told < TICK:
+            continue
+        told = time.perf_counter()
+        yield shown
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What `esd_core` refuses reaches the visitor in the same words."""
+    try:
+        yield
+    except (ValueError, DivergenceError) as refused:
+        message = escape(str(refused), quote=False)
+        raise gr.Error(message, title="Not done", print_exception=False) from refused

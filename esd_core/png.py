@@ -50,12 +50,14 @@ class Parameters:
     config: EraseConfig | None = None  # of the run that made it, as far as it went
     column: str | None = None  # which model drew it; None for a sheet of all
     place: tuple[int, int] | None = None  # (prompt, seed), as indices; None for a sheet of all
+    axes: tuple[tuple[str, str], ...] = ()  # of a grid: (knob, its values) across, then down
     versions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("prompts", "seeds", "versions", "place"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        object.__setattr__(self, "axes", tuple((knob, values) for knob, values in self.axes))
         texts = (*self.prompts, self.negative_prompt, self.model, self.base, *self.versions)
         low, high = BOUNDS["seed"]
         steps = BOUNDS["num_inference_steps"]
@@ -69,6 +71,8 @@ class Parameters:
             "scheduler": self.scheduler in tuple(SCHEDULERS),
             "strength": STRENGTHS[0] <= self.strength <= STRENGTHS[1],
             "erasure": self.erasure is None or _is_text(self.erasure),
+            "axes": len(self.axes) in (0, 2)
+            and all(_is_text(t) for axis in self.axes for t in axis),
         }
         if wrong := next((name for name, fine in right.items() if not fine), None):
             raise ValueError(f"{wrong} is {str(getattr(self, wrong))[:80]!r}, which cannot be")
@@ -86,12 +90,13 @@ def of(
     model: DiffusionModel, erasure: Erasure | None, prompts: tuple[str, ...],
     seeds: tuple[int, ...], *, strength: float = 1.0, negative_prompt: str = "",
     guidance_scale: float = 4.0, num_inference_steps: int = 20, scheduler: str = "ddim",
+    axes: tuple[tuple[str, str], ...] = (),
 ) -> Parameters:  # fmt: skip
     """The parameters of pictures that are drawn now."""
     return Parameters(
         prompts, seeds, guidance_scale, num_inference_steps, scheduler, negative_prompt, strength,
         model.name, model.fingerprint, erasure.hash if erasure else None,
-        card.repeatable(erasure) if erasure else None,
+        card.repeatable(erasure) if erasure else None, axes=axes,
         versions=tuple(f"{name} {version(name)}" for name in ("torch", "diffusers")),
     )  # fmt: skip
 
@@ -113,6 +118,8 @@ def as_text(made: Parameters) -> str:
         facts += [f"Erasure: {made.erasure}", f"Erasure strength: {made.strength:g}"]
         if made.config:
             facts.append(f"Erased: {'; '.join(t.concept for t in made.config.concepts)}")
+    for side, (knob, values) in zip(("Columns", "Rows"), made.axes, strict=False):
+        facts.append(f"{side}: {knob} {values}")
     return "\n".join([*lines, ", ".join([*facts, "Version: ESD Lab"])])
 
 

@@ -125,7 +125,7 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
     shown = list(grid.draw(model, erasure, **FIXED, **knobs))
     assert len(shown) > 4 * 2 and "4 of 4 pictures" in shown[-1].status
     with Image.open(shown[-1].download) as picture:
-        assert "columns: strength [0.0, 1.0]" in picture.info["parameters"]
+        assert "Columns: strength 0; 1, Rows: seed 1; 2" in picture.info["parameters"]
         assert picture.width > 2 * 32
     assert 'alt="Grid of 4 pictures, seed down, strength across' in shown[-1].picture
 

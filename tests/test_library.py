@@ -22,7 +22,7 @@ from esd_core import DiffusionModel, Erasure, combine
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields, last  # noqa: F401
-from ui import compare_tab, erase_tab, library_tab, moment, session, shelf
+from ui import compare_tab, erase_tab, grid, library_tab, moment, session, shelf
 from ui.shelf import Shelf
 
 ERASE, COMPARED = tuple(fields()), tuple(COMPARE)
@@ -173,6 +173,21 @@ def test_a_single_picture_gives_its_settings_too(model: DiffusionModel, cat: Era
     assert restored[1] is cat and "is in use" in restored[0]
     assert fields_of(restored)[1] == COMPARE
     assert compare_tab.draw(model, cat, **fields_of(restored)[1]).table == table
+
+
+def test_a_grid_gives_its_knobs_and_they_give_the_same_grid(model: DiffusionModel, cat: Erasure):
+    fixed = {"strength": 0.5, "guidance_scale": 3, "steps": 2, "scheduler": "euler", "seed": 4}
+    knobs = dict(across="guidance scale", columns="1, 2.5", down="prompt", rows='a cat; ""')
+    drawn = list(grid.draw(model, cat, prompt="a dog", **fixed, **knobs))[-1]
+    owned = shelf.keep((), cat)
+    names = ERASE, (*COMPARED, *knobs)
+    status, used, *restored = library_tab.restore(model, (), names, owned, drawn.download)
+    assert used is cat and "Grid over two knobs" in status
+    found = dict(zip(names[1], restored[len(ERASE) :], strict=True))
+    assert found["prompt"] == "a dog" and found["strength"] == 0.5
+    steps, seed = found.pop("num_inference_steps"), found.pop("seeds")
+    again = list(grid.draw(model, cat, steps=steps, seed=seed, **found))[-1]
+    assert Path(again.download).read_bytes() == Path(drawn.download).read_bytes()
 
 
 def test_a_picture_without_settings_is_refused(model: DiffusionModel, tmp_path: Path):

@@ -116,8 +116,10 @@ def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof:
 
 
 def recall(parameters: png.Parameters) -> dict[str, Any]:
-    """The fields with which a comparison was drawn."""
+    """The fields with which a comparison, or a grid, was drawn."""
+    axes = zip((("across", "columns"), ("down", "rows")), parameters.axes, strict=False)
     return dict(
+        {name: text for names, axis in axes for name, text in zip(names, axis, strict=True)},
         prompt="\n".join(prompt or EMPTY_PROMPT for prompt in parameters.prompts),
         seeds=", ".join(map(str, parameters.seeds)), strength=parameters.strength,
         guidance_scale=parameters.guidance_scale, scheduler=parameters.scheduler,
@@ -179,7 +181,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
     wire(model, fields, go, Shown(status, table, slider, caption, download))
     fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
     grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
-    return {name: field for name, field in fields.items() if field is not erasure}
+    return {name: field for name, field in fields.items() if field is not erasure} | knobs
 
 
 def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from esd_core import DiffusionModel, Erasure
-from esd_core.atomic import replacing
+from esd_core import DiffusionModel, Erasure, figures, png
 from esd_core.erasure import STRENGTHS
-from esd_core.figures import sheet
 from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
 from ui import estimate, moment, pictures, prompts, session
@@ -79,6 +76,17 @@ class Grid:
         """The fixed knobs, as one line."""
         rest = [n for n in KNOBS if n not in (self.across, self.down)]
         return ", ".join(label(n, self.fixed[n]) for n in rest)
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Both knobs with their values as `values` reads them, across first."""
+        return (self.across, written(self.columns)), (self.down, written(self.rows))
+
+
+def written(values: tuple[Value, ...]) -> str:
+    """Values as a visitor would type them."""
+    texts = [(v or '""') if isinstance(v, str) else f"{v:.10g}" for v in values]
+    return "; ".join(texts)
 
 
 def label(knob: str, value: Value) -> str:
@@ -194,7 +202,8 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
             if last or time.perf_counter() - refreshed >= REFRESH:
                 text = f"{n + 1} of {made.size} pictures; {escape(made.title)}."
                 done, tone = (None, "good") if last else ((n + 1) / made.size, "plain")
-                yield Shown(pictures.note(text, tone=tone, done=done), *_sheet(made, drawn, path))
+                sheet = _sheet(made, drawn, parameters(model, erasure, made), path)
+                yield Shown(pictures.note(text, tone=tone, done=done), *sheet)
                 refreshed = time.perf_counter()
 
 
@@ -207,16 +216,22 @@ def _steps(model: DiffusionModel, cell: dict[str, Any], unets: dict[Value, Any])
     )  # fmt: skip
 
 
-def _sheet(made: Grid, drawn: Tensor, path: Path) -> tuple[str, str]:
+def parameters(model: DiffusionModel, erasure: Erasure, made: Grid) -> png.Parameters:
+    """What its sheet tells about itself."""
+    one = made.fixed
+    return png.of(
+        model, erasure, (str(one["prompt"]),), (int(one["seed"]),),
+        strength=float(one["strength"]), guidance_scale=float(one["guidance scale"]),
+        num_inference_steps=int(one["steps"]), scheduler=str(one["scheduler"]), axes=made.axes,
+    )  # fmt: skip
+
+
+def _sheet(made: Grid, drawn: Tensor, about: png.Parameters, path: Path) -> tuple[str, str]:
     """The labelled sheet for the page, and as a file that tells its settings."""
-    made_sheet = sheet(
+    drawing = figures.sheet(
         drawn, [label(made.down, v) for v in made.rows],
         [label(made.across, v) for v in made.columns], title=made.title,
     )  # fmt: skip
-    info = PngInfo()
-    axes = f"columns: {made.across} {list(made.columns)}; rows: {made.down} {list(made.rows)}"
-    info.add_text("parameters", f"{made.title}; {axes}")
-    with replacing(path) as temporary:
-        made_sheet.save(temporary, format="PNG", pnginfo=info)
+    png.save(png.stamp(drawing, about), path)
     alt = f"Grid of {made.size} pictures, {made.down} down, {made.across} across; {made.title}"
     return pictures.shown_file(path, alt), str(path)

@@ -119,6 +119,8 @@ def restore(
         if made.config:
             for_erase = erase_tab.recall(made.config)
             said = ["Its settings are in Erase and in Compare"]
+    if made.axes:
+        said.append("its knobs are there under Grid over two knobs")
     found = [kept.erasure for kept in (*ready, *owned) if kept.erasure.hash == made.erasure]
     if found:
         said.append("the erasure it was drawn with is in use")

@@ -1,10 +1,12 @@
 """A table of runs: what it means, that a killed sweep goes on, and two processes at it."""
 
+import copy
 import csv
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from esd_core.cli.app import app
 from esd_core.config import preset
 from esd_core.erasure import Erasure
 from esd_core.parallel import Team
+from esd_core.vocabulary import Vocabulary
+from tests.conftest import WORDS
+from tests.test_app import CONCEPTS
 
 SHORT = "iterations,num_inference_steps,trajectories"
 TABLE = f"""concept,preset,train_method,eta,seed,{SHORT}
@@ -42,6 +47,16 @@ def test_a_cell_with_several_values_stands_for_all_combinations(planned):
 
 def test_the_same_run_twice_is_one():
     assert len(sweep.read_table("concept\na cat\na cat; a cat\n")) == 1
+
+
+def test_a_name_and_its_phrase_are_one_run_and_other_weights_another(tiny):
+    knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+    (run,) = sweep.of_model(sweep.read_table("concept\ncat; a cat\n"), knows)
+    assert run.config.concepts[0].concept == "a cat"
+    other = replace(knows, unet=copy.deepcopy(knows.unet))
+    next(other.unet.parameters()).data.add_(1)
+    (another,) = sweep.of_model([run], other)
+    assert another.config == run.config and another.name != run.name
 
 
 def test_contexts_and_presets_are_columns():

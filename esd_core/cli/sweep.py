@@ -14,7 +14,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from esd_core import figures
 from esd_core.atomic import write_text
 from esd_core.cli import run_folder
 from esd_core.cli.config_options import OPTIONS
+from esd_core.cli.erase_command import in_its_words
 from esd_core.compare import compare
 from esd_core.config import EraseConfig, preset
 from esd_core.erase import DivergenceError, erase
@@ -101,9 +102,24 @@ def _value(text: str) -> Any:  # noqa: ANN401
         return text
 
 
-def _name(config: EraseConfig) -> str:
-    """Readable, and different for different options."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()
+def of_model(planned: list[Planned], model: DiffusionModel) -> list[Planned]:
+    """The runs in the model's own words, each once, in folders that other weights do not share.
+
+    Raises:
+        ValueError: the model cannot read a concept.
+    """
+    settled: dict[EraseConfig, Planned] = {}
+    for run in planned:
+        config = in_its_words(model, run.config)
+        name = _name(config, model.fingerprint)
+        settled.setdefault(config, replace(run, name=name, config=config))
+    return list(settled.values())
+
+
+def _name(config: EraseConfig, base: str = "") -> str:
+    """Readable, and different for different options and weights."""
+    text = base + json.dumps(config.to_dict(), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
     concept = run_folder.slug(config.concepts[0].concept)
     return f"{concept}-{config.train_method}-eta-{config.eta:g}-seed-{config.seed}-{digest[:8]}"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,6 @@ def sweep(
     from esd_core import figures, parallel
     from esd_core.atomic import write_text
     from esd_core.cli import sweep
-    from esd_core.cli.erase_command import in_its_words
 
     planned = sweep.read_table(table.read_text(encoding="utf-8"))
     if processes > 1:
@@ -49,7 +47,7 @@ def sweep(
     team, device = parallel.join(device)
     loaded = load(model, device)
     # Refuses what the model cannot read before any run.
-    planned = [replace(run, config=in_its_words(loaded, run.config)) for run in planned]
+    planned = sweep.of_model(planned, loaded)
     out = out or Path("outputs") / table.stem
     mine = sweep.share(loaded, planned, out, team)
     for done, run in enumerate(sweep.carry_out(loaded, mine, out), 1):

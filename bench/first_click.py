@@ -1,7 +1,9 @@
-"""The newcomer's first click in a real browser: how soon the page is there, and the erasure.
+"""The newcomer's first click in a real browser: how soon the page is there, the erasure, and Stop.
 
 The app runs in a process of its own, as `make app` starts it; each round starts it afresh, opens
-the page in Chromium, waits until the page has told what a run will cost, and presses Erase.
+the page in Chromium, waits until the page has told what a run will cost, and presses Erase. Then
+it starts a long run of another concept and presses Stop: while the pictures before are drawn, while
+the examples are collected, and while it trains.
 
     python -m bench.first_click --rounds 3 --out bench/results/first-click.json
 
@@ -39,6 +41,40 @@ CLICK = """() => {
     document.querySelector("#erase-run").click();
 }"""
 
+# When to press Stop: as soon as the status says this.
+STOPS = {"drawing": "Before: drawing", "collecting": "Collecting", "training": "update "}
+STOP = """said => {
+    const run = document.querySelector("#erase-result");
+    const end = document.querySelector("#erase-stop");
+    const note = () => run.querySelector(".esd-note").textContent;
+    let pressed = null;
+    window.stopped = null;
+    new MutationObserver(() => {
+        if (pressed === null && note().includes(said) && !end.disabled) {
+            pressed = performance.now();
+            end.click();
+        } else if (pressed !== null && note().includes("Stopped")) {
+            window.stopped ??= performance.now() - pressed;
+        }
+    }).observe(run, {childList: true, subtree: true, characterData: true});
+    document.querySelector("#erase-run").click();
+}"""
+
+
+def stops(page: Page) -> dict[str, float]:
+    """Seconds from Stop until the page says that the run has stopped."""
+    page.get_by_label("Iterations").fill("1000")
+    took = {}
+    for concept, (when, said) in zip(("cat", "church", "pizza"), STOPS.items(), strict=True):
+        page.fill("#concept input", concept)
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(1500)  # the page tells what it will cost
+        page.evaluate(STOP, said)
+        page.wait_for_function("window.stopped", polling=200)
+        took[when] = round(page.evaluate("window.stopped") / 1000, 2)
+        page.wait_for_timeout(500)
+    return took
+
 
 def click(page: Page, url: str) -> dict[str, Any]:
     """Seconds until the page is painted; and from the click until each frame and the end."""
@@ -52,10 +88,7 @@ def click(page: Page, url: str) -> dict[str, Any]:
     page.wait_for_function("window.seen.done", polling=500)
     seen = {name: round(ms / 1000, 1) for name, ms in page.evaluate("window.seen").items()}
     done = seen.pop("done")
-    return {
-        "painted": round(painted, 1), "foretold": foretold, "frames": seen,
-        "done": done,
-    }  # fmt: skip
+    return {"painted": round(painted, 1), "foretold": foretold, "frames": seen, "done": done}
 
 
 def rounds(browser: Browser, count: int, picture: Path | None) -> list[dict[str, Any]]:
@@ -66,9 +99,10 @@ def rounds(browser: Browser, count: int, picture: Path | None) -> list[dict[str,
             page = browser.new_page(viewport={"width": 1440, "height": 1300})
             page.set_default_timeout(LONGEST)
             made.append(click(page, url))
-            print(f"{number}/{count} {made[-1]}", flush=True)
             if picture and number == count:
                 page.screenshot(path=picture, full_page=True)
+            made[-1]["stop"] = stops(page)
+            print(f"{number}/{count} {made[-1]}", flush=True)
             page.close()
     return made
 
@@ -81,12 +115,10 @@ def main(count: int, out: Path | None, picture: Path | None) -> None:
         made = rounds(browser, count, picture)
         browser.close()
     middle = {name: median(one[name] for one in made) for name in ("painted", "done")}
+    middle |= {f"stop, {name}": median(one["stop"][name] for one in made) for name in STOPS}
     print(f"medians: {middle}")
-    result = {
-        "machine": MACHINE,
-        "date": time.strftime("%Y-%m-%d"), "medians": middle, "rounds": made,
-    }  # fmt: skip
-    write(result, out)
+    date = time.strftime("%Y-%m-%d")
+    write({"machine": MACHINE, "date": date, "medians": middle, "rounds": made}, out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from html import escape
 from pathlib import Path
 
@@ -80,11 +81,13 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     items = []
     for path in sorted((LAB / "solutions").glob("*.ipynb")):
+        begun = time.perf_counter()
         notebook = execute(path)
+        seconds = time.perf_counter() - begun  # its kernel's start included
         name = f"{path.stem}.html"
         (folder / name).write_text(page(notebook))
         items.append(f'<li><a href="{name}">{escape(title(notebook))}</a></li>')
-        print(folder / name)
+        print(f"{folder / name}  {seconds:.0f} s", flush=True)
     (folder / "index.html").write_text(FRAME.format(items="\n".join(items)))
 
 

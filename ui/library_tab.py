@@ -136,6 +136,19 @@ def restore(
     )  # fmt: skip
 
 
+class Controls(NamedTuple):
+    """What can be done with the list."""
+
+    chosen: gr.Radio
+    opened: gr.File
+    picture: gr.File
+    restored: gr.HTML  # what the picture gave back
+    strength: gr.Slider
+    second: gr.Dropdown
+    other: gr.Slider
+    plus: gr.Button
+
+
 def build(
     model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab,
     for_erase: dict[str, Any], for_compare: dict[str, Any],
@@ -152,61 +165,82 @@ def build(
     """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
-            chosen = gr.Radio(
-                shelf.choices(ready), label="Erasure in use", elem_id="library-list",
-                info="The latest you made is in use; the others stay until you leave",
-            )  # fmt: skip
-            with gr.Accordion("Open a file", open=False):
-                opened = gr.File(
-                    label="An erasure (.safetensors), ours or the authors'", height=120,
-                    file_types=[".safetensors"], elem_id="library-open",
-                )  # fmt: skip
-            with gr.Accordion("Restore settings from a picture", open=False):
-                picture = gr.File(
-                    label="A PNG saved from this app", height=120, file_types=[".png"],
-                    elem_id="library-restore",
-                )  # fmt: skip
-                restored = gr.HTML(apply_default_css=False)
-            with gr.Accordion("Add another to it", open=False):
-                strength = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the one in use")
-                second = gr.Dropdown(shelf.choices(ready), label="The other", filterable=False)
-                other = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the other")
-                plus = gr.Button("Add", elem_id="library-add")
+            controls = panel(shelf.choices(ready))
         with gr.Column(scale=8, min_width=300, elem_id="library-result"):
-            status = gr.HTML(EMPTY, apply_default_css=False)
-            record = gr.HTML(apply_default_css=False)
-            with gr.Row(elem_classes="esd-downloads"):
-                files = [
-                    gr.DownloadButton(what, interactive=False, size="md", min_width=150)
-                    for what in ("Download the erasure", "Card as Markdown", "Card as JSON")
-                ]
-            command, python = (
-                gr.Textbox(label=label, lines=lines, interactive=False, elem_classes="esd-code",
-                           buttons=["copy"])
-                for label, lines in (("As a command line", 2), ("As a Python program", 7))
-            )  # fmt: skip
-    shown = Shown(status, chosen, second, record, *files, command, python)
+            shown = results(controls)
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
-
-    def then_show(event: Any) -> None:  # noqa: ANN401
-        event.success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
-
     tab.select(
         partial(refresh, ready), [owned, erasure], [owned, *shown], queue=False, **quiet
     )  # fmt: skip
-    then_show(chosen.input(partial(choose, ready), [owned, chosen], erasure, queue=False, **quiet))
-    then_show(
-        opened.upload(
-            partial(open_file, model), [owned, opened], [owned, erasure, opened],
-            api_name="open_erasure", show_progress="hidden",
-        )
-    )  # fmt: skip
-    adding = [owned, erasure, strength, second, other]
-    then_show(plus.click(partial(add, model, ready), adding, [owned, erasure], **quiet))
+    for event in wire(model, erasure, owned, ready, controls):
+        event.success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
     names = (tuple(for_erase), tuple(for_compare))
-    then_show(
-        picture.upload(
-            partial(restore, model, ready, names), [owned, picture],
-            [restored, erasure, *for_erase.values(), *for_compare.values()], queue=False, **quiet,
-        )
+    controls.picture.upload(
+        partial(restore, model, ready, names),
+        [owned, controls.picture],
+        [controls.restored, erasure, *for_erase.values(), *for_compare.values()],
+        queue=False,
+        **quiet,
+    ).success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
+
+
+def panel(listed: list[Any]) -> Controls:
+    """The list, and folded below it: a file, a picture, a sum."""
+    chosen = gr.Radio(
+        listed, label="Erasure in use", elem_id="library-list",
+        info="The latest you made is in use; the others stay until you leave",
     )  # fmt: skip
+    with gr.Accordion("Open a file", open=False):
+        opened = gr.File(
+            label="An erasure (.safetensors), ours or the authors'", height=120,
+            file_types=[".safetensors"], elem_id="library-open",
+        )  # fmt: skip
+    with gr.Accordion("Restore settings from a picture", open=False):
+        picture = gr.File(
+            label="A PNG saved from this app", height=120, file_types=[".png"],
+            elem_id="library-restore",
+        )  # fmt: skip
+        restored = gr.HTML(apply_default_css=False)
+    with gr.Accordion("Add another to it", open=False):
+        strength = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the one in use")
+        second = gr.Dropdown(listed, label="The other", filterable=False)
+        other = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the other")
+        plus = gr.Button("Add", elem_id="library-add")
+    return Controls(chosen, opened, picture, restored, strength, second, other, plus)
+
+
+def results(controls: Controls) -> Shown:
+    """Where the record of the erasure in use appears, and how to take it along."""
+    status = gr.HTML(EMPTY, apply_default_css=False)
+    record = gr.HTML(apply_default_css=False)
+    with gr.Row(elem_classes="esd-downloads"):
+        files = [
+            gr.DownloadButton(what, interactive=False, size="md", min_width=150)
+            for what in ("Download the erasure", "Card as Markdown", "Card as JSON")
+        ]
+    command, python = (
+        gr.Textbox(label=label, lines=lines, interactive=False, elem_classes="esd-code",
+                   buttons=["copy"])
+        for label, lines in (("As a command line", 2), ("As a Python program", 7))
+    )  # fmt: skip
+    return Shown(status, controls.chosen, controls.second, record, *files, command, python)
+
+
+def wire(
+    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, controls: Controls
+) -> list[Any]:
+    """Connect the events that change what is in use. The API has one: `open_erasure`."""
+    quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    choosing = controls.chosen.input(
+        partial(choose, ready), [owned, controls.chosen], erasure, queue=False, **quiet
+    )
+    opening = controls.opened.upload(
+        partial(open_file, model), [owned, controls.opened], [owned, erasure, controls.opened],
+        api_name="open_erasure", show_progress="hidden",
+    )  # fmt: skip
+    adding = controls.plus.click(
+        partial(add, model, ready),
+        [owned, erasure, controls.strength, controls.second, controls.other], [owned, erasure],
+        **quiet,
+    )  # fmt: skip
+    return [choosing, opening, adding]

@@ -102,12 +102,12 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     return demo.queue(api_open=False, max_size=16)
 
 
-def launch(demo: gr.Blocks, **options: Any) -> Any:  # noqa: ANN401
+def launch(demo: gr.Blocks, largest_upload: int = uploads.LARGEST, **options: Any) -> Any:  # noqa: ANN401
     """Serve it: our look, nothing recorded, nothing shared unless asked."""
     return demo.launch(
         theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
         enable_monitoring=False, run_history=False, footer_links=["api"],
-        max_file_size=uploads.LARGEST, state_session_capacity=64, **options,
+        max_file_size=largest_upload, state_session_capacity=64, **options,
     )  # fmt: skip
 
 
@@ -118,6 +118,6 @@ if __name__ == "__main__":
     except ValueError as refused:
         raise SystemExit(f"app.py: {refused}") from None
     launch(
-        fair.compute(build_demo, loaded), share=options.share, server_port=options.port,
-        server_name=server_name(os.environ),
+        fair.compute(build_demo, loaded), uploads.largest(loaded), share=options.share,
+        server_port=options.port, server_name=server_name(os.environ),
     )  # fmt: skip

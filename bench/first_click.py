@@ -49,14 +49,16 @@ STOP = """said => {
     const note = () => run.querySelector(".esd-note").textContent;
     let pressed = null;
     window.stopped = null;
-    new MutationObserver(() => {
+    const seen = new MutationObserver(() => {
         if (pressed === null && note().includes(said) && !end.disabled) {
             pressed = performance.now();
             end.click();
         } else if (pressed !== null && note().includes("Stopped")) {
-            window.stopped ??= performance.now() - pressed;
+            window.stopped = performance.now() - pressed;
+            seen.disconnect();
         }
-    }).observe(run, {childList: true, subtree: true, characterData: true});
+    });
+    seen.observe(run, {childList: true, subtree: true, characterData: true});
     document.querySelector("#erase-run").click();
 }"""
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
@@ -52,6 +51,9 @@ def compare(
         seeds: the starting noises.
         negative_prompt: the concept; adds the column "negative prompt".
         options: of `sample.sample` (guidance_scale, num_inference_steps, scheduler, ...).
+
+    Raises:
+        ValueError: there is no prompt or no seed, or `sample` refuses an option.
     """
     if not prompts or not seeds:
         raise ValueError("give at least one prompt and one seed to compare")
@@ -68,8 +70,3 @@ def compare(
         columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
     start = noise(model, seeds, options.get("image_size"))
     return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start))
-
-
-def largest_difference(a: Tensor, b: Tensor) -> float:
-    """The largest pixel difference between two sets of pictures; 0 means identical."""
-    return torch.max(torch.abs(a - b)).item()

@@ -46,7 +46,10 @@ def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: T
 def predict_pair(
     unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, null_embeds: Tensor, prompt_embeds: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Outputs for the empty prompt and for a prompt, in one batch of 2B."""
+    """Outputs `(B, C, h, w)` for the empty prompt and for a prompt, in one batch of 2B.
+
+    Arguments as in `predict`.
+    """
     shape = (len(x_t), *prompt_embeds.shape[1:])
     embeds = torch.cat([null_embeds.expand(shape), prompt_embeds.expand(shape)])
     t = t.expand(len(x_t)).repeat(2)
@@ -70,7 +73,11 @@ def as_column(alpha_bar: Tensor, like: Tensor) -> Tensor:
 
 
 def to_eps(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The noise that a UNet output claims is in `x_t`."""
+    """The noise that a UNet output claims is in `x_t`, all `(B, C, h, w)`.
+
+    Args:
+        alpha_bar: signal power at t, `()` or `(B,)`.
+    """
     if kind == "epsilon":
         return output
     a = as_column(alpha_bar, x_t)
@@ -78,7 +85,10 @@ def to_eps(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType)
 
 
 def to_v(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The velocity that a UNet output stands for; infinite at alpha_bar = 0 for eps models."""
+    """The velocity v that an output stands for, `(B, C, h, w)`; infinite at alpha_bar 0 for eps.
+
+    v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+    """
     if kind == "v_prediction":
         return output
     a = as_column(alpha_bar, x_t)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from esd_core.atomic import replacing
 from esd_core.models import DiffusionModel
 
 FORMAT = "esd-lab/1"
@@ -95,18 +95,17 @@ class Erasure:
         return cls(tensors, model.fingerprint, {"model": model.name, "parts": parts})
 
     def save(self, path: str | Path) -> Path:
-        """Write one .safetensors file; a reader never sees a half-written one."""
+        """Write one .safetensors file; a reader never sees a half-written one.
+
+        Raises:
+            ValueError: the name does not end in .safetensors.
+        """
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"{path.name!r} must end in .safetensors")
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"format": FORMAT, "base": self.base, "provenance": json.dumps(self.provenance)}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(path) as temporary:
             save_file({n: t.contiguous() for n, t in self.tensors.items()}, temporary, metadata)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -1,6 +1,6 @@
 """Pictures of the plane: densities, arrows of scores and predictions, samples, landing points.
 
-matplotlib `Figure`s on the Agg canvas, no pyplot. Shared by the lab and the app.
+matplotlib `Figure`s on the Agg canvas, no pyplot. The lab shows them.
 """
 
 from __future__ import annotations

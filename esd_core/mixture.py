@@ -124,7 +124,7 @@ def ring(classes: int = 3, *, radius: float = 2.0, std: float | Sequence[float] 
 
 
 def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Forward noising of points; `denoise.add_noise` in the points' own precision."""
+    """Forward noising of points `(N, 2)`; `denoise.add_noise` in the points' own precision."""
     a = alpha_bar.to(x_0.dtype).reshape(-1, 1)
     return a.sqrt() * x_0 + (1 - a).sqrt() * eps
 

@@ -45,6 +45,7 @@ def erase_class(
         eta: erasing strength in the paper's units.
         updates: 0 yields nothing.
         preserve: weight of the loss that holds the other classes, and no class, at the same points.
+        seed: of the points that are drawn.
     """
     edited = copy.deepcopy(frozen).requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)

@@ -33,7 +33,7 @@ def erasing_target(
 
 
 def erasing_loss(edited: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error; the target carries no gradient."""
+    """Mean squared error `()` of two predictions `(B, C, h, w)`; the target carries no gradient."""
     return F.mse_loss(edited.float(), target.detach().float())
 
 

@@ -116,6 +116,7 @@ def draw_last(
     stops one step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19.
 
     Args:
+        seeds: one per trajectory, of its first noise.
         mine: follow only these of the trajectories, the generator's state being that of following
             all; see `parallel.Team`.
     """
@@ -155,7 +156,11 @@ def draw_images(
 def noised(
     model: DiffusionModel, x_0: Tensor, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Some of the clean latents, with repeats, at random levels: x_t, t and the noise in it."""
+    """Some of the clean latents `(N, C, h, w)`, with repeats, at random levels.
+
+    Returns:
+        x_t `(count, C, h, w)`, its training timesteps t `(count,)`, and the noise in it.
+    """
     picked = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
     t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
     eps = torch.randn(picked.shape, generator=generator).to(x_0.device)
@@ -195,6 +200,8 @@ def draw_preservation(
     Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
 
     Args:
+        x_t: `(N, C, h, w)`.
+        t: training timesteps `(N,)`.
         mine: make only these of the examples; see `parallel.Team`.
     """
     embeds = model.encode(preservation_prompts(model, config))

@@ -72,7 +72,10 @@ class Parameters:
             "strength": STRENGTHS[0] <= self.strength <= STRENGTHS[1],
             "erasure": self.erasure is None or _is_text(self.erasure),
             "axes": len(self.axes) in (0, 2)
-            and all(_is_text(t) for axis in self.axes for t in axis),
+            and all(_is_text(t, 8000) for axis in self.axes for t in axis),
+            "column": self.column is None or _is_text(self.column),
+            "place": self.place is None
+            or (len(self.place) == 2 and all(isinstance(i, int) for i in self.place)),
         }
         if wrong := next((name for name, fine in right.items() if not fine), None):
             raise ValueError(f"{wrong} is {str(getattr(self, wrong))[:80]!r}, which cannot be")
@@ -82,8 +85,8 @@ class Parameters:
             raise ValueError("config is no set of options")
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, str) and len(value) <= 2000
+def _is_text(value: Any, longest: int = 2000) -> bool:  # noqa: ANN401
+    return isinstance(value, str) and len(value) <= longest
 
 
 def of(

@@ -89,7 +89,7 @@ class Predictions:
         return frozen, denoise.guide(self.eps_edited_null, self.eps_edited, guidance_scale)
 
     def x_0(self, eps: Tensor) -> Tensor:
-        """The clean latent that is left if the noise in x_t is `eps`."""
+        """The clean latent `(1, C, h, w)` that is left if the noise in x_t is `eps`."""
         return denoise.to_x_0(eps, self.x_t, torch.tensor(self.alpha_bar), "epsilon")
 
     def towards_concept(self, eps: Tensor) -> Tensor:

@@ -125,13 +125,18 @@ class Probe:
         return seen @ self.text[concept.name] - (seen @ text.T).mean(dim=1)
 
     def classify(self, images: Tensor, kind: str) -> list[str]:
-        """The name of the most similar concept of a kind, per picture."""
+        """The name of the most similar concept of a kind for each of `(B, 3, H, W)` in [0, 1]."""
         peers = [c for c in self.vocabulary.concepts if c.kind == kind]
         text = torch.stack([self.text[c.name] for c in peers])
         return [peers[i].name for i in (self.embed_images(images) @ text.T).argmax(1).tolist()]
 
     def accuracy(self, images: Tensor, concepts: Sequence[Concept]) -> float:
-        """Share of pictures whose most similar concept is the one they were asked for."""
+        """Share (0 to 1) of pictures whose most similar concept is the one they were asked for.
+
+        Args:
+            images: `(B, 3, H, W)` in [0, 1].
+            concepts: B of one kind.
+        """
         kind = concepts[0].kind
         named = self.classify(images, kind)
         return sum(n == c.name for n, c in zip(named, concepts, strict=True)) / len(named)

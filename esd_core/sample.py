@@ -66,7 +66,11 @@ class Step:
 
 
 def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> Any:  # noqa: ANN401
-    """A fresh scheduler on the model's noise schedule; an instance is copied, never shared."""
+    """A fresh scheduler on the model's noise schedule; an instance is copied, never shared.
+
+    Raises:
+        ValueError: no scheduler of `SCHEDULERS` has this name.
+    """
     if not isinstance(scheduler, str):
         return copy.deepcopy(scheduler)
     if scheduler not in SCHEDULERS:
@@ -175,7 +179,11 @@ def _combine(null: Tensor | None, cond: Tensor | None, scale: float) -> Tensor:
 def generate(
     model: DiffusionModel, prompts: str | Sequence[str], *, seeds: Sequence[int], **options: Any
 ) -> Tensor:
-    """Sample to the end and decode: pictures `(B, 3, H, W)` in [0, 1]. Options as in `sample`."""
+    """Sample to the end and decode: pictures `(B, 3, H, W)` in [0, 1]. Options as in `sample`.
+
+    Raises:
+        ValueError: as `sample`, or the options leave no step to make.
+    """
     latents = None
     for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
         latents = step.latents

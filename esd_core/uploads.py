@@ -12,19 +12,29 @@ from esd_core.erasure import Erasure, check_shapes
 from esd_core.formats import load_erasure
 from esd_core.models import DiffusionModel
 
-LARGEST = 48 * 2**20  # bytes; "full" of the embedded model in float32 is 43 MB
+LARGEST = 512 * 2**20  # bytes; esd-x of Stable Diffusion 1.4 is 176 MB in float32, esd-u 3.3 GB
+SLACK = 2 * 2**20  # bytes of a file that are no weights
 HEADER = 2**20  # bytes; that of Stable Diffusion's whole UNet is about 100 KB
 FLOATS = ("F16", "BF16", "F32")
 
 
-def read_erasure(path: str | Path, model: DiffusionModel, largest: int = LARGEST) -> Erasure:
+def largest(model: DiffusionModel) -> int:
+    """Bytes that an erasure's file may have: every weight in float32, but no more than LARGEST."""
+    weights = sum(p.numel() for p in model.unet.parameters())
+    return min(LARGEST, 4 * weights + SLACK)
+
+
+def read_erasure(path: str | Path, model: DiffusionModel, most: int | None = None) -> Erasure:
     """An erasure for `model` from a file of unknown origin, ours or the authors'.
+
+    Args:
+        most: bytes that the file may have; `largest(model)` if None.
 
     Raises:
         ValueError: the file is no .safetensors, too large, damaged, or made for another model.
     """
     path = Path(path)
-    header = read_header(path, largest)
+    header = read_header(path, largest(model) if most is None else most)
     header.pop("__metadata__", None)
     for name, entry in header.items():
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
@@ -37,7 +47,7 @@ def read_erasure(path: str | Path, model: DiffusionModel, largest: int = LARGEST
     return load_erasure(path, model)
 
 
-def read_header(path: Path, largest: int = LARGEST) -> dict[str, Any]:
+def read_header(path: Path, most: int = LARGEST) -> dict[str, Any]:
     """The JSON object at the head of a safetensors file: metadata, each tensor's type and shape.
 
     Raises:
@@ -47,9 +57,9 @@ def read_header(path: Path, largest: int = LARGEST) -> dict[str, Any]:
         raise ValueError(f"{path.name} is no .safetensors file; other formats may run code")
     if not path.is_file():
         raise ValueError(f"there is no file {path.name}")
-    if (size := path.stat().st_size) > largest:
+    if (size := path.stat().st_size) > most:
         raise ValueError(
-            f"{path.name} has {size / 2**20:.1f} MB; files up to {largest / 2**20:g} MB are read"
+            f"{path.name} has {size / 2**20:.1f} MB; files up to {most / 2**20:.4g} MB are read"
         )
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

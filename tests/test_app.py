@@ -23,7 +23,7 @@ import app
 from esd_core import DiffusionModel, Erasure, erase, preset
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
-from ui import compare_tab, erase_tab, live, moment, prompts, session, theme
+from ui import compare_tab, erase_tab, live, moment, pace, prompts, session, theme
 from ui import fields as form
 from ui.turn import Turn, halt
 
@@ -155,6 +155,19 @@ def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
     assert go.interactive and not end.interactive
 
 
+def test_stop_speaks_of_the_run_and_not_of_the_erasure_in_use(model: DiffusionModel):
+    ready_made = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})
+    status, download, *_ = erase_tab.ended(model, Turn(stopped=True), ready_made, None)
+    assert "before anything was learned" in status and download is moment.SKIP
+
+
+def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
+    monkeypatch.setattr(pace, "REFRESH", 0.0)  # every update is due
+    statuses = [s.status for s in erase_tab.erase(model, **fields(iterations=5))]
+    told = [n for n in range(1, 6) if any(f"update {n} of 5" in str(s) for s in statuses)]
+    assert told == [1, 2, 3, 4, 5]
+
+
 def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: DiffusionModel):
     status, download, *_ = erase_tab.ended(model, Turn(), None, None)
     assert status is download is moment.SKIP
@@ -219,7 +232,7 @@ def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
 
 
 def test_reset_forgets_the_run(model: DiffusionModel):
-    cleared = moment.Shown(*erase_tab.reset(None)[: len(moment.Shown._fields)])
+    cleared = moment.Shown(*erase_tab.reset()[: len(moment.Shown._fields)])
     assert cleared.erasure is None and cleared.paused is None and "Press Erase" in cleared.status
 
 

@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from esd_core import DiffusionModel, Erasure, combine
+from esd_core import DiffusionModel, Erasure, combine, png
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields, last  # noqa: F401
@@ -188,6 +188,13 @@ def test_a_grid_gives_its_knobs_and_they_give_the_same_grid(model: DiffusionMode
     steps, seed = found.pop("num_inference_steps"), found.pop("seeds")
     again = list(grid.draw(model, cat, steps=steps, seed=seed, **found))[-1]
     assert Path(again.download).read_bytes() == Path(drawn.download).read_bytes()
+
+
+def test_a_grid_over_a_strange_knob_is_refused(model: DiffusionModel, tmp_path: Path):
+    made = png.of(model, None, ("a cat",), (1,), axes=(("colour", "red"), ("seed", "1")))
+    png.save(png.stamp(Image.new("RGB", (2, 2)), made), tmp_path / "a.png")
+    with pytest.raises(gr.Error, match="a knob that this app does not: 'colour'"):
+        library_tab.restore(model, (), (ERASE, COMPARED), (), str(tmp_path / "a.png"))
 
 
 def test_a_picture_without_settings_is_refused(model: DiffusionModel, tmp_path: Path):

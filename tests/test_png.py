@@ -65,7 +65,7 @@ def test_a_picture_without_parameters_is_refused(tmp_path):
         dict(scheduler=["ddim"]), dict(scheduler="best"), dict(erasure=5), dict(colour="red"),
         dict(config={"concepts": "a cat", "eta": 99}), dict(config=[1]), dict(format="other"),
         dict(axes=[["seed", "1"]]), dict(axes=[["seed", 5], ["steps", "1"]]), dict(axes="ab"),
-        dict(axes=5),
+        dict(axes=5), dict(place=[1]), dict(column=5),
     ],
 )  # fmt: skip
 def test_parameters_that_cannot_be_are_refused(made, tmp_path, change):

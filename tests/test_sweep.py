@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -75,6 +76,7 @@ def test_contexts_and_presets_are_columns():
         ("concept,eta\na cat,much\n", "line 2: eta is 'much'"),
         ("concept,eta\na cat\n", "line 2: it has more or fewer cells"),
         ("concept,eta\n,1\n", "line 2: name at least one concept"),
+        ("concept,x_t_source\na cat,images\n", "line 2: x_t_source 'images' needs a folder"),
     ],
 )
 def test_a_bad_table_says_where(table, message):
@@ -119,6 +121,28 @@ def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
     (row,) = sweep.gathered(planned, tmp_path)
     assert row["ending"] == "diverged"
     assert sweep.share(tiny, planned, tmp_path, Team()) == []
+
+
+def test_rows_of_unlike_length_and_size_share_a_sheet(tiny, tmp_path):
+    knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+    planned = sweep.read_table(f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
+    planned = sweep.of_model(planned, knows)
+    list(sweep.carry_out(knows, planned, tmp_path))
+    short = tmp_path / planned[1].name / sweep.STRIP
+    with Image.open(short) as strip:  # as of a style, at another size
+        half = strip.crop((0, 0, 4 * strip.height, strip.height)).resize((4 * 16, 16))
+    half.save(short)
+    assert sweep.sheet(planned, tmp_path).height > 2 * 16
+
+
+def test_a_method_without_weights_is_refused_before_any_run(tiny):
+    unet = copy.deepcopy(tiny.unet)
+    planned = sweep.read_table("concept,train_method\na cat,esd-x\n")
+    for name in [name for name, _ in unet.named_children()]:
+        if name != "conv_in":
+            setattr(unet, name, torch.nn.Identity())
+    with pytest.raises(ValueError, match="esd-x"):
+        sweep.of_model(planned, replace(tiny, unet=unet))
 
 
 def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):

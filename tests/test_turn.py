@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
+from esd_core import Erasure
+from ui.moment import Shown
 from ui.turn import Turn, busy, halt
 
 
@@ -13,17 +15,20 @@ def test_a_stopped_run_ends_at_its_next_step():
     def steps():
         for i in range(9):
             made.append(i)
-            yield i
+            yield Shown(i)
 
     stream = turn.of(steps())
-    assert next(stream) == 0
+    assert next(stream) == Shown(0)
     pressed = halt(turn)
     assert isinstance(pressed, gr.Button) and not pressed.interactive
     assert list(stream) == [] and made == [0, 1]
 
 
 def test_a_run_that_nobody_stops_goes_to_its_end():
-    assert list(Turn().of(iter("abc"))) == ["a", "b", "c"]
+    turn, erasure = Turn(), Erasure({}, "")
+    moments = [Shown("a"), Shown("b", erasure=erasure), Shown("c")]
+    assert list(turn.of(iter(moments))) == moments
+    assert turn.erasure is erasure
 
 
 def test_every_press_has_a_turn_of_its_own():

@@ -2,12 +2,14 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from esd_core import uploads
 from esd_core.erasure import Erasure
 from esd_core.selection import select
 from esd_core.uploads import read_erasure
@@ -37,10 +39,20 @@ def test_the_authors_file_in_half_precision_is_read(tiny, made, tmp_path):
     assert read.tensors.keys() == made.tensors.keys()
 
 
+def test_a_file_may_hold_every_weight_and_no_more(tiny, made, tmp_path):
+    whole = {n: p.detach() for n, p in tiny.unet.named_parameters()}
+    path = replace(made, tensors=whole).save(tmp_path / "a.safetensors")
+    assert set(read_erasure(path, tiny).tensors) == set(whole)
+    with path.open("ab") as file:
+        file.write(bytes(uploads.SLACK))
+    with pytest.raises(ValueError, match="are read"):
+        read_erasure(path, tiny)
+
+
 def test_a_file_too_large_is_refused_unread(tiny, made, tmp_path):
     path = made.save(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="files up to 0.015625 MB are read"):
-        read_erasure(path, tiny, largest=2**14)
+    with pytest.raises(ValueError, match="files up to 0.01562 MB are read"):
+        read_erasure(path, tiny, most=2**14)
 
 
 def test_other_kinds_of_file_are_refused(tiny, tmp_path):

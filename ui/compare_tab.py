@@ -12,7 +12,7 @@ import gradio as gr
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, fair, grid_panel, moment, pictures, prompts, session
+from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -116,7 +116,13 @@ def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof:
 
 
 def recall(parameters: png.Parameters) -> dict[str, Any]:
-    """The fields with which a comparison, or a grid, was drawn."""
+    """The fields with which a comparison, or a grid, was drawn.
+
+    Raises:
+        ValueError: the grid has knobs of another version.
+    """
+    if strange := [knob for knob, _ in parameters.axes if knob not in grid.KNOBS]:
+        raise ValueError(f"its grid has a knob that this app does not: {strange[0][:40]!r}")
     axes = zip((("across", "columns"), ("down", "rows")), parameters.axes, strict=False)
     return dict(
         {name: text for names, axis in axes for name, text in zip(names, axis, strict=True)},

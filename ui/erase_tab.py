@@ -76,6 +76,9 @@ def go_on(
 ) -> Iterator[Shown]:
     """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
 
+    turn = turn or Turn()
+    turn.erasure = paused.checkpoint.erasure if paused else None
+
     def stream() -> Iterator[Shown]:
         with moment.told():
             if paused is None:
@@ -83,10 +86,10 @@ def go_on(
             made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
             yield from live.go_on(model, paused, planned if made < planned else made + iterations)
 
-    yield from moment.thinned((turn or Turn()).of(stream()))
+    yield from moment.thinned(turn.of(stream()))
 
 
-def reset(erasure: Erasure | None) -> tuple[Any, ...]:
+def reset() -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
     shown = Shown(
         IDLE, "", "", presence.frame([]), live.curve([], "loss"), live.curve([], "error"), None,
@@ -126,11 +129,11 @@ def ended(
     model: DiffusionModel, turn: Turn, erasure: Erasure | None, paused: Paused | None
 ) -> tuple[Any, ...]:
     """Wait for the next run; of a stopped one, say first what it leaves."""
-    shown = Shown()
-    if turn.stopped and erasure is None:
+    shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
+    if turn.stopped and left is None:
         shown = Shown(pictures.note("Stopped before anything was learned."))
     elif turn.stopped:
-        shown = live.finished(erasure, model)
+        shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
 
 
@@ -282,7 +285,7 @@ def wire(
         run.then(
             partial(ended, model), [turn, *kept], [shown.status, shown.download, *buttons], **quiet
         ).then(shelf.keep, [owned, shown.erasure], owned, **quiet)
-    clear.click(reset, shown.erasure, [*shown, *buttons], **quiet)
+    clear.click(reset, None, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]
     chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)
     chosen["train_method"].input(rate, plan, chosen["learning_rate"], **quiet)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -56,7 +57,7 @@ class Estimate:
 
 def evaluation(model: DiffusionModel) -> Line:
     """A prediction of the frozen UNet, per example and prompt."""
-    return _line(model, "", lambda n: _call(model, model.unet, n, train=False))
+    return _line(model, "", lambda: partial(_call, model, model.unet, train=False))
 
 
 def update(model: DiffusionModel, method: str) -> Line:
@@ -65,19 +66,20 @@ def update(model: DiffusionModel, method: str) -> Line:
     Raises:
         ValueError: the method is unknown, or selects nothing in this UNet.
     """
-    run = start(model, EraseConfig("a", train_method=method))
 
-    def seconds(n: int) -> float:
-        return _call(model, run.unet, n, train=True) + _clock(run.optimizer.step)
+    def make() -> Callable[[int], float]:
+        run = start(model, EraseConfig("a", train_method=method))
+        return lambda n: _call(model, run.unet, n, train=True) + _clock(run.optimizer.step)
 
-    return _line(model, method, seconds)
+    return _line(model, method, make)
 
 
-def _line(model: DiffusionModel, what: str, seconds: Callable[[int], float]) -> Line:
-    """Time `seconds` for FEW and for MORE examples, once; the best of three, after a warm-up."""
+def _line(model: DiffusionModel, what: str, make: Callable[[], Callable[[int], float]]) -> Line:
+    """Time what is made for FEW and for MORE examples, once; the best of three, after a warm-up."""
     key = id(model.unet), what
     with _timing:
         if key not in _timed:
+            seconds = make()
             first = seconds(FEW)
             few = first if first > PATIENT else min(seconds(FEW) for _ in range(3))
             if few > PATIENT:

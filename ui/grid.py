@@ -190,6 +190,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
         side = model.image_size
         drawn = torch.full((len(made.rows), len(made.columns), 3, side, side), 0.94)
         unets = {s: erasure.apply(model, float(s)) for s in made.of("strength")}
+        about = parameters(model, erasure, made)
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
@@ -202,7 +203,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
             if last or time.perf_counter() - refreshed >= REFRESH:
                 text = f"{n + 1} of {made.size} pictures; {escape(made.title)}."
                 done, tone = (None, "good") if last else ((n + 1) / made.size, "plain")
-                sheet = _sheet(made, drawn, parameters(model, erasure, made), path)
+                sheet = _sheet(made, drawn, about, path)
                 yield Shown(pictures.note(text, tone=tone, done=done), *sheet)
                 refreshed = time.perf_counter()
 

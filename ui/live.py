@@ -134,7 +134,8 @@ def _train(
     """Every update; curves and what Stop keeps every REFRESH seconds; frames as the film wants."""
     try:
         for step in erase(model, config, resume=resume, examples=EXAMPLES.find(model, config)):
-            EXAMPLES.keep(step.examples)
+            if visitors.size(step.examples) <= visitors.EXAMPLES:
+                EXAMPLES.keep(step.examples)
             yield from _step(model, config, story, pace, step)
     except DivergenceError as diverged:
         yield finished(diverged.erasure, model)._replace(paused=None)
@@ -151,12 +152,15 @@ def _step(
     story.walk.note(step)
     if step.loss is not None:
         losses.append((step.iteration, step.loss))
-    kept = _kept(step, story) if final or pace.refresh() else None
-    if kept:
+    kept: dict[str, Any] = {}
+    if final or pace.refresh():
         if (error := step.held_out_error()) is not None and (step.loss is not None or not errors):
             errors.append((step.iteration, error))
-        yield Shown(**kept, **_curves(story))
-    yield Shown(_progress(step, config, pace, story))
+        if final or step.loss is not None:  # a run that has just begun leaves nothing new
+            kept = _kept(step, story)
+        yield Shown(_progress(step, config, pace, story), **kept, **_curves(story))
+    else:
+        yield Shown(_progress(step, config, pace, story))
     if final or _frame_due(step, config, pace, story):
         now = yield from _draw(model, story.film, pace, step, SEEDS if final else SEEDS[:1])
         strip = pictures.strip(

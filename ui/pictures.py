@@ -103,7 +103,7 @@ def note(text: str, *, done: float | None = None, tone: str = "plain") -> str:
 
     Args:
         text: HTML; escape what a visitor typed.
-        tone: `plain`, `good` or `bad`.
+        tone: `plain` or `good`.
     """
     bar = ""
     if done is not None:

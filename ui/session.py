@@ -1,4 +1,4 @@
-"""What belongs to one visitor: their latest erasure, nothing else.
+"""What belongs to one visitor: their latest erasure, their run at rest, their files.
 
 `gr.State` keeps one value per open page; the frozen model is shared by all and never changed.
 """

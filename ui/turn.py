@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 
 from esd_core import Erasure
-
-T = TypeVar("T")
+from ui.moment import Shown
 
 
 @dataclass
@@ -22,12 +21,15 @@ class Turn:
     """
 
     stopped: bool = False
+    erasure: Erasure | None = None  # what this run has left so far, until its end is told
 
-    def of(self, stream: Iterator[T]) -> Iterator[T]:
+    def of(self, stream: Iterator[Shown]) -> Iterator[Shown]:
         """The stream up to Stop."""
         for shown in stream:
             if self.stopped:
                 return
+            if isinstance(shown.erasure, Erasure):
+                self.erasure = shown.erasure
             yield shown
 
 

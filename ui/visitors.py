@@ -15,9 +15,10 @@ from torch import Tensor
 from ui.session import log
 from ui.turn import Turn
 
-GRACE = 300  # seconds after a tab was closed, for a connection that was only lost
+GRACE = 300  # seconds that what a page kept outlives it, for a connection that was only lost
 MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
 RESTING = 640 * 2**20  # bytes of a run that can be continued: weights, moments, examples
+EXAMPLES = 128 * 2**20  # bytes of a run's examples that are kept for whoever comes next
 IDLE = 60  # seconds without any event after which a visitor may have to make room
 
 
@@ -72,7 +73,7 @@ def make_room(holder: StateHolder, most: int | None = None, idle: float | None =
 
 
 def left(demo: gr.Blocks, request: gr.Request) -> None:
-    """A page was closed: its run ends, and what it kept goes GRACE seconds from now."""
+    """A page was closed, or its connection lost: its erasing run ends, and GRACE begins."""
     session = demo.state_holder.session_data.get(request.session_hash)
     if session is not None:
         stop(session)
@@ -81,9 +82,10 @@ def left(demo: gr.Blocks, request: gr.Request) -> None:
 
 def stop(session: SessionState) -> None:
     """End the run that nobody waits for: Gradio lets a Python client's go on to its end."""
-    for value in session.state_data.values():
+    for key, value in list(session.state_data.items()):
         if isinstance(value, Turn):
             value.stopped = True
+            session.state_data[key] = Turn()  # for a client whose connection comes back
 
 
 def expire(session: SessionState) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -35,6 +36,7 @@ from esd_core.erasure import Erasure
 from esd_core.examples import KeptExamples, origin
 from esd_core.models import DiffusionModel
 from esd_core.parallel import Team
+from esd_core.selection import select
 
 RESULT, STRIP = "result.json", "strip.png"
 SHOWN = ("the concept", "a neighbour", "something unrelated")  # in a strip, each before and after
@@ -45,7 +47,7 @@ OWN_COLUMNS = ("concept", "erase_from", "preset")
 class Planned:
     """One run of a sweep."""
 
-    name: str  # of its folder
+    name: str  # of its folder, once `of_model` has settled it
     cells: dict[str, str]  # the table's own words
     config: EraseConfig
 
@@ -92,7 +94,10 @@ def _config(cells: dict[str, str]) -> EraseConfig:
     options = {k: v for k, v in cells.items() if k not in OWN_COLUMNS}
     values = {name: _value(text) for name, text in options.items()}
     target = {"concept": cells.get("concept", ""), "erase_from": cells.get("erase_from")}
-    return preset(cells.get("preset", "live"), [target], **values)  # type: ignore[list-item]
+    config = preset(cells.get("preset", "live"), [target], **values)  # type: ignore[list-item]
+    if config.x_t_source == "images":
+        raise ValueError("x_t_source 'images' needs a folder of images; use `erase --images`")
+    return config
 
 
 def _value(text: str) -> Any:  # noqa: ANN401
@@ -106,11 +111,12 @@ def of_model(planned: list[Planned], model: DiffusionModel) -> list[Planned]:
     """The runs in the model's own words, each once, in folders that other weights do not share.
 
     Raises:
-        ValueError: the model cannot read a concept.
+        ValueError: the model cannot read a concept, or has no weights that a method selects.
     """
     settled: dict[EraseConfig, Planned] = {}
     for run in planned:
         config = in_its_words(model, run.config)
+        select(model.unet, config.train_method)
         name = _name(config, model.fingerprint)
         settled.setdefault(config, replace(run, name=name, config=config))
     return list(settled.values())
@@ -175,16 +181,26 @@ def strip(model: DiffusionModel, config: EraseConfig, erasure: Erasure) -> Image
 
 
 def sheet(planned: list[Planned], out: Path) -> Image.Image:
-    """One row per finished run: what it was, and its strip."""
+    """One row per finished run: what it was, and its strip, all as high as the first.
+
+    A style has fewer controls than an object; its row ends earlier.
+    """
     done = [p for p in planned if (out / p.name / RESULT).exists()]
     strips = [_squares(Image.open(out / p.name / STRIP)) for p in done]
     names = ["; ".join(p.cells.values()) for p in done]
-    columns = len(strips[0])
+    columns = max(map(len, strips))
+    strips = [_fitted(strip, columns, strips[0].shape[-1]) for strip in strips]
     heads = list(SHOWN) if columns == 2 * len(SHOWN) else ["the concept", "controls"]
     labels = [""] * columns
     for index, head in enumerate(heads):
         labels[2 * index] = f"{head}: before, after"
     return figures.sheet(torch.stack(strips), names, labels, scale=1)
+
+
+def _fitted(strip: Tensor, columns: int, side: int) -> Tensor:
+    """`(columns, 3, side, side)`: the same squares, then white ones."""
+    squares = F.interpolate(strip, size=(side, side), mode="area")
+    return torch.cat([squares, squares.new_ones(columns - len(squares), 3, side, side)])
 
 
 def _squares(strip: Image.Image) -> Tensor:

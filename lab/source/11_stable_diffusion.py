@@ -169,7 +169,10 @@ Picture(loss_figure(losses), "Loss of each update")
 edited = erasure.apply(model)  # trained; model.unet stays frozen
 sampler = dict(guidance_scale=7.5, num_inference_steps=50) if large else dict(guidance_scale=4.0)
 comparison = compare(model, edited, prompts, seeds=[0, 1], **sampler)
-Picture(comparison_sheet(comparison), f"{prompts}, same noise: frozen model above, edited below")
+Picture(
+    comparison_sheet(comparison),
+    f"{', '.join(prompts)}, same noise: frozen model above, edited below",
+)
 
 
 # %%

@@ -12,14 +12,19 @@ from esd_core.atomic import write_text
 
 
 class Kept:
-    """`{"about": {...}, "results": {name: measurement}}` in a file."""
+    """`{"about": {...}, "results": {name: measurement}}` in a file, all of one machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, machine: str) -> None:
         self.path = path
         found = json.loads(path.read_text()) if path.exists() else {}
         if found and "results" not in found:
             raise SystemExit(f"{path} was written by another benchmark; give another --out")
-        self._about: dict[str, Any] = found.get("about", {})
+        self._about: dict[str, Any] = {"machine": machine, **found.get("about", {})}
+        if self._about["machine"] != machine:
+            raise SystemExit(
+                f"{path} holds measurements of {self._about['machine']!r}, this is {machine!r}; "
+                "give another --out"
+            )
         self.results: dict[str, Any] = found.get("results", {})
 
     def about(self, **facts: Any) -> None:

@@ -137,9 +137,8 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; print all of it."""
     if not (args.repo / "esd_sd.py").is_file():
         raise SystemExit(f"{args.repo} holds no esd_sd.py; clone rohitgandikota/erasing there")
-    kept = Kept(args.out)
-    machine = f"{MACHINE}, cpu"
-    kept.about(machine=machine, worked_around=WORKED_AROUND)
+    kept = Kept(args.out, f"{MACHINE}, cpu")
+    kept.about(worked_around=WORKED_AROUND)
     dtype = "float32" if args.float32 else "bfloat16"
     tasks = []
     for seed in range(args.seeds):

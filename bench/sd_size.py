@@ -27,6 +27,7 @@ from torch import Tensor
 
 from bench.kept import Kept
 from bench.speed import peak_resident
+from bench.written import MACHINE
 from esd_core import DiffusionModel, erase, preset, sample
 from esd_core.config import PRESETS
 
@@ -125,8 +126,7 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is missing, and print all of it."""
     on_gpu = args.device.startswith("cuda")
     dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
-    kept = Kept(args.out)
-    kept.about(device=torch.cuda.get_device_name() if on_gpu else "cpu")
+    kept = Kept(args.out, torch.cuda.get_device_name() if on_gpu else f"{MACHINE}, cpu")
     given = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
     tasks = []
     for arch in args.arch:

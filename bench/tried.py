@@ -116,8 +116,7 @@ def text(summary: dict[str, Any]) -> str:
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; summarise."""
-    kept = Kept(args.out)
-    kept.about(machine=f"{MACHINE}, cpu")
+    kept = Kept(args.out, f"{MACHINE}, cpu")
     kept.measure(tasks(args), args.budget_seconds)
     summary = summarise(kept.results)
     kept.about(summary=summary)

@@ -64,14 +64,16 @@ def test_a_watch_asks_for_the_object_in_every_style_and_for_others():
 def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
     path, done = tmp_path / "kept.json", []
     tasks = [(name, lambda name=name: done.append(name) or 1) for name in "abc"]
-    Kept(path).measure(tasks[:2], 100)
-    Kept(path).measure(tasks, -1)  # no budget
+    Kept(path, "here").measure(tasks[:2], 100)
+    Kept(path, "here").measure(tasks, -1)  # no budget
     assert done == ["a", "b"]
-    Kept(path).measure(tasks, 100)
+    Kept(path, "here").measure(tasks, 100)
     assert done == ["a", "b", "c"]
     (tmp_path / "other.json").write_text('{"rounds": 1}')
     with pytest.raises(SystemExit, match="another benchmark"):
-        Kept(tmp_path / "other.json")
+        Kept(tmp_path / "other.json", "here")
+    with pytest.raises(SystemExit, match="holds measurements of 'here', this is 'elsewhere'"):
+        Kept(path, "elsewhere")
 
 
 @pytest.mark.parametrize(("arch", "parameters"), [("sd-1.4", 859_520_964), ("sdxl", 2_567_463_684)])

@@ -202,14 +202,3 @@ def test_every_presence_curve_has_a_colour_also_in_the_next_run(chromium, tmp_pa
             assert names.all_text_contents() == ROLES
         page.close()
         demo.close()
-
-
-@pytest.mark.parametrize("look", ["light", "dark"])
-def test_it_fits_a_phone(page, url: str, look: str):
-    page.set_viewport_size({"width": 400, "height": 800})
-    page.goto(f"{url}/?__theme={look}")
-    page.wait_for_selector("#erase-run")
-    erase(page, 2)
-    expect(page, STATUS, "Done.")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    shoot(page, f"5-phone-{look}")

@@ -23,7 +23,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")  # fmt: skip
 SHOTS = Path("outputs/screenshots")
 PATIENCE = 120_000  # ms; a busy machine is slow, not wrong
-ROLES = ["the concept", "a neighbour", "unrelated", "asks for nothing"]
+ROLES = ["the concept", "a neighbour", "unrelated", "no words"]
 STATUS = "#erase-result .esd-note"
 
 pytestmark = pytest.mark.browser

@@ -12,7 +12,7 @@ from ui import live, presence, prompts
 from ui.film import MOST, Film
 from ui.prompts import Watched
 
-WATCHED = [Watched("the concept", "a cat"), Watched("asks for nothing", "")]
+WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
 PICTURES = torch.zeros(2, 1, 3, 8, 8)
 
 
@@ -96,7 +96,7 @@ def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     watched = prompts.watched_in(emoji, config)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()
-    assert set(points["prompt"]) == {w.role for w in watched} | {presence.ASKS_NOTHING}
+    assert set(points["prompt"]) == {w.role for w in watched} | {presence.NO_WORDS}
     rocket = points[points["prompt"] == "the concept"].set_index("update")["presence"]
     assert rocket[0] > 0.15 and rocket[12] < rocket[0] / 2
     assert 'a rocket, seed 1, after 12 updates"' in shown[-1].film

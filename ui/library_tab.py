@@ -221,7 +221,7 @@ def results(controls: Controls) -> Shown:
     command, python = (
         gr.Textbox(label=label, lines=lines, interactive=False, elem_classes="esd-code",
                    buttons=["copy"])
-        for label, lines in (("As a command line", 2), ("As a Python program", 7))
+        for label, lines in (("As a command line", 2), ("As a Python program", 9))
     )  # fmt: skip
     return Shown(status, controls.chosen, controls.second, record, *files, command, python)
 

@@ -136,7 +136,7 @@ def build(tab: gr.Tab) -> None:
             )  # fmt: skip
             t = gr.Slider(
                 0, 999, 400, step=1, label="Timestep t", buttons=[],
-                info="Of the arrows; 999 is almost pure noise, 0 clean",
+                info="Of the arrows; 999 is noise, 0 clean",
             )  # fmt: skip
             go = gr.Button("Erase in a network", variant="primary", elem_id="mixture-run")
         with gr.Column(scale=8, min_width=300, elem_id="mixture-result"):

@@ -16,10 +16,10 @@ from esd_core.probe import Probe
 from ui.prompts import Watched
 
 COLUMNS = ("update", "presence", "prompt")
-ASKS_NOTHING = "asks for nothing"
+NO_WORDS = "no words"
 ERASED = "the concept"  # also what further concepts and contexts count as
 COLOURS = {  # by a prompt's role; each at least 3 : 1 against paper and ink
-    ERASED: "#d1495b", "a neighbour": "#3f8f88", "unrelated": "#5b84c4", ASKS_NOTHING: "#7f7b72",
+    ERASED: "#d1495b", "a neighbour": "#3f8f88", "unrelated": "#5b84c4", NO_WORDS: "#7f7b72",
 }  # fmt: skip
 Points = list[tuple[int, float, str]]  # update, presence, role
 
@@ -38,7 +38,7 @@ def with_empty(watched: Sequence[Watched]) -> list[Watched]:
     """The watched prompts and, once, the empty one: does the concept come unasked?"""
     if any(not item.prompt for item in watched):
         return list(watched)
-    return [*watched, Watched(ASKS_NOTHING, "")]
+    return [*watched, Watched(NO_WORDS, "")]
 
 
 def score(model: DiffusionModel, watched: Sequence[Watched], drawn: Tensor) -> list[float]:

@@ -95,7 +95,7 @@ def watched(model: DiffusionModel, text: str) -> list[Watched]:
     """
     concept = _concept(model, text)
     if concept is None or model.vocabulary is None:
-        return [Watched("the concept", text), Watched("no words at all", "")]
+        return [Watched("the concept", text), Watched("no words", "")]
     near, far = _neighbour(model, concept), _stranger(model.vocabulary, concept)
     if concept.kind == "object":
         listed = [text, near.phrase, far.phrase]

@@ -97,7 +97,7 @@ def drawing(model: DiffusionModel, at_once: int = 9, steps: int = 12, scheduler:
     def work() -> None:
         for first in range(0, 9, at_once):
             seeds = list(range(first, min(first + at_once, 9)))
-            teacher.draw_all(model, model.unet, target, config, seeds)
+            teacher.finish(teacher.draw_all(model, model.unet, target, config, seeds))
 
     return work
 

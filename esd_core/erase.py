@@ -26,7 +26,7 @@ from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.examples import Examples, pick
 from esd_core.models import DiffusionModel
-from esd_core.pairs import Pairs
+from esd_core.pairs import Pairs, finish
 from esd_core.parallel import ALONE, Team
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
@@ -166,7 +166,9 @@ def draw(run: _Run, images: Tensor | None) -> Examples:
     unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
     if run.config.points == "last":
         return drawing.draw_one(run.model, unet, run.config, run.generator, run.team)
-    return drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team)
+    return finish(
+        drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team)
+    )
 
 
 def share_of_loss(run: _Run, batch: Pairs, size: int, weight: float) -> Tensor:

@@ -8,6 +8,7 @@ batch: `KeptExamples` finds them again for a run that differs only in such optio
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,10 +104,30 @@ def draw_seeds(count: int, generator: torch.Generator) -> list[int]:
     return torch.randint(2**31, (count,), generator=generator).tolist()
 
 
+def collectable(config: EraseConfig) -> bool:
+    """Whether the run's examples are those of the frozen model, drawn once, before any update."""
+    return (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
+
+
+def collect(model: DiffusionModel, config: EraseConfig) -> Generator[None, None, Examples]:
+    """The examples that `erase` would begin with, to give to it; yields between teacher's calls.
+
+    Raises:
+        ValueError: the run is not `collectable`.
+    """
+    if not collectable(config):
+        raise ValueError(
+            "only examples of the frozen model that are drawn once can be collected beforehand; "
+            "use x_t_source 'frozen', points 'all' and redraw_every 0"
+        )
+    generator = torch.Generator().manual_seed(config.seed)
+    return (yield from draw_examples(model, model.unet, config, generator))
+
+
 def draw_examples(
     model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
     generator: torch.Generator, images: Tensor | None = None, team: Team = ALONE,
-) -> Examples:  # fmt: skip
+) -> Generator[None, None, Examples]:  # fmt: skip
     """All examples of a run that keeps them (`points="all"`), or of one drawing of it.
 
     Args:
@@ -124,7 +145,7 @@ def draw_examples(
             lines = config.trajectories + config.held_out
             seeds = draw_seeds(lines, generator)
             own = [seeds[i] for i in team.mine(lines)]
-            part = pairs.draw_all(model, unet, target, config, own) if own else None
+            part = (yield from pairs.draw_all(model, unet, target, config, own)) if own else None
             drawn = whole(team, part, lines, model.device)
         kept = torch.arange(len(drawn)) % lines < config.trajectories
         train.append(drawn[kept])
@@ -133,7 +154,7 @@ def draw_examples(
     preserve = None
     if config.preserve:
         mine = list(team.mine(len(everything)))
-        part = pairs.draw_preservation(model, config, everything.x_t, everything.t, mine)
+        part = yield from pairs.draw_preservation(model, config, everything.x_t, everything.t, mine)
         preserve = whole(team, part, len(everything), model.device)
     held = Pairs.cat(held_out) if config.held_out else None
     return Examples(tuple(train), held, preserve, origin(model, config))

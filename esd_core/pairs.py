@@ -5,13 +5,17 @@ empty prompt, for the concept and, if the concept is erased from a context, for 
 sampling of the concept with the frozen model computes the first two at every step it makes, so its
 whole trajectory is a set of finished examples. They depend on neither eta, nor the train method,
 nor the learning rate: keep them, and a second run is pure regression.
+
+Collecting takes seconds to minutes. What draws whole sets yields between the teacher's calls, so
+that an app can stop it or let others compute in between; `finish` is for everybody else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -26,6 +30,17 @@ from esd_core.sample import sample
 NEIGHBOURS = 12  # of the prompts that are held
 COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
+
+T = TypeVar("T")
+
+
+def finish(drawing: Generator[None, None, T]) -> T:
+    """What a drawing returns when nobody interrupts it."""
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass(frozen=True)
@@ -55,9 +70,16 @@ class Pairs:
 @torch.no_grad()
 def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Tensor:
     """The frozen model's output at every `x_t`, under one prompt `(1, L, D)` or one each."""
+    return torch.cat(list(_evaluations(model, x_t, t, embeds)))
+
+
+def _evaluations(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Iterator[Tensor]:
+    """The same, TEACHER_BATCH at a time."""
     each = (x_t, t, embeds.expand(len(x_t), -1, -1))
-    chunks = zip(*(values.split(TEACHER_BATCH) for values in each), strict=True)
-    return torch.cat([denoise.predict(model.unet, *chunk) for chunk in chunks])
+    for chunk in zip(*(values.split(TEACHER_BATCH) for values in each), strict=True):
+        with torch.no_grad():
+            output = denoise.predict(model.unet, *chunk)
+        yield output
 
 
 def complete(
@@ -85,16 +107,16 @@ def complete(
 def draw_all(
     model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
     seeds: list[int],
-) -> Pairs:  # fmt: skip
+) -> Generator[None, None, Pairs]:  # fmt: skip
     """Whole guided trajectories of `unet`, one per seed; every x_t on them becomes an example."""
-    prompt = target.erase_from or target.concept
-    steps = list(
-        sample(
-            model, prompt, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
-            num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
-            image_size=config.image_size,
-        )
-    )  # fmt: skip
+    prompt, steps = target.erase_from or target.concept, []
+    for step in sample(
+        model, prompt, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
+        num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
+        image_size=config.image_size,
+    ):  # fmt: skip
+        steps.append(step)
+        yield
     x_t = torch.cat([s.x_t for s in steps])
     t = torch.stack([s.t.long() for s in steps]).repeat_interleave(len(seeds))
     if unet is not model.unet:  # the edited model's by-products are not the teacher's
@@ -194,7 +216,7 @@ def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int 
 def draw_preservation(
     model: DiffusionModel, config: EraseConfig, x_t: Tensor, t: Tensor,
     mine: list[int] | None = None,
-) -> Pairs:  # fmt: skip
+) -> Generator[None, None, Pairs]:  # fmt: skip
     """Examples whose target is the frozen prediction itself, for other prompts at given x_t.
 
     Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
@@ -207,5 +229,9 @@ def draw_preservation(
     embeds = model.encode(preservation_prompts(model, config))
     which = torch.arange(len(t)) if mine is None else torch.tensor(mine)
     x_t, t, embeds = x_t[which], t[which], embeds[which % len(embeds)]
-    output = evaluate(model, x_t, t, embeds)
+    outputs = []
+    for part in _evaluations(model, x_t, t, embeds):
+        outputs.append(part)
+        yield
+    output = torch.cat(outputs)
     return Pairs(x_t, t, output, output, output, output, embeds)

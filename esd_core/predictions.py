@@ -36,7 +36,7 @@ def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
         ValueError: the prompt is empty or too long, or the seed out of range.
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
-    return pairs.draw_all(model, model.unet, target, config, [seed])
+    return pairs.finish(pairs.draw_all(model, model.unet, target, config, [seed]))
 
 
 def timesteps(model: DiffusionModel) -> list[int]:

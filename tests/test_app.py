@@ -168,6 +168,17 @@ def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
     assert told == [1, 2, 3, 4, 5]
 
 
+def test_stop_ends_the_collecting_of_examples(model: DiffusionModel, monkeypatch):
+    monkeypatch.setattr(moment, "TICK", 0.0)
+    turn, seen = Turn(), []
+    for shown in erase_tab.erase(model, turn, **fields(seed=77)):
+        seen.append(str(shown.status))
+        if sum("Collecting" in status for status in seen) == 3:
+            halt(turn)
+    assert not any("update 1" in status for status in seen)
+    assert "before anything was learned" in erase_tab.ended(model, turn, None, None)[0]
+
+
 def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: DiffusionModel):
     status, download, *_ = erase_tab.ended(model, Turn(), None, None)
     assert status is download is moment.SKIP

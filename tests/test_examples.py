@@ -7,7 +7,8 @@ import torch
 
 from esd_core.config import EraseConfig, Target
 from esd_core.erase import erase
-from esd_core.examples import KeptExamples, origin
+from esd_core.examples import KeptExamples, collect, origin
+from esd_core.pairs import finish
 
 CONFIG = EraseConfig(
     "a cat", iterations=2, num_inference_steps=3, trajectories=2, held_out=1, preserve=1.0
@@ -68,6 +69,25 @@ def test_another_model_has_its_own(tiny):
     kept.keep(first(tiny, CONFIG).examples)
     changed = tiny.with_unet(type(tiny.unet).from_config(tiny.unet.config))
     assert kept.find(changed, CONFIG) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"preserve": 2.0}], ids=["plain", "preserve"])
+def test_examples_collected_beforehand_are_those_that_the_run_draws(tiny, options):
+    config = EraseConfig("a cat", iterations=2, num_inference_steps=4, trajectories=2, **options)
+    *_, drawn = erase(tiny, config)
+    collecting, calls = collect(tiny, config), 0
+    for calls, _ in enumerate(collecting, 1):  # noqa: B007
+        pass
+    assert calls >= 4  # one can stop between any two of the teacher's calls
+    *_, given = erase(tiny, config, examples=finish(collect(tiny, config)))
+    assert given.erasure.hash == drawn.erasure.hash
+    assert given.checkpoint().examples.origin == drawn.examples.origin
+
+
+@pytest.mark.parametrize("options", [{"x_t_source": "edited"}, {"redraw_every": 1}])
+def test_examples_that_follow_the_run_are_not_collected_beforehand(tiny, options):
+    with pytest.raises(ValueError, match="use x_t_source 'frozen', points 'all'"):
+        next(collect(tiny, EraseConfig("a cat", **options)))
 
 
 def test_what_a_run_draws_again_serves_no_other(tiny):

@@ -65,13 +65,13 @@ def assert_fresh(model, drawn: Pairs, null: str, concept: str, centre: str, trai
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_samplers_by_products_are_finished_examples(model, scheduler):
     config = replace(CONFIG, scheduler=scheduler)
-    drawn = pairs.draw_all(model, model.unet, CAT, config, [1, 2])
+    drawn = pairs.finish(pairs.draw_all(model, model.unet, CAT, config, [1, 2]))
     assert len(drawn) == 2 * (6 if scheduler == "pndm" else 5)  # PNDM visits one timestep twice
     assert_fresh(model, drawn, null="", concept="a cat", centre="", trained="a cat")
 
 
 def test_they_lie_on_the_guided_trajectories_of_their_seeds(tiny):
-    drawn = pairs.draw_all(tiny, tiny.unet, CAT, CONFIG, [1, 2])
+    drawn = pairs.finish(pairs.draw_all(tiny, tiny.unet, CAT, CONFIG, [1, 2]))
     steps = list(sample(tiny, "a cat", seeds=[1, 2], guidance_scale=3.0, num_inference_steps=5))
     assert torch.equal(drawn.x_t, torch.cat([s.x_t for s in steps]))
     assert drawn.t.tolist() == [int(s.t) for s in steps for _ in range(2)]
@@ -79,15 +79,15 @@ def test_they_lie_on_the_guided_trajectories_of_their_seeds(tiny):
 
 def test_they_cost_no_evaluation_beyond_sampling(tiny):
     unet, calls = counted(tiny.unet)
-    pairs.draw_all(tiny.with_unet(unet), unet, CAT, CONFIG, [1, 2])
+    pairs.finish(pairs.draw_all(tiny.with_unet(unet), unet, CAT, CONFIG, [1, 2]))
     assert len(calls) == 5  # one doubled batch per step
     calls.clear()
-    pairs.draw_all(tiny.with_unet(unet), unet, RED_DOG, CONFIG, [1, 2])
+    pairs.finish(pairs.draw_all(tiny.with_unet(unet), unet, RED_DOG, CONFIG, [1, 2]))
     assert len(calls) == 5 + 1  # a context is sampled; the concept takes one batch of 10 more
 
 
 def test_a_context_is_sampled_trained_and_the_centre(model):
-    drawn = pairs.draw_all(model, model.unet, RED_DOG, CONFIG, [1])
+    drawn = pairs.finish(pairs.draw_all(model, model.unet, RED_DOG, CONFIG, [1]))
     assert_fresh(
         model, drawn, null="", concept="red", centre="a red dog", trained="a red dog"
     )  # fmt: skip
@@ -98,11 +98,11 @@ def test_a_context_is_sampled_trained_and_the_centre(model):
 @pytest.mark.parametrize("target", [CAT, RED_DOG], ids=["plain", "context"])
 def test_the_edited_model_draws_but_the_frozen_one_teaches(model, target):
     edited = edited_from(model.unet)
-    drawn = pairs.draw_all(model, edited, target, CONFIG, [1])
+    drawn = pairs.finish(pairs.draw_all(model, edited, target, CONFIG, [1]))
     prompt = target.erase_from or target.concept
     centre = target.erase_from or ""
     assert_fresh(model, drawn, null="", concept=target.concept, centre=centre, trained=prompt)
-    of_frozen = pairs.draw_all(model, model.unet, target, CONFIG, [1])
+    of_frozen = pairs.finish(pairs.draw_all(model, model.unet, target, CONFIG, [1]))
     assert not torch.allclose(drawn.x_t, of_frozen.x_t)
 
 
@@ -203,8 +203,8 @@ def test_every_picture_is_used(tiny, monkeypatch):
 
 def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
     config = replace(CONFIG, preserve=1.0, preserve_prompts=("", "a dog", "a rocket"))
-    drawn = pairs.draw_all(model, model.unet, CAT, CONFIG, [1])
-    held = pairs.draw_preservation(model, config, drawn.x_t, drawn.t)
+    drawn = pairs.finish(pairs.draw_all(model, model.unet, CAT, CONFIG, [1]))
+    held = pairs.finish(pairs.draw_preservation(model, config, drawn.x_t, drawn.t))
     assert len(held) == len(drawn)
     assert_close(
         held.frozen, predict(model.unet, held.x_t, held.t, held.embeds), atol=1e-5, rtol=1e-4
@@ -235,7 +235,7 @@ def test_prompts_to_hold_name_nothing_that_is_erased(tiny):
 
 
 def test_sets_are_indexed_and_joined_field_by_field(tiny):
-    drawn = pairs.draw_all(tiny, tiny.unet, RED_DOG, CONFIG, [1, 2])
+    drawn = pairs.finish(pairs.draw_all(tiny, tiny.unet, RED_DOG, CONFIG, [1, 2]))
     again = Pairs.cat([drawn[:3], drawn[3:]])
     for name in Pairs.__dataclass_fields__:
         assert torch.equal(getattr(again, name), getattr(drawn, name))

@@ -25,6 +25,7 @@ from esd_core import (
     KeptExamples,
     erase,
 )
+from esd_core.examples import Examples, collect, collectable
 from ui import pictures, presence, preview, session, visitors
 from ui.film import Film
 from ui.moment import Shown
@@ -132,14 +133,31 @@ def _train(
     resume: Checkpoint | None = None,
 ) -> Iterator[Shown]:  # fmt: skip
     """Every update; curves and what Stop keeps every REFRESH seconds; frames as the film wants."""
+    examples = EXAMPLES.find(model, config)
+    if examples is None and resume is None and collectable(config):
+        examples = yield from _collect(model, config, pace)
     try:
-        for step in erase(model, config, resume=resume, examples=EXAMPLES.find(model, config)):
+        for step in erase(model, config, resume=resume, examples=examples):
             if visitors.size(step.examples) <= visitors.EXAMPLES:
                 EXAMPLES.keep(step.examples)
             yield from _step(model, config, story, pace, step)
     except DivergenceError as diverged:
         yield finished(diverged.erasure, model)._replace(paused=None)
         raise
+
+
+def _collect(
+    model: DiffusionModel, config: EraseConfig, pace: Pace
+) -> Generator[Shown, None, Examples]:
+    """The teacher's examples, with a status between its calls."""
+    collecting = collect(model, config)
+    while True:
+        try:
+            next(collecting)
+        except StopIteration as end:
+            return end.value
+        text = f"Collecting examples from the frozen model · {pace.clock(0)}"
+        yield Shown(pictures.note(text, done=0))
 
 
 def _step(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ui.session import log
 from ui.turn import Turn
 
-GRACE = 300  # seconds that what a page kept outlives it, for a connection that was only lost
+GRACE = 60  # seconds that what a page kept outlives it, for a connection that was only lost
 MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
 RESTING = 640 * 2**20  # bytes of a run that can be continued: weights, moments, examples
 EXAMPLES = 128 * 2**20  # bytes of a run's examples that are kept for whoever comes next

@@ -17,7 +17,7 @@ from esd_core.mixture import generate, noise, ring
 from esd_core.mixture_erase import erase_class
 from esd_core.mixture_net import MixtureNet, trained
 from tests.test_app_browser import chromium, expect, page, shoot, url  # noqa: F401
-from tests.test_scores_browser import violations
+from tests.test_looks_browser import violations
 from ui import foretell, lesson, mixture_panels, mixture_tab, world
 from ui.foretell import ALL, OTHERS, PAST, STAYS, Ends
 

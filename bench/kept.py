@@ -19,11 +19,10 @@ class Kept:
         found = json.loads(path.read_text()) if path.exists() else {}
         if found and "results" not in found:
             raise SystemExit(f"{path} was written by another benchmark; give another --out")
-        self._about: dict[str, Any] = {"machine": machine, **found.get("about", {})}
-        if self._about["machine"] != machine:
+        self._about: dict[str, Any] = found.get("about", {"machine": machine})
+        if (theirs := self._about.get("machine")) != machine:
             raise SystemExit(
-                f"{path} holds measurements of {self._about['machine']!r}, this is {machine!r}; "
-                "give another --out"
+                f"{path} holds measurements of {theirs!r}, this is {machine!r}; give another --out"
             )
         self.results: dict[str, Any] = found.get("results", {})
 

@@ -118,7 +118,7 @@ class EraseConfig:
             raise ValueError(f"unknown option {unknown[0]!r}")
         try:
             return cls(**values)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"these options are of the wrong kind: {error}") from error
 
 

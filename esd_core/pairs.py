@@ -13,7 +13,7 @@ that an app can stop it or let others compute in between; `finish` is for everyb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -67,25 +67,23 @@ class Pairs:
         return Pairs(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pairs)))
 
 
-@torch.no_grad()
-def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Tensor:
+def evaluate(
+    model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor
+) -> Generator[None, None, Tensor]:
     """The frozen model's output at every `x_t`, under one prompt `(1, L, D)` or one each."""
-    return torch.cat(list(_evaluations(model, x_t, t, embeds)))
-
-
-def _evaluations(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Iterator[Tensor]:
-    """The same, TEACHER_BATCH at a time."""
     each = (x_t, t, embeds.expand(len(x_t), -1, -1))
+    outputs = []
     for chunk in zip(*(values.split(TEACHER_BATCH) for values in each), strict=True):
         with torch.no_grad():
-            output = denoise.predict(model.unet, *chunk)
-        yield output
+            outputs.append(denoise.predict(model.unet, *chunk))
+        yield
+    return torch.cat(outputs)
 
 
 def complete(
     model: DiffusionModel, target: Target, x_t: Tensor, t: Tensor,
     null: Tensor | None = None, drawn: Tensor | None = None,
-) -> Pairs:  # fmt: skip
+) -> Generator[None, None, Pairs]:  # fmt: skip
     """Add what is missing to make examples of noisy latents.
 
     Args:
@@ -95,11 +93,13 @@ def complete(
     """
     trained_prompt = target.erase_from or target.concept
     embeds = model.encode([trained_prompt])
-    null = evaluate(model, x_t, t, model.encode([""])) if null is None else null
-    drawn = evaluate(model, x_t, t, embeds) if drawn is None else drawn
+    if null is None:
+        null = yield from evaluate(model, x_t, t, model.encode([""]))
+    if drawn is None:
+        drawn = yield from evaluate(model, x_t, t, embeds)
     concept = drawn
     if target.erase_from:
-        concept = evaluate(model, x_t, t, model.encode([target.concept]))
+        concept = yield from evaluate(model, x_t, t, model.encode([target.concept]))
     centre = drawn if target.erase_from else null
     return Pairs(x_t, t, null, concept, centre, drawn, embeds.expand(len(t), -1, -1))
 
@@ -120,10 +120,10 @@ def draw_all(
     x_t = torch.cat([s.x_t for s in steps])
     t = torch.stack([s.t.long() for s in steps]).repeat_interleave(len(seeds))
     if unet is not model.unet:  # the edited model's by-products are not the teacher's
-        return complete(model, target, x_t, t)
+        return (yield from complete(model, target, x_t, t))
     null = torch.cat([s.output_null for s in steps if s.output_null is not None])
     drawn = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
-    return complete(model, target, x_t, t, null, drawn)
+    return (yield from complete(model, target, x_t, t, null, drawn))
 
 
 def draw_last(
@@ -158,13 +158,13 @@ def draw_last(
     )  # fmt: skip
     if told is None:
         *_, last = sample(model, prompt, stop_at=k + 1, **options)  # type: ignore[arg-type]
-        return complete(model, target, last.x_t, last.t.long().expand(len(seeds)))
+        return finish(complete(model, target, last.x_t, last.t.long().expand(len(seeds))))
     x_t = None
     for step in sample(model, prompt, start_at=1, stop_at=min(total - k + 1, total), **options):  # type: ignore[arg-type]
         x_t = step.latents
     if x_t is None:
         raise ValueError("timesteps 'compvis' needs at least 2 sampling steps")
-    return complete(model, target, x_t, told.to(x_t.device))
+    return finish(complete(model, target, x_t, told.to(x_t.device)))
 
 
 def draw_images(
@@ -172,7 +172,7 @@ def draw_images(
 ) -> Pairs:
     """Examples from given pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
     x_t, t, _ = noised(model, model.encode_images(images), count, generator)
-    return complete(model, target, x_t, t)
+    return finish(complete(model, target, x_t, t))
 
 
 def noised(
@@ -229,9 +229,5 @@ def draw_preservation(
     embeds = model.encode(preservation_prompts(model, config))
     which = torch.arange(len(t)) if mine is None else torch.tensor(mine)
     x_t, t, embeds = x_t[which], t[which], embeds[which % len(embeds)]
-    outputs = []
-    for part in _evaluations(model, x_t, t, embeds):
-        outputs.append(part)
-        yield
-    output = torch.cat(outputs)
+    output = yield from evaluate(model, x_t, t, embeds)
     return Pairs(x_t, t, output, output, output, output, embeds)

@@ -110,7 +110,7 @@ def test_large_sets_are_evaluated_in_bounded_batches(tiny):
     n = 2 * pairs.TEACHER_BATCH + 3
     unet, calls = counted(tiny.unet)
     x_t, t = torch.zeros(n, 4, 8, 8), torch.arange(n)
-    output = pairs.evaluate(tiny.with_unet(unet), x_t, t, tiny.encode(["a cat"]))
+    output = pairs.finish(pairs.evaluate(tiny.with_unet(unet), x_t, t, tiny.encode(["a cat"])))
     assert len(output) == n and calls == [0, pairs.TEACHER_BATCH, 2 * pairs.TEACHER_BATCH]
 
 

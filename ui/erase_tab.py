@@ -131,7 +131,8 @@ def ended(
     """Wait for the next run; of a stopped one, say first what it leaves."""
     shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
     if turn.stopped and left is None:
-        shown = Shown(pictures.note("Stopped before anything was learned."))
+        former = session.download(erasure) if erasure else moment.SKIP
+        shown = Shown(pictures.note("Stopped before anything was learned."), download=former)
     elif turn.stopped:
         shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)

@@ -170,11 +170,11 @@ def _step(
     story.walk.note(step)
     if step.loss is not None:
         losses.append((step.iteration, step.loss))
-    kept: dict[str, Any] = {}
-    if final or pace.refresh():
-        if (error := step.held_out_error()) is not None and (step.loss is not None or not errors):
+    made, kept = step.loss is not None, dict[str, Any]()
+    if final or not made or pace.refresh():
+        if (error := step.held_out_error()) is not None and (made or not errors):
             errors.append((step.iteration, error))
-        if final or step.loss is not None:  # a run that has just begun leaves nothing new
+        if final or made:  # a run that has just begun leaves nothing new
             kept = _kept(step, story)
         yield Shown(_progress(step, config, pace, story), **kept, **_curves(story))
     else:

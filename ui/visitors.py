@@ -66,6 +66,7 @@ def make_room(holder: StateHolder, most: int | None = None, idle: float | None =
             break
         if own and (now - used).total_seconds() >= idle:
             holder.delete_state(key)
+            stop(holder.session_data[key])  # its turn may hold what a client's run has left
             total, dropped = total - own, dropped + 1
     if dropped:
         log.info("dropped the erasures of %d idle visitors to make room", dropped)
@@ -89,11 +90,15 @@ def stop(session: SessionState) -> None:
 
 
 def expire(session: SessionState) -> None:
-    """Keep what it has for GRACE seconds more, not for an hour after its last change."""
+    """Keep what it has for GRACE seconds more, not for an hour after its last change.
+
+    Gradio calls the session closed for good. But a connection that was lost can come back, and what
+    its page then makes has to last as long as anybody's.
+    """
     now = datetime.datetime.now()
-    session.STATE_TTL_WHEN_CLOSED = GRACE
-    for key, (lifetime, _) in list(session._state_ttl.items()):
-        session._state_ttl[key] = (lifetime, now)
+    session.is_closed = False
+    for key in list(session._state_ttl):
+        session._state_ttl[key] = (GRACE, now)
 
 
 def look_after(demo: gr.Blocks) -> None:

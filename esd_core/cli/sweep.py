@@ -188,9 +188,10 @@ def sheet(planned: list[Planned], out: Path) -> Image.Image:
     done = [p for p in planned if (out / p.name / RESULT).exists()]
     strips = [_squares(Image.open(out / p.name / STRIP)) for p in done]
     names = ["; ".join(p.cells.values()) for p in done]
+    alike = {len(strip) for strip in strips} == {2 * len(SHOWN)}
     columns = max(map(len, strips))
     strips = [_fitted(strip, columns, strips[0].shape[-1]) for strip in strips]
-    heads = list(SHOWN) if columns == 2 * len(SHOWN) else ["the concept", "controls"]
+    heads = list(SHOWN) if alike else ["the concept", "controls"]
     labels = [""] * columns
     for index, head in enumerate(heads):
         labels[2 * index] = f"{head}: before, after"

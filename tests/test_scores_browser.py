@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.test_app_browser import chromium, erase, expect, page, shoot, url  # noqa: F401
+from tests.test_looks_browser import violations
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -24,9 +25,11 @@ def test_both_tabs_show_themselves_before_anything_is_erased(page):
     expect(page, f"{SCORES} .esd-note", "No erasure yet")
     assert page.locator(f"{SCORES} .esd-scores figure").count() == 8
     assert page.get_by_label("range slider for Stage of training").is_disabled()
+    assert violations(page) == []
     open_tab(page, "Attention")
     expect(page, f"{ATTENTION} .esd-note", "only the base model")
     assert page.locator(f"{ATTENTION} figure").count() == 6
+    assert violations(page) == []
 
 
 def test_after_an_erasure_the_sliders_walk_to_the_target(page):
@@ -44,9 +47,11 @@ def test_after_an_erasure_the_sliders_walk_to_the_target(page):
     page.keyboard.press("ArrowRight")
     expect(page, f"{SCORES} .esd-line", "−1.100")
     page.locator(f"{SCORES}").evaluate("e => e.scrollIntoView()")
+    assert violations(page) == []
     shoot(page, "6-scores")
     open_tab(page, "Attention")
     expect(page, f"{ATTENTION} figure >> nth=3", "erased")
+    assert violations(page) == []
     shoot(page, "7-attention")
 
 

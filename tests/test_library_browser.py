@@ -13,6 +13,7 @@ from tests.test_app_browser import (  # noqa: F401
     chromium,
     erase,
     expect,
+    expect_updates,
     page,
     shoot,
     sync_api,
@@ -92,7 +93,7 @@ def test_a_saved_picture_restores_the_fields(page, tmp_path: Path):  # noqa: F81
 
 def test_stop_continue_and_reset(page):  # noqa: F811
     erase(page, 100_000)
-    expect(page, STATUS, "of 100000 · ")
+    expect_updates(page)
     expect(page, STATUS, " left")
     page.click("#erase-stop")
     expect(page, STATUS, "Stopped; what was learned is kept.")

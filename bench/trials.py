@@ -71,17 +71,22 @@ def gradient_to_x_t(run: Any) -> None:
     )
 
 
-def apart(model: DiffusionModel) -> Work:
-    """Erasing and preserving examples forward and backward one after the other."""
+def together(model: DiffusionModel) -> Work:
+    """Erasing and preserving examples forward and backward in one batch."""
     run, examples = start(model, CONFIG), examples_of(model)
 
     def work() -> None:
         run.optimizer.zero_grad()
-        for drawn, weight in ((examples.train[0], 1.0), (examples.preserve, CONFIG.preserve)):
-            batch = drawn[torch.randperm(len(drawn))[: CONFIG.batch_size]]
-            target = objective.erasing_target(batch.null, batch.concept, CONFIG.eta, batch.centre)
-            edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
-            (weight * objective.erasing_loss(edited, target)).backward()
+        parts = [
+            drawn[torch.randperm(len(drawn))[: CONFIG.batch_size]]
+            for drawn in (examples.train[0], examples.preserve)
+        ]
+        batch, size = teacher.Pairs.cat(parts), len(parts[0])
+        target = objective.erasing_target(batch.null, batch.concept, CONFIG.eta, batch.centre)
+        edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
+        erasing = objective.erasing_loss(edited[:size], target[:size])
+        preserving = objective.erasing_loss(edited[size:], target[size:])
+        (erasing + CONFIG.preserve * preserving).backward()
         run.optimizer.step()
 
     return work
@@ -122,7 +127,7 @@ UPDATES: dict[str, Callable[[DiffusionModel], Work]] = {
     "channels_last": lambda m: updating(channels_last(m)),
     "bfloat16": lambda m: updating(half(m)),
     "gradient checkpointing": lambda m: updating(m, checkpointing),
-    "erasing and preserving examples apart": apart,
+    "erasing and preserving examples in one batch": together,
     "keys and values of the text for free (a bound)": lambda m: updating(m, free_text_states),
     "esd-x with a gradient for x_t": lambda m: updating(m, gradient_to_x_t),
     "esd-x-strict": lambda m: updating(m, train_method="esd-x-strict"),

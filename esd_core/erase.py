@@ -171,40 +171,30 @@ def draw(run: _Run, images: Tensor | None) -> Examples:
     )
 
 
-def share_of_loss(run: _Run, batch: Pairs, size: int, weight: float) -> Tensor:
-    """This process's part of an update's loss; the parts add up to the loss of one process.
-
-    Args:
-        size: how many of the examples, the first ones, erase; the others preserve.
-        weight: of the preserving ones.
-    """
+def share_of_loss(run: _Run, batch: Pairs) -> Tensor:
+    """This process's part of a batch's loss; the parts add up to the loss of one process."""
     rows = list(run.team.mine(len(batch)))
+    # A process without examples takes part with one that counts nothing.
     mine = batch if run.team.size == 1 else batch[torch.tensor(rows or [0])]
     target = objective.erasing_target(mine.null, mine.concept, run.config.eta, mine.centre)
     edited = denoise.predict(run.unet, mine.x_t, mine.t, mine.embeds)
-    erasing = sum(row < size for row in rows)
-    total = edited.sum() * 0  # a process without examples takes part with no gradient
-    if erasing:
-        share = erasing / size
-        total = total + share * objective.erasing_loss(edited[:erasing], target[:erasing])
-    if preserving := len(rows) - erasing:
-        share = weight * preserving / (len(batch) - size)
-        total = total + share * objective.erasing_loss(edited[erasing:], target[erasing:])
-    return total
+    return len(rows) / len(batch) * objective.erasing_loss(edited, target)
 
 
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
     """One optimiser step; returns the loss before it and the erasing examples' timesteps."""
     config = run.config
-    batch = pick(examples, config, run.picker)
-    size, weight = len(batch), 1.0
+    erasing = pick(examples, config, run.picker)
+    batches = [(erasing, 1.0)]
     if examples.preserve is not None:
         order = torch.randperm(len(examples.preserve), generator=run.picker)[: config.batch_size]
-        batch = Pairs.cat([batch, examples.preserve[order.to(batch.t.device)]])
-        weight = config.preserve
+        batches.append((examples.preserve[order.to(erasing.t.device)], config.preserve))
     run.optimizer.zero_grad()
-    total = share_of_loss(run, batch, size, weight)
-    total.backward()
+    total = torch.zeros((), device=erasing.x_t.device)
+    for batch, weight in batches:  # one after the other: only one's activations are in memory
+        loss = weight * share_of_loss(run, batch)
+        loss.backward()
+        total += loss.detach()
     run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
     value = total.item()
     if run.first_loss is None:
@@ -219,7 +209,7 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
     if run.iteration % KEEP_EVERY == 0:
         run.kept, run.kept_at = run.capture(), run.iteration
     run.optimizer.step()
-    return value, batch.t[:size]
+    return value, erasing.t
 
 
 def erase(

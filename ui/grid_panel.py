@@ -61,7 +61,9 @@ def wire(
         [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
         trigger_mode="always_last", concurrency_id=fair.LOOK, **quiet,
     )  # fmt: skip
-    go.click(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
+    shown.picture.change(
+        lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet
+    )
     drawing = go.click(
         partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",

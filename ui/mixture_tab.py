@@ -124,7 +124,7 @@ def build(tab: gr.Tab) -> None:
                 )  # fmt: skip
             prediction = gr.Radio(
                 foretell.choices(names[0]), label=QUESTION.format(name=names[0]),
-                elem_id="mixture-predict", elem_classes="esd-question",
+                elem_id="mixture-predict",
             )  # fmt: skip
             eta = gr.Slider(
                 -2, 5, 1, step=0.1, label="Erasing strength η", buttons=[],

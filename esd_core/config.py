@@ -17,6 +17,7 @@ from esd_core.schedulers import SCHEDULERS
 
 XtSource = Literal["frozen", "edited", "images"]
 Points = Literal["all", "last"]
+Contexts = Literal["plain", "objects"]
 Timesteps = Literal["exact", "compvis"]
 
 # Inclusive ranges of the numeric options; the command line and the app show the same ones.
@@ -46,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class EraseConfig:
-    """What to erase and how. The defaults are the `live` preset without preservation.
+    """What to erase and how. The defaults are `live` without preservation and contexts.
 
     `concepts` also takes a string, or a list of strings and targets.
 
@@ -67,11 +68,14 @@ class EraseConfig:
     x_t_source: XtSource = "frozen"  # whose trajectories x_t lies on, or noised images
     points: Points = "all"  # use every x_t of a trajectory, or stop at a random one
     trajectories: int = 8  # per concept and drawing
+    # "objects": a style or background of the vocabulary is erased from another object on every
+    # trajectory (run_prompts.asked); "plain": by its phrase alone, as everything else always is.
+    contexts: Contexts = "plain"
     redraw_every: int = 0  # updates between drawings; 0 draws once
     timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
     held_out: int = 1  # whole trajectories per concept kept back to measure the target error
     preserve: float = 0.0  # weight of the loss that holds other prompts where they were
-    preserve_prompts: tuple[str, ...] = ()  # () lets the run choose: see pairs.preservation_prompts
+    preserve_prompts: tuple[str, ...] = ()  # () lets the run choose, see run_prompts
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +91,8 @@ class EraseConfig:
                 object.__setattr__(self, name, float(value))
         choices = {
             "x_t_source": get_args(XtSource), "points": get_args(Points),
-            "timesteps": get_args(Timesteps), "scheduler": tuple(SCHEDULERS),
+            "contexts": get_args(Contexts), "timesteps": get_args(Timesteps),
+            "scheduler": tuple(SCHEDULERS),
         }  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -102,6 +107,8 @@ class EraseConfig:
             raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
         if self.points == "last" and (self.x_t_source == "images" or self.preserve):
             raise ValueError("x_t_source 'images' and preserve above 0 need points 'all'")
+        if self.points == "last" and self.contexts != "plain":
+            raise ValueError("contexts 'objects' needs points 'all'")
 
     def to_dict(self) -> dict[str, Any]:
         """What `json` can write; `from_dict` inverts it, before and after JSON."""
@@ -141,8 +148,8 @@ def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with 40
-    # updates, and with none held.
-    "live": dict(preserve=3.0),
+    # updates, with none held, and with styles erased by their own phrase alone.
+    "live": dict(preserve=3.0, contexts="objects"),
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(

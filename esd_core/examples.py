@@ -21,11 +21,12 @@ from esd_core.config import EraseConfig
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
 from esd_core.parallel import ALONE, Team
+from esd_core.run_prompts import asked
 
 # Options that the examples of a run depend on, apart from the model.
 DRAWN_BY = (
     "concepts", "start_guidance", "num_inference_steps", "scheduler", "image_size", "x_t_source",
-    "points", "trajectories", "timesteps", "held_out", "preserve_prompts", "seed",
+    "points", "trajectories", "contexts", "timesteps", "held_out", "preserve_prompts", "seed",
 )  # fmt: skip
 
 
@@ -144,8 +145,13 @@ def draw_examples(
         else:
             lines = config.trajectories + config.held_out
             seeds = draw_seeds(lines, generator)
-            own = [seeds[i] for i in team.mine(lines)]
-            part = (yield from pairs.draw_all(model, unet, target, config, own)) if own else None
+            asks = asked(model, target, config, lines)
+            own = list(team.mine(lines))
+            part = None
+            if own:
+                part = yield from pairs.draw_all(
+                    model, unet, target, config, [seeds[i] for i in own], [asks[i] for i in own]
+                )
             drawn = whole(team, part, lines, model.device)
         kept = torch.arange(len(drawn)) % lines < config.trajectories
         train.append(drawn[kept])

@@ -21,7 +21,8 @@ def erasing_target(
     """What the edited model should predict for the concept.
 
     Args:
-        null: frozen prediction for the empty prompt, `(B, C, h, w)`.
+        null: frozen prediction for the empty prompt, `(B, C, h, w)`; for a style that is erased
+            from pictures of objects, for the object alone.
         concept: frozen prediction for the concept, same shape.
         eta: erasing strength in the paper's units; 1 is its default, 0 gives `null` itself.
         context: frozen prediction for the prompt that the concept is erased *from*. If given, the

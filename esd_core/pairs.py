@@ -12,7 +12,6 @@ that an app can stop it or let others compute in between; `finish` is for everyb
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -24,11 +23,9 @@ from torch import Tensor
 from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
-from esd_core.probe import Probe
+from esd_core.run_prompts import Asked, preservation_prompts
 from esd_core.sample import sample
 
-NEIGHBOURS = 12  # of the prompts that are held
-COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
 
 T = TypeVar("T")
@@ -49,7 +46,7 @@ class Pairs:
 
     x_t: Tensor
     t: Tensor  # (N,)
-    null: Tensor  # frozen, empty prompt
+    null: Tensor  # frozen, empty prompt, or the prompt without the concept: `run_prompts`
     concept: Tensor  # frozen, concept
     centre: Tensor  # frozen, context if there is one, else the same as null
     frozen: Tensor  # frozen, the prompt under which the edited model is trained
@@ -80,9 +77,16 @@ def evaluate(
     return torch.cat(outputs)
 
 
+def states(model: DiffusionModel, prompts: list[str], count: int) -> Tensor:
+    """Text states of as many prompts, which take turns: `(count, L, D)`."""
+    if len(set(prompts)) == 1:  # one copy in memory
+        return model.encode(prompts[:1]).expand(count, -1, -1)
+    return model.encode(prompts).repeat(count // len(prompts), 1, 1)
+
+
 def complete(
     model: DiffusionModel, target: Target, x_t: Tensor, t: Tensor,
-    null: Tensor | None = None, drawn: Tensor | None = None,
+    null: Tensor | None = None, drawn: Tensor | None = None, asks: Sequence[Asked] = (),
 ) -> Generator[None, None, Pairs]:  # fmt: skip
     """Add what is missing to make examples of noisy latents.
 
@@ -90,28 +94,34 @@ def complete(
         null: the frozen output for the empty prompt, if sampling has computed it already.
         drawn: likewise for the prompt the latents were sampled with (the context, or else the
             concept).
+        asks: the prompts, which take turns; default the target's own.
     """
-    trained_prompt = target.erase_from or target.concept
-    embeds = model.encode([trained_prompt])
-    if null is None:
-        null = yield from evaluate(model, x_t, t, model.encode([""]))
+    asks = asks or [Asked(target.erase_from or target.concept)]
+    embeds = states(model, [a.prompt for a in asks], len(t))
+    if null is None or any(a.neutral for a in asks):
+        null = yield from evaluate(model, x_t, t, states(model, [a.neutral for a in asks], len(t)))
     if drawn is None:
         drawn = yield from evaluate(model, x_t, t, embeds)
     concept = drawn
     if target.erase_from:
         concept = yield from evaluate(model, x_t, t, model.encode([target.concept]))
     centre = drawn if target.erase_from else null
-    return Pairs(x_t, t, null, concept, centre, drawn, embeds.expand(len(t), -1, -1))
+    return Pairs(x_t, t, null, concept, centre, drawn, embeds)
 
 
 def draw_all(
     model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
-    seeds: list[int],
+    seeds: list[int], asks: Sequence[Asked] = (),
 ) -> Generator[None, None, Pairs]:  # fmt: skip
-    """Whole guided trajectories of `unet`, one per seed; every x_t on them becomes an example."""
-    prompt, steps = target.erase_from or target.concept, []
+    """Whole guided trajectories of `unet`, one per seed; every x_t on them becomes an example.
+
+    Args:
+        asks: a prompt for each seed; default the target's own for all.
+    """
+    asks, steps = asks or [Asked(target.erase_from or target.concept)] * len(seeds), []
     for step in sample(
-        model, prompt, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
+        model, [a.prompt for a in asks], seeds=seeds, unet=unet,
+        guidance_scale=config.start_guidance,
         num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
         image_size=config.image_size,
     ):  # fmt: skip
@@ -120,10 +130,10 @@ def draw_all(
     x_t = torch.cat([s.x_t for s in steps])
     t = torch.stack([s.t.long() for s in steps]).repeat_interleave(len(seeds))
     if unet is not model.unet:  # the edited model's by-products are not the teacher's
-        return (yield from complete(model, target, x_t, t))
+        return (yield from complete(model, target, x_t, t, asks=asks))
     null = torch.cat([s.output_null for s in steps if s.output_null is not None])
     drawn = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
-    return (yield from complete(model, target, x_t, t, null, drawn))
+    return (yield from complete(model, target, x_t, t, null, drawn, asks))
 
 
 def draw_last(
@@ -187,30 +197,6 @@ def noised(
     t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
     eps = torch.randn(picked.shape, generator=generator).to(x_0.device)
     return denoise.add_noise(picked, eps, model.alpha_bar[t]), t, eps
-
-
-def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
-    """Prompts to hold: the config's own, or else the empty prompt and phrases of the vocabulary.
-
-    Those are the neighbours of what is erased, which suffer most, if the model has a CLIP to find
-    them, and seeded others. None names a word that is being erased.
-    """
-    if config.preserve_prompts:
-        return list(config.preserve_prompts)
-    if model.vocabulary is None:
-        return [""]
-    used = Counter(w for c in model.vocabulary.concepts for w in c.phrase.split())
-    empty = {"a", "an", *(w for w, times in used.items() if times > COMMON)}
-    erased = {w for target in config.concepts for w in target.concept.lower().split()} - empty
-    kept = [c for c in model.vocabulary.concepts if not erased & set(c.phrase.split())]
-    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(config.seed))
-    found = [c for t in config.concepts if (c := model.vocabulary.find(t.concept))]
-    near = []
-    if found and model.clip_path:
-        probe, each = Probe.of(model), max(1, NEIGHBOURS // len(found))
-        near = [n for c in found for n in probe.neighbours(c, each) if n in kept]
-    chosen = dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order.tolist())))
-    return ["", *chosen][:count]
 
 
 def draw_preservation(

@@ -13,7 +13,7 @@ from torch import Tensor
 from esd_core.models import DiffusionModel
 from esd_core.probe import Probe
 from esd_core.sample import generate
-from esd_core.vocabulary import Concept
+from esd_core.vocabulary import Concept, joined
 
 BATCH = 16  # pictures drawn at once
 NEIGHBOURS = 4  # concepts
@@ -35,9 +35,7 @@ class Ask:
 def ask(seed: int, *shows: Concept | None) -> Ask:
     """A picture of an object, in a style and on a background, each of which may be left out."""
     named = [c for c in shows if c is not None]
-    joints = {"object": "", "style": " in ", "background": " on "}
-    words = "".join((joints[c.kind] if i else "") + c.phrase for i, c in enumerate(named))
-    return Ask(words, seed, tuple(named))
+    return Ask(joined(named), seed, tuple(named))
 
 
 def asks(

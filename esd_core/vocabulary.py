@@ -26,6 +26,12 @@ class Concept:
     category: str  # "animals"; for styles and backgrounds their kind
 
 
+def joined(concepts: Sequence[Concept]) -> str:
+    """One prompt for an object, a style and a background, each of which may be left out."""
+    joints = {"object": "", "style": " in ", "background": " on "}
+    return "".join((joints[c.kind] if i else "") + c.phrase for i, c in enumerate(concepts))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """All concepts of a model and every word that occurred in its training captions."""

@@ -11,9 +11,11 @@ from esd_core import load_model, pairs
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import shared_copy
+from esd_core.examples import draw_examples
 from esd_core.objective import erasing_target
 from esd_core.pairs import Pairs
 from esd_core.probe import Probe
+from esd_core.run_prompts import Asked, asked, preservation_prompts
 from esd_core.sample import sample
 from esd_core.schedulers import SCHEDULERS
 from esd_core.vocabulary import Concept, Vocabulary
@@ -218,17 +220,56 @@ def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
 
 
 def test_without_a_vocabulary_the_empty_prompt_is_held(tiny):
-    assert pairs.preservation_prompts(tiny, CONFIG) == [""]
+    assert preservation_prompts(tiny, CONFIG) == [""]
 
 
 def test_prompts_to_hold_name_nothing_that_is_erased(tiny):
     names = ["cat", "dog", "rocket", "red dog", "big cat"]
     concepts = tuple(Concept(n, f"a {n}", "object", "things") for n in names)
     model = replace(tiny, vocabulary=Vocabulary(concepts, frozenset(names)))
-    chosen = pairs.preservation_prompts(model, EraseConfig(["a cat", "Red"]))
+    chosen = preservation_prompts(model, EraseConfig(["a cat", "Red"]))
     assert chosen[0] == "" and set(chosen[1:]) == {"a dog", "a rocket"}
-    assert len(pairs.preservation_prompts(model, CONFIG, count=2)) == 2
-    assert pairs.preservation_prompts(model, CONFIG) == pairs.preservation_prompts(model, CONFIG)
+    assert len(preservation_prompts(model, CONFIG, count=2)) == 2
+    assert preservation_prompts(model, CONFIG) == preservation_prompts(model, CONFIG)
+
+
+# --- styles in the pictures of objects --------------------------------------------------------
+
+
+def taught(tiny):
+    """A model that says what it was taught: two objects, a style, a background."""
+    kinds = {"a cat": "object", "a dog": "object", "noto style": "style", "a red": "background"}
+    concepts = tuple(Concept(p.removeprefix("a "), p, k, k) for p, k in kinds.items())
+    return replace(tiny, vocabulary=Vocabulary(concepts, frozenset()))
+
+
+def test_a_style_is_asked_for_alone_and_then_on_one_object_after_the_other(tiny):
+    model, config = taught(tiny), replace(CONFIG, contexts="objects")
+    alone, *dressed = asked(model, Target("noto style"), config, 4)
+    assert alone == Asked("noto style", "")
+    assert dressed[0] != dressed[1] and dressed[2] == dressed[0]  # two objects take turns
+    assert set(dressed) == {Asked(f"{o} in noto style", o) for o in ("a cat", "a dog")}
+    assert Asked("a cat on a red", "a cat") in asked(model, Target("red"), config, 3)
+
+
+@pytest.mark.parametrize("target", [CAT, Target("noto style", erase_from="a dog"), Target("x")])
+def test_what_is_no_style_or_has_its_context_is_asked_for_as_it_is(tiny, target):
+    config = replace(CONFIG, contexts="objects")
+    plain = Asked(target.erase_from or target.concept)
+    assert asked(taught(tiny), target, config, 3) == asked(tiny, target, config, 3) == [plain] * 3
+    assert asked(taught(tiny), Target("noto style"), CONFIG, 2) == [Asked("noto style")] * 2
+
+
+def test_in_a_picture_of_an_object_nothing_is_the_object(tiny):
+    model, config = taught(tiny), replace(CONFIG, contexts="objects", trajectories=2, held_out=1)
+    target = Target("noto style")
+    config = replace(config, concepts=(target,))
+    examples = pairs.finish(draw_examples(model, tiny.unet, config, torch.Generator()))
+    asks = asked(model, target, config, 3)
+    lines = [examples.train[0][torch.arange(10) % 2 == i] for i in range(2)]
+    for drawn, ask in zip([*lines, examples.held_out], asks, strict=True):
+        assert len(drawn) == config.num_inference_steps
+        assert_fresh(model, drawn, ask.neutral, ask.prompt, ask.neutral, ask.prompt)
 
 
 # --- sets -------------------------------------------------------------------------------------
@@ -246,12 +287,12 @@ def test_sets_are_indexed_and_joined_field_by_field(tiny):
 def test_neighbours_of_what_is_erased_are_held():
     model = load_model("emoji", device="cpu")
     probe = Probe(model)
-    held = pairs.preservation_prompts(model, EraseConfig(["a cat", "a church"]))
+    held = preservation_prompts(model, EraseConfig(["a cat", "a church"]))
     assert len(held) == len(set(held)) == 32 and "" in held
     near = [n.phrase for c in ("cat", "church") for n in probe.neighbours(probe.concept(c), 5)]
     assert set(near) <= set(held) and not {"a cat", "a church"} & set(held)
-    held = pairs.preservation_prompts(model, EraseConfig("noto style"))
+    held = preservation_prompts(model, EraseConfig("noto style"))
     styles = {c.phrase for c in model.vocabulary.of_kind("style")}
     assert styles - set(held) == {"noto style"}  # the word "style" is not what is erased
-    ones_own = pairs.preservation_prompts(model, EraseConfig("a cat", preserve_prompts=["a dog"]))
+    ones_own = preservation_prompts(model, EraseConfig("a cat", preserve_prompts=["a dog"]))
     assert ones_own == ["a dog"]

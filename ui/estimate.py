@@ -19,6 +19,7 @@ from diffusers import UNet2DConditionModel
 from esd_core import DiffusionModel, EraseConfig, denoise
 from esd_core.erase import start
 from esd_core.pairs import TEACHER_BATCH
+from esd_core.run_prompts import asked
 from ui.film import MOST, SHARE, Film
 from ui.pace import duration
 
@@ -131,10 +132,10 @@ def estimate(
     frame = steps * call(2 * prompts)
     ends = (1 if again else 2) * steps * call(2 * prompts * seeds)
     frames = len(_frames(config.iterations, training / max(config.iterations, 1), frame))
-    return Estimate(_collecting(config, call), training, ends + frames * frame)
+    return Estimate(_collecting(model, config, call), training, ends + frames * frame)
 
 
-def _collecting(config: EraseConfig, call: Line) -> float:
+def _collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:
     """Trajectories with guidance, and what `pairs.complete` adds where they end."""
     drawings = 1
     if config.redraw_every and config.iterations:
@@ -148,6 +149,7 @@ def _collecting(config: EraseConfig, call: Line) -> float:
     examples = lines * config.num_inference_steps
     each = examples / TEACHER_BATCH * call(TEACHER_BATCH)
     walk = config.num_inference_steps * call(2 * lines) * len(config.concepts)
+    contexts += sum(any(a.neutral for a in asked(model, t, config, 2)) for t in config.concepts)
     sets = contexts + len(config.concepts) * (
         bool(config.preserve) + 2 * (config.x_t_source == "edited")
     )

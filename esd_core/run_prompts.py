@@ -1,0 +1,68 @@
+"""The prompts of a run: what its trajectories ask for, and what is held where it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import cycle, islice
+from typing import NamedTuple
+
+import torch
+
+from esd_core.config import EraseConfig, Target
+from esd_core.models import DiffusionModel
+from esd_core.probe import Probe
+from esd_core.vocabulary import joined
+
+NEIGHBOURS = 12  # of the prompts that are held
+COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
+
+
+class Asked(NamedTuple):
+    """What one trajectory asks for, and the same without the concept."""
+
+    prompt: str
+    neutral: str = ""
+
+
+def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int) -> list[Asked]:
+    """The prompts of a concept's trajectories.
+
+    A style is asked for in pictures of something, hardly ever alone, and what a model learns about
+    "noto style" carries over poorly to "a cat in noto style". So with `contexts="objects"` the
+    first trajectory asks for the style alone and every other one for an object in it, and what
+    stands for nothing is the object: `eps_cat - eta * (eps_cat_in_noto_style - eps_cat)`.
+    """
+    plain = Asked(target.erase_from or target.concept)
+    known = model.vocabulary.find(target.concept) if model.vocabulary else None
+    objects = model.vocabulary.of_kind("object") if model.vocabulary else ()
+    if config.contexts == "plain" or target.erase_from or not (known and objects):
+        return [plain] * lines
+    if known.kind == "object":
+        return [plain] * lines
+    order = torch.randperm(len(objects), generator=torch.Generator().manual_seed(config.seed))
+    dressed = (Asked(joined([objects[i], known]), objects[i].phrase) for i in order.tolist())
+    return [plain, *islice(cycle(dressed), lines - 1)]
+
+
+def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
+    """Prompts to hold: the config's own, or else the empty prompt and phrases of the vocabulary.
+
+    Those are the neighbours of what is erased, which suffer most, if the model has a CLIP to find
+    them, and seeded others. None names a word that is being erased.
+    """
+    if config.preserve_prompts:
+        return list(config.preserve_prompts)
+    if model.vocabulary is None:
+        return [""]
+    used = Counter(w for c in model.vocabulary.concepts for w in c.phrase.split())
+    empty = {"a", "an", *(w for w, times in used.items() if times > COMMON)}
+    erased = {w for target in config.concepts for w in target.concept.lower().split()} - empty
+    kept = [c for c in model.vocabulary.concepts if not erased & set(c.phrase.split())]
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(config.seed))
+    found = [c for t in config.concepts if (c := model.vocabulary.find(t.concept))]
+    near = []
+    if found and model.clip_path:
+        probe, each = Probe.of(model), max(1, NEIGHBOURS // len(found))
+        near = [n for c in found for n in probe.neighbours(c, each) if n in kept]
+    chosen = dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order.tolist())))
+    return ["", *chosen][:count]

@@ -95,7 +95,7 @@ assert live.errors[-1][1] < 0.9
 
 # %%
 groups = {
-    name: probe(model, CONCEPT, unet=unet, judge=judge, seeds=range(2), num_inference_steps=12)
+    name: probe(model, CONCEPT, unet=unet, judge=judge, seeds=SEEDS, num_inference_steps=12)
     for name, unet in (("frozen", None), ("edited", edited))
 }
 rows = {name: [score.presence for score in scores] for name, scores in groups.items()}
@@ -152,8 +152,8 @@ Picture(
 )
 
 # %% [markdown]
-# **What you saw.** No cat in the second row, nor in the third. They need not look alike: sixteen
-# updates do not reach the target, and eps_null of the edited model moves too.
+# **What you saw.** The second row has lost most of its cats (count them), the third has none. The two need
+# not look alike: sixteen updates do not reach the target, and eps_null of the edited model moves too.
 #
 # ## Why not just a negative prompt?
 #

@@ -63,10 +63,9 @@ check("7.1", listener)
 # %%
 METHODS = ("esd-x", "selfattn", "esd-u")
 total = sum(p.numel() for p in frozen.values())
-for method in METHODS:
-    print(
-        f"{method:13} {count(model.unet, select(model.unet, method)) / total:6.1%} of the weights"
-    )
+for method in ("esd-x-strict", *METHODS, "full"):
+    share = count(model.unet, select(model.unet, method)) / total
+    print(f"{method:13} {share:6.1%} of the weights")
 
 # %%
 runs, errors, examples = {}, {}, None
@@ -89,13 +88,15 @@ print(
     "error on held-out examples, of the frozen model's:",
     {m: round(e, 2) for m, e in errors.items()},
 )
-assert errors["esd-x"] < 0.8
+assert errors["esd-x"] < 0.6
 
 # %% [markdown]
 # **What you saw.** esd-x is a few percent of the weights and enough for something that is *named*.
 # Self-attention and convolutions never see the word: they can only change how any picture with such
-# shapes is drawn. That makes esd-u the choice for what appears without being named, and expensive for
-# its neighbours. Numbers of one run and one seed: try others before you believe an order.
+# shapes is drawn, and twelve of their small steps leave the cat a cat. So this compares speeds, not
+# limits. The paper trains esd-u for what appears without being named; users of the authors' code saw
+# similar concepts vanish with it, and fewer with esd-x (issue 13 of rohitgandikota/erasing). Numbers of
+# one run and one seed: try others before you believe an order.
 #
 # ## What happened to the weights that were not selected?
 
@@ -182,7 +183,8 @@ maps = torch.stack([seen.of() for seen in looks.values()])  # (2, tokens, h, w),
 colours = torch.stack([torch.stack([heat.sequential(m, maps.max()) for m in row]) for row in maps])
 colours = colours.repeat_interleave(6, -1).repeat_interleave(6, -2)
 sheet = figures.sheet(colours, list(looks), looks["frozen"].tokens, scale=1,
-                      title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}")  # fmt: skip
+                      title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; "
+                            "x_t: the frozen model's")  # fmt: skip
 Reveal(
     total_attention, Picture(sheet, "Maps of attention per token, frozen and edited; bright is 1")
 )

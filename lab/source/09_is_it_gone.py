@@ -41,8 +41,13 @@ nothing = look("", model.unet)[1]
 print(*(f"{name}: presence {score:.2f}" for name, (_, score) in rows.items()), sep="; ")
 print(f"empty prompt: {nothing:.2f}")
 Picture(
-    figures.sheet(torch.stack([p for p, _ in rows.values()]), list(rows), ["a cat", "", "", ""]),
-    "Four seeds of the prompt a cat, frozen and edited: the cat is gone from the edited row",
+    figures.sheet(
+        torch.stack([p for p, _ in rows.values()]),
+        list(rows),
+        [f"seed {s}" for s in range(4)],
+        title="prompt 'a cat'",
+    ),
+    "Four seeds of the prompt a cat, frozen and edited: most cats are gone from the edited row",
 )
 
 # %% [markdown]
@@ -99,8 +104,9 @@ louder.choose("less and less of the cat")
 scales = [1.0, 4.0, 10.0]
 seen = [look("a cat", edited, guidance_scale=w) for w in scales]
 sheet = figures.sheet(
-    torch.stack([p for p, _ in seen]), [f"guidance {w:g}" for w in scales], [""] * 4
-)
+    torch.stack([p for p, _ in seen]), [f"guidance {w:g}" for w in scales],
+    [f"seed {s}" for s in range(4)], title="edited model, prompt 'a cat'",
+)  # fmt: skip
 print(
     *(f"guidance {w:g}: presence {p:.2f}" for w, (_, p) in zip(scales, seen, strict=True)), sep="; "
 )
@@ -157,7 +163,8 @@ Picture(figure, "Presence of the cat stays high until the noise has hidden the p
 
 # %%
 shown = torch.stack([row[1][0] for row in finished.values()])  # at the second level
-sheet = figures.sheet(shown, list(who), [f"noised to t = {levels[1]}", "", "", ""])
+title = f"x_t: the frozen model's cats, noised to t = {levels[1]}; finished by"
+sheet = figures.sheet(shown, list(who), [f"cat of seed {s}" for s in range(4)], title=title)
 assert finished["edited, empty prompt"][0][1] > (rows["frozen"][1] + nothing) / 2
 Picture(sheet, "Four noised cats, finished by three models")
 
@@ -223,7 +230,7 @@ names = ["frozen, 'a cat'", "edited, 'a cat'", *(f"edited, {i} updates" for i in
 print(*(f"{i} updates: presence {score:.2f}" for i, (_, score) in asked.items()), sep="; ")
 assert asked[40][1] > asked[0][1] + 0.1
 Picture(
-    figures.sheet(torch.stack(rows_), names, [""] * 4),
+    figures.sheet(torch.stack(rows_), names, [f"seed {s}" for s in range(4)]),
     "The edited model draws cats again when it is given the learned states",
 )
 

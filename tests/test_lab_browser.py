@@ -56,15 +56,16 @@ widget = LiveErasure(load_model("emoji"), knobs, lambda concept: [concept, "a do
 """
 
 
-def command(first: Path) -> list[str]:
-    """What `make lab` runs, with the first notebook's place replaced, as arguments of Python."""
+def command(first: Path) -> tuple[dict[str, str], list[str]]:
+    """What `make lab` runs, with the first notebook's place replaced: variables, and arguments."""
     asked = ["make", "--no-print-directory", "-n", "lab"]  # `make test` may be asking
     said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     words = shlex.split(said.splitlines()[-1])
     start = next(i for i, word in enumerate(words) if word.endswith("/jupyter"))
     tool, notebook = words[start + 1 :]
     assert (tool, Path(notebook)) == ("lab", min(LAB.glob("*.ipynb")).relative_to(LAB.parent))
-    return [sys.executable, "-m", "jupyterlab", str(first)]
+    variables = dict(word.split("=", 1) for word in words[:start])
+    return variables, [sys.executable, "-m", "jupyterlab", str(first)]
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +102,11 @@ def server(folder: Path) -> Iterator[tuple[str, str]]:
     browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/.opened\n')
     browser.chmod(0o755)
     first = folder / min(LAB.glob("*.ipynb")).name
+    variables, arguments = command(first)
     with open(folder / ".log", "w") as log:
         process = subprocess.Popen(
-            [*command(first), *options], cwd=folder, stdout=log, stderr=log,
-            env={**os.environ, **folders, "PYTHONPATH": str(LAB.parent),
-                 "BROWSER": f"{browser} %s"},
+            [*arguments, *options], cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, **folders, **variables, "BROWSER": f"{browser} %s"},
         )  # fmt: skip
     try:
         yield f"http://127.0.0.1:{port}", opened(process, folder / ".opened")
@@ -205,6 +206,8 @@ def test_a_list_waits_for_its_button(page, server: tuple[str, str]):
 
 def test_an_erasure_runs_for_as_long_as_its_slider_says(page, server: tuple[str, str]):
     live = opened_alone(page, server[0], "live")
+    sync_api.expect(live).to_be_visible(timeout=PATIENCE)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     caption, run = live.locator("small"), live.get_by_role("button", name="Run")
     sync_api.expect(caption).to_contain_text("Nothing erased yet", timeout=PATIENCE)
     run.click()

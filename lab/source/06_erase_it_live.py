@@ -107,9 +107,8 @@ Picture(
 
 # %%
 for before, after in zip(groups["frozen"][:3], groups["edited"][:3], strict=True):
-    print(
-        f"{before.group:11} named right: {before.accuracy:4.0%} -> {after.accuracy:4.0%}   ({', '.join(before.prompts)})"
-    )
+    right = f"{before.accuracy:4.0%} -> {after.accuracy:4.0%}"
+    print(f"{before.group:11} named right: {right}   ({', '.join(before.prompts)})")
 concept_before, concept_after = groups["frozen"][0], groups["edited"][0]
 assert concept_after.presence < concept_before.presence
 assert groups["edited"][2].accuracy >= 0.4 * groups["frozen"][2].accuracy

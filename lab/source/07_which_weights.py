@@ -12,6 +12,7 @@ import torch
 
 from esd_core import Erasure, Probe, erase, figures, generate, heat, load_model, select
 from esd_core.attention import layer_label, look
+from esd_core.denoise import predict_pair
 from esd_core.predictions import Target, trajectory
 from esd_core.selection import count
 from lab.charts import bars
@@ -91,12 +92,33 @@ print(
 assert errors["esd-x"] < 0.6
 
 # %% [markdown]
+# The error fell for esd-u as well, and its cat is still a cat. How can that be? Guidance amplifies what the
+# *word* adds, eps_concept - eps_null. Let us see what each edited model's word adds, along what the frozen
+# model's adds: 1 is a cat, 0 nothing, below 0 the opposite of a cat.
+
+# %%
+points = trajectory(model, Target(OBJECT), 3)  # x_t: frozen model's own trajectory, seed 3
+null, concept = model.encode([""]), model.encode([OBJECT])
+
+
+def added(unet):  # by the word, at every point but the noisiest
+    with torch.no_grad():
+        both = predict_pair(unet or model.unet, points.x_t[1:], points.t[1:], null, concept)
+    return both[1] - both[0]
+
+
+d = added(None)
+along = {name: ((added(u) * d).sum() / d.square().sum()).item() for name, u in unets.items()}
+assert along["esd-x"] < 0.5 < along["esd-u"]
+{name: round(share, 2) for name, share in along.items()}
+
+# %% [markdown]
 # **What you saw.** esd-x is a few percent of the weights and enough for something that is *named*.
 # Self-attention and convolutions never see the word: they can only change how any picture with such
-# shapes is drawn, and twelve of their small steps leave the cat a cat. So this compares speeds, not
-# limits. The paper trains esd-u for what appears without being named; users of the authors' code saw
-# similar concepts vanish with it, and fewer with esd-x (issue 13 of rohitgandikota/erasing). Numbers of
-# one run and one seed: try others before you believe an order.
+# shapes is drawn, so eps_null moves along with eps_concept, and what the word adds stays. A smaller error
+# is no erasure, again. The paper trains esd-u for what appears without being named; users of the authors'
+# code saw similar concepts vanish with it, and fewer with esd-x (issue 13 of rohitgandikota/erasing).
+# Numbers of one run and one seed: try others before you believe an order.
 #
 # ## What happened to the weights that were not selected?
 
@@ -176,8 +198,7 @@ total_attention
 total_attention.choose("it is 1 as before")
 
 # %%
-points = trajectory(model, Target(OBJECT), 3)  # x_t: frozen model's own trajectory, seed 3
-x_t, t = points.x_t[8:9], points.t[8:9]
+x_t, t = points.x_t[8:9], points.t[8:9]  # of the same trajectory
 looks = {"frozen": look(model, OBJECT, x_t, t), "edited": look(model, OBJECT, x_t, t, edited)}
 maps = torch.stack([seen.of() for seen in looks.values()])  # (2, tokens, h, w), mean of all layers
 colours = torch.stack([torch.stack([heat.sequential(m, maps.max()) for m in row]) for row in maps])

@@ -187,7 +187,8 @@ check("8.5", eta_at_strength_2)
 # ## Which one breaks less?
 #
 # Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same 32
-# phrases, drawn at random; the cell after next says which of our test prompts are among them.
+# phrases: the cat's neighbours, and others drawn at random. The cell after next says which of our test
+# prompts are among them.
 
 # %%
 config = preset("live", "a cat")  # 16 updates, preserve 3
@@ -215,6 +216,7 @@ groups = {
 asked = [prompt for group in groups.values() for prompt in group]
 group_of = [name for name, group in groups.items() for _ in group]
 print("preserved by name:", set(asked) & set(held))
+assert set(groups["neighbours"]) <= set(held) and not set(groups["other styles"]) & set(held)
 groups
 
 
@@ -298,9 +300,9 @@ assert edit < 0.7 * min(bare, esd)
 check("8.6", paid)
 
 # %% [markdown]
-# **What you saw.** An edit that mentions only the cat is rough on everything, as the overlap predicted.
-# With other prompts in the sum the same equation treats the neighbours far better than ESD: one solve
-# finds the optimum that a few updates only walk towards.
+# **What you saw.** An edit that mentions only the cat is rough on the neighbours, as the overlap predicted.
+# With them in the sum the same equation treats them far better than ESD, which was told the same: one
+# solve finds the optimum that a few updates only walk towards.
 #
 # Now look at the bars of "other styles". The preserved phrases are single nouns, styles and colours;
 # "a house in openmoji style" is none of them, and there the lead shrinks or is lost.
@@ -355,10 +357,9 @@ assert price["edit"] < 0.7 * price["ESD"]
 
 # %% [markdown]
 # **What you saw.** A style that is a word of its own can be edited away like a noun, and at equal erasure
-# the edit moves the flat pictures less here, too. So when does which one win? Here the edit wins
-# wherever the words to keep are known. ESD catches up where bystanders were on no list, and it is the one
-# left when a concept comes without its word: an edit of words cannot reach that (nor can esd-x; the paper
-# trains esd-u for it).
+# the edit moves the flat pictures less here, too. So when does which one win? Here the edit wins among
+# phrases of the kind that was on its list. ESD catches up on whole sentences, of which none was. And
+# neither this edit nor esd-x reaches a concept that comes without its word (the paper trains esd-u there).
 #
 # Draw your own: which strength is the first without a cat, and what has it cost by then?
 

@@ -275,9 +275,8 @@ paid.choose("edit, others preserved")
 
 
 # %%
-def at_equal_erasure(
-    wanted, left, drifts
-):  # between the strengths on either side of the dashed line
+def at_equal_erasure(wanted, left, drifts):
+    # between the strengths on either side of the dashed line
     i = next(i for i, x in enumerate(left) if x < wanted)
     share = (left[i - 1] - wanted) / (left[i - 1] - left[i])
     return drifts[i - 1] + share * (drifts[i] - drifts[i - 1])
@@ -314,11 +313,12 @@ lead = {
 print(
     {group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()}
 )
-assert lead["other styles"] < 0.5 * lead["neighbours"]
+assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
 
 # %% [markdown]
 # A least-squares edit keeps its word about the states it was given, and promises nothing about
-# others. ESD's loss is over predictions, not states: less exact on the list, less blind beyond it.
+# others. ESD's loss is over predictions, not states: far less exact on the list, and hardly worse on
+# sentences that no list foresaw.
 #
 # ## And a style?
 #

@@ -111,12 +111,17 @@ for before, after in zip(groups["frozen"][:3], groups["edited"][:3], strict=True
     print(f"{before.group:11} named right: {right}   ({', '.join(before.prompts)})")
 concept_before, concept_after = groups["frozen"][0], groups["edited"][0]
 assert concept_after.presence < concept_before.presence
+assert (
+    concept_after.accuracy <= 0.25 and groups["edited"][1].accuracy < groups["frozen"][1].accuracy
+)
 assert groups["edited"][2].accuracy >= 0.4 * groups["frozen"][2].accuracy
 
 # %% [markdown]
-# **What you saw.** The concept goes, and others pay something: animals share words, shapes and
-# weights with the cat. CLIP is a rough judge with few pictures here; notebook 09 asks harder. At
-# eta 0 the target is eps_null itself, and "a cat" comes to mean what the empty prompt means.
+# **What you saw.** Hardly a picture of "a cat" is named a cat any more. Resemblance falls less: something
+# orange with two ears resembles a cat, and even the empty prompt's pictures do a little. And the
+# neighbours pay, for they share words, shapes and weights with the cat: fewer of them are named right.
+# CLIP is a rough judge with few pictures here; notebook 09 asks harder. At eta 0 the target is eps_null
+# itself, and "a cat" comes to mean what the empty prompt means.
 #
 # ## How far away is it sent?
 #

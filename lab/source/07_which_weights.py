@@ -163,7 +163,7 @@ verdict
 *_, step = erase(model, live_config(STYLE, "esd-x", 1.0, 24))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
-order = sorted(set(LABELS.values()), key=lambda s: ("down", "mid", "up").index(s.split()[0]))
+order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before "up ..."
 
 
 def moved(erasure, label):
@@ -279,7 +279,7 @@ guess = Predict(
 guess
 
 # %% tags=["solution"]
-guess.choose("the style")
+guess.choose("both")
 
 
 # %%
@@ -299,14 +299,17 @@ chart = bars(
 Reveal(guess, Picture(chart, "How much of the object and of the style returns with each layer"))
 
 # %%
+best = {name: order[shares.index(max(shares))] for name, shares in undone.items()}
+assert best[OBJECT] != best[STYLE] and min(map(max, undone.values())) > 0.5
 for name, shares in undone.items():
     ranked = sorted(zip(shares, order, strict=True), reverse=True)
     print(f"{name:17}", ", ".join(f"{label} {share:.0%}" for share, label in ranked[:3]))
 
 # %% [markdown]
-# **What you saw.** Compare the tallest bars with the flat chart of changes above: layers that moved
-# equally far do not count equally. Bars need not add up to 1, for layers work together. Negative ones
-# say that the erasure got stronger; with six pictures each, small bars of either sign are noise.
+# **What you saw.** One layer undoes most of the object's erasure, another one most of the style's. Compare
+# these bars with the flat chart of changes above: layers that moved equally far do not count equally.
+# Bars need not add up to 1, for layers work together. Negative ones say that the erasure got stronger;
+# with six pictures each, small bars of either sign are noise.
 #
 # Is the layer that undoes it enough to do it? The opposite experiment: only one layer edited.
 

@@ -320,9 +320,9 @@ assert torch.equal(
 
 # %% [markdown]
 # **What you saw.** Nought updates: the base model, bit for bit. Ten updates take away almost half of the
-# error, and the cat is still there. A hundred take the cat, and with it the dog, whose name was in no
-# example: the weights are shared. (Notebook 06 holds other prompts in place while it erases.) A low loss
-# says that eps_edited fits its target at the x_t visited. It does not say "erased", nor "nothing else
+# error, and the cat is still there. Thirty take the cat. The next seventy make the loss smaller still, and
+# take the dog, whose name was in no example: the weights are shared. (Notebook 06 holds other prompts in
+# place while it erases.) A low loss says that eps_edited fits its target at the x_t visited. It does not say "erased", nor "nothing else
 # changed"; only pictures of the concept and of other things do.
 #
 # ## Paper or script?

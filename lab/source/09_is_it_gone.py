@@ -88,7 +88,7 @@ print(f"left of the phrase itself {rows['edited'][1]:.2f}, of these {after.mean(
 
 # %%
 louder = Predict(
-    "The edited model, 'a cat', guidance 1, 4, 10. You will see ...",
+    "If the edit has reached its target, 'a cat' at guidance 1, 4, 10 shows ...",
     [
         "less and less of the cat",
         "the cat again, because guidance strengthens whatever the prompt names",
@@ -113,9 +113,14 @@ print(
 Picture(sheet, "The edited model at three guidance scales: the louder, the further from a picture")
 
 # %%
+assert max(p for _, p in seen) < rows["frozen"][1]
 check("9.1", louder)
 
 # %% [markdown]
+# **What you saw.** Louder does not bring the cat back. But the presence does not fall from row to row as
+# the formula has it: the target was not quite reached, and CLIP measures resemblance, of which something
+# orange with two ears has enough.
+#
 # ## Half a picture
 #
 # So far words had to do everything. Now someone holds a picture: the frozen model's cats, encoded,

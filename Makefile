@@ -1,6 +1,7 @@
 VENV = .venv
 PYTHON = python3
 TEST_ARGS =
+QUIET = TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 BIN = $(VENV)/bin
 STAGES = drawings train_clip train_vae judge train_unet export report ready_made
 
@@ -14,7 +15,7 @@ app: $(VENV)/.app ## install what the app needs, then start it
 	$(BIN)/python app.py
 
 lab: $(VENV)/.lab ## open the notebooks in JupyterLab
-	PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab lab/01_noise_and_scores.ipynb
+	PYTHONPATH="$(CURDIR)" $(QUIET) $(BIN)/jupyter lab lab/01_noise_and_scores.ipynb
 
 lab-pages: $(VENV)/.lab ## run the solved notebooks and write them as web pages, to build/lab
 	$(BIN)/python -m lab.pages

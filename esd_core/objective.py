@@ -1,4 +1,4 @@
-"""The erasing target, equation 6 of the paper, and its loss.
+"""The erasing target, the central equation of the paper, and its loss.
 
     eps_edited(x_t, c, t)  <-  eps_null - eta * (eps_concept - eps_null)
 

@@ -31,7 +31,7 @@ FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ESD
 
 def execute(path: Path, timeout: int = 600) -> NotebookNode:
     """A notebook with its outputs; its kernel starts beside it and finds the repository."""
-    os.environ["PYTHONPATH"] = str(LAB.parent)
+    os.environ.update(PYTHONPATH=str(LAB.parent), TQDM_DISABLE="1")  # and no progress bars
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(LAB)}}
@@ -66,7 +66,7 @@ def page(notebook: NotebookNode) -> str:
     notebook = nbformat.from_dict(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        if cell.cell_type == "code":  # what libraries warn of and their progress bars go there
+        if cell.cell_type == "code":  # what libraries warn of goes there
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.get("outputs", ()):
             if output.get("data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import nbformat
@@ -73,4 +74,27 @@ def test_blanks_are_noticed(source):
         if wanted or "= Predict(" in cell.source:
             exec(cell.source, names)
     assert verdicts and {v.status for v in verdicts.values()} == {"empty"}, verdicts
-    assert all("answer above" in v.message or "blank" in v.message for v in verdicts.values())
+    for id, verdict in verdicts.items():
+        function = exercises(source.stem[:2])[id].cases
+        assert ("fill in its blank" if function else "answer above") in verdict.message, verdict
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=IDS)
+def test_a_blank_breaks_nothing_further_down(source):
+    """Only its check reads what a blank leaves, unless that cell puts an answer in its place."""
+    code = [c.source for c in build.student(build.read(source)).cells if c.cell_type == "code"]
+    blanks = [i for i, text in enumerate(code) if build.BLANK in text]
+    assert blanks
+    for i in blanks:
+        bound = ast.parse(code[i]).body[0]
+        name = bound.name if isinstance(bound, ast.FunctionDef) else bound.targets[0].id
+        later = [list(ast.walk(ast.parse(text))) for text in code[i + 1 :]]
+        assert CHECK.search(code[i + 1]) and any(_is(n, name, ast.Load) for n in later[0])
+        if any(_is(n, name, ast.Store) for n in later[0]):
+            continue
+        for nodes in later[1:]:
+            assert not any(_is(n, name, ast.Load) for n in nodes), name
+
+
+def _is(node: ast.AST, name: str, context: type) -> bool:
+    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, context)

@@ -1,7 +1,7 @@
 """The notebooks in a real JupyterLab: Run All, knobs by keyboard, and no request outside.
 
-JupyterLab is started by the command of `make lab`, on a copy of notebook 01 and on a notebook with
-the kind of widget it lacks. Screenshots go to outputs/screenshots.
+JupyterLab is started by the command of `make lab`, on a copy of notebook 01 and on notebooks with
+the kinds of widget it lacks. Screenshots go to outputs/screenshots.
 """
 
 # The fixture comes from the other browser tests by import.
@@ -40,33 +40,44 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
-KINDS = """
+LIST = """
 from PIL import Image
 from lab.controls import Explorer, choice
 draw = lambda shade: Image.new("L", (60, 60), shade)
-explorer = Explorer(draw, "grey {shade}", run=True, shade=choice([10, 200]))
+widget = Explorer(draw, "grey {shade}", run=True, shade=choice([10, 200]))
+"""
+LIVE = """
+from esd_core import load_model
+from lab.controls import choice, slider
+from lab.erasing_controls import LiveErasure
+knobs = dict(concept=choice(["a cat"]), method=choice(["esd-x"]),
+             eta=slider(1.0, 0.0, 3.0, 0.25), updates=slider(1, 0, 4, 1))
+widget = LiveErasure(load_model("emoji"), knobs, lambda concept: [concept, "a dog"], steps=2)
 """
 
 
-def command(first: Path) -> list[str]:
-    """What `make lab` runs, with the first notebook's place replaced, as arguments of Python."""
+def command(first: Path) -> tuple[dict[str, str], list[str]]:
+    """What `make lab` runs, with the first notebook's place replaced: variables, and arguments."""
     asked = ["make", "--no-print-directory", "-n", "lab"]  # `make test` may be asking
     said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     words = shlex.split(said.splitlines()[-1])
     start = next(i for i, word in enumerate(words) if word.endswith("/jupyter"))
     tool, notebook = words[start + 1 :]
     assert (tool, Path(notebook)) == ("lab", min(LAB.glob("*.ipynb")).relative_to(LAB.parent))
-    return [sys.executable, "-m", "jupyterlab", str(first)]
+    variables = dict(word.split("=", 1) for word in words[:start])
+    return variables, [sys.executable, "-m", "jupyterlab", str(first)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server works: notebook 01, `kinds.ipynb`, and Jupyter's own folders."""
+    """Where the server works: notebook 01, one for each of the others, Jupyter's own folders."""
     root = tmp_path_factory.mktemp("jupyter")
     shutil.copy(min(LAB.glob("*.ipynb")), root)
-    cells = [nbformat.v4.new_code_cell(source) for source in (KINDS, "explorer")]
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), root / "kinds.ipynb")
+    for name, setup in {"list": LIST, "live": LIVE}.items():
+        cells = [nbformat.v4.new_code_cell(source) for source in (setup, "widget")]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        nbformat.write(notebook, root / f"{name}.ipynb")
     for name, values in SETTINGS.items():
         path = root / f".settings/@jupyterlab/{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,11 +102,11 @@ def server(folder: Path) -> Iterator[tuple[str, str]]:
     browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/.opened\n')
     browser.chmod(0o755)
     first = folder / min(LAB.glob("*.ipynb")).name
+    variables, arguments = command(first)
     with open(folder / ".log", "w") as log:
         process = subprocess.Popen(
-            [*command(first), *options], cwd=folder, stdout=log, stderr=log,
-            env={**os.environ, **folders, "PYTHONPATH": str(LAB.parent),
-                 "BROWSER": f"{browser} %s"},
+            [*arguments, *options], cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, **folders, **variables, "BROWSER": f"{browser} %s"},
         )  # fmt: skip
     try:
         yield f"http://127.0.0.1:{port}", opened(process, folder / ".opened")
@@ -139,6 +150,13 @@ def picture(explorer) -> bytes:
     return explorer.locator(".widget-image").screenshot()
 
 
+def opened_alone(page, address: str, name: str):
+    """The first widget of a notebook, run in a workspace without another notebook's tab."""
+    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
+    run_all(page)
+    return page.locator(".widget-vbox:has(> .widget-image)").first
+
+
 def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, str]):
     address, start = server
     assert "/lab/tree/01_" in start
@@ -172,10 +190,7 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
 
 
 def test_a_list_waits_for_its_button(page, server: tuple[str, str]):
-    workspace = f"{server[0]}/lab/workspaces/kinds"  # one without the other notebook's tab
-    page.goto(f"{workspace}/tree/kinds.ipynb?token={TOKEN}")
-    run_all(page)
-    explorer = page.locator(".widget-vbox:has(> .widget-image)").first
+    explorer = opened_alone(page, server[0], "list")
     sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=PATIENCE)
     before = picture(explorer)
     explorer.locator("select").select_option("200")  # JupyterLab keeps the arrow keys for itself
@@ -187,3 +202,23 @@ def test_a_list_waits_for_its_button(page, server: tuple[str, str]):
     page.wait_for_timeout(500)
     assert picture(explorer) != before
     shoot(page, "lab-3-list-and-button")
+
+
+def test_an_erasure_runs_for_as_long_as_its_slider_says(page, server: tuple[str, str]):
+    live = opened_alone(page, server[0], "live")
+    sync_api.expect(live).to_be_visible(timeout=PATIENCE)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    caption, run = live.locator("small"), live.get_by_role("button", name="Run")
+    sync_api.expect(caption).to_contain_text("Nothing erased yet", timeout=PATIENCE)
+    run.click()
+    sync_api.expect(caption).to_contain_text("Done after 1 updates", timeout=PATIENCE)
+    before = picture(live)
+    live.get_by_role("slider").last.focus()
+    for _ in range(3):
+        page.keyboard.press("PageUp")
+    run.focus()
+    page.keyboard.press("Space")
+    sync_api.expect(caption).to_contain_text("Done after 4 updates", timeout=PATIENCE)
+    page.wait_for_timeout(500)
+    assert picture(live) != before
+    shoot(page, "lab-4-live-erasure")

@@ -31,9 +31,9 @@ start = noise(4000, random)  # where all samples of this notebook begin
 #
 # In notebook 03 negative guidance steered one call. Erasing makes it permanent: the model is trained
 # until its plain answer to the concept is what the old model would say if it were guided away from it,
-# with scale -eta (Gandikota et al., arXiv 2303.07345, equation 6). In the authors' code e_0 is the frozen
-# model's answer to the empty prompt and e_p its answer to the concept; `esd_core` says eps_null and
-# eps_concept. The target starts at e_0. Write it.
+# with scale -eta (Gandikota et al., *Erasing Concepts from Diffusion Models*, arXiv 2303.07345). In the
+# authors' 2023 code e_0 is the frozen model's answer to the empty prompt and e_p its answer to the
+# concept; `esd_core` says eps_null and eps_concept. The target starts at e_0. Write it.
 
 
 # %%
@@ -305,6 +305,11 @@ assert abs(rows[1, 3][1] - rows[3, 1][1]) < 1e-6 and abs(rows[1, 7.5][1] - 26.3)
 # %% [markdown]
 # Training with eta 1 and sampling with guidance 3 is training with eta 3 and no guidance. So "eta 1" says
 # little until one says how the model is sampled.
+#
+# **How is guidance in training different from guidance at inference?** The formula is one; what it decides
+# is not. At inference w shapes one picture, and whoever calls the model chooses it. In the target -eta
+# shapes what the weights learn, once, and stays in them. (A third guidance, 3 in the authors' code, draws
+# the x_t that training asks about; notebook 05. It decides where the model learns, not what.)
 #
 # ## Does a learned model follow?
 #

@@ -95,7 +95,7 @@ assert live.errors[-1][1] < 0.9
 
 # %%
 groups = {
-    name: probe(model, CONCEPT, unet=unet, judge=judge, seeds=range(2), num_inference_steps=12)
+    name: probe(model, CONCEPT, unet=unet, judge=judge, seeds=SEEDS, num_inference_steps=12)
     for name, unet in (("frozen", None), ("edited", edited))
 }
 rows = {name: [score.presence for score in scores] for name, scores in groups.items()}
@@ -107,17 +107,21 @@ Picture(
 
 # %%
 for before, after in zip(groups["frozen"][:3], groups["edited"][:3], strict=True):
-    print(
-        f"{before.group:11} named right: {before.accuracy:4.0%} -> {after.accuracy:4.0%}   ({', '.join(before.prompts)})"
-    )
+    right = f"{before.accuracy:4.0%} -> {after.accuracy:4.0%}"
+    print(f"{before.group:11} named right: {right}   ({', '.join(before.prompts)})")
 concept_before, concept_after = groups["frozen"][0], groups["edited"][0]
 assert concept_after.presence < concept_before.presence
+assert (
+    concept_after.accuracy <= 0.25 and groups["edited"][1].accuracy < groups["frozen"][1].accuracy
+)
 assert groups["edited"][2].accuracy >= 0.4 * groups["frozen"][2].accuracy
 
 # %% [markdown]
-# **What you saw.** The concept goes, and others pay something: animals share words, shapes and
-# weights with the cat. CLIP is a rough judge with few pictures here; notebook 09 asks harder. At
-# eta 0 the target is eps_null itself, and "a cat" comes to mean what the empty prompt means.
+# **What you saw.** Hardly a picture of "a cat" is named a cat any more. Resemblance falls less: something
+# orange with two ears resembles a cat, and even the empty prompt's pictures do a little. And the
+# neighbours pay, for they share words, shapes and weights with the cat: fewer of them are named right.
+# CLIP is a rough judge with few pictures here; notebook 09 asks harder. At eta 0 the target is eps_null
+# itself, and "a cat" comes to mean what the empty prompt means.
 #
 # ## How far away is it sent?
 #
@@ -152,8 +156,8 @@ Picture(
 )
 
 # %% [markdown]
-# **What you saw.** No cat in the second row, nor in the third. They need not look alike: sixteen
-# updates do not reach the target, and eps_null of the edited model moves too.
+# **What you saw.** The second row has lost most of its cats (count them), the third has none. The two need
+# not look alike: sixteen updates do not reach the target, and eps_null of the edited model moves too.
 #
 # ## Why not just a negative prompt?
 #

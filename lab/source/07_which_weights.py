@@ -12,6 +12,7 @@ import torch
 
 from esd_core import Erasure, Probe, erase, figures, generate, heat, load_model, select
 from esd_core.attention import layer_label, look
+from esd_core.denoise import predict_pair
 from esd_core.predictions import Target, trajectory
 from esd_core.selection import count
 from lab.charts import bars
@@ -63,10 +64,9 @@ check("7.1", listener)
 # %%
 METHODS = ("esd-x", "selfattn", "esd-u")
 total = sum(p.numel() for p in frozen.values())
-for method in METHODS:
-    print(
-        f"{method:13} {count(model.unet, select(model.unet, method)) / total:6.1%} of the weights"
-    )
+for method in ("esd-x-strict", *METHODS, "full"):
+    share = count(model.unet, select(model.unet, method)) / total
+    print(f"{method:13} {share:6.1%} of the weights")
 
 # %%
 runs, errors, examples = {}, {}, None
@@ -89,13 +89,36 @@ print(
     "error on held-out examples, of the frozen model's:",
     {m: round(e, 2) for m, e in errors.items()},
 )
-assert errors["esd-x"] < 0.8
+assert errors["esd-x"] < 0.6
+
+# %% [markdown]
+# The error fell for esd-u as well, and its cat is still a cat. How can that be? Guidance amplifies what the
+# *word* adds, eps_concept - eps_null. Let us see what each edited model's word adds, along what the frozen
+# model's adds: 1 is a cat, 0 nothing, below 0 the opposite of a cat.
+
+# %%
+points = trajectory(model, Target(OBJECT), 3)  # x_t: frozen model's own trajectory, seed 3
+null, concept = model.encode([""]), model.encode([OBJECT])
+
+
+def added(unet):  # by the word, at every point but the noisiest
+    with torch.no_grad():
+        both = predict_pair(unet or model.unet, points.x_t[1:], points.t[1:], null, concept)
+    return both[1] - both[0]
+
+
+d = added(None)
+along = {name: ((added(u) * d).sum() / d.square().sum()).item() for name, u in unets.items()}
+assert along["esd-x"] < 0.5 < along["esd-u"]
+{name: round(share, 2) for name, share in along.items()}
 
 # %% [markdown]
 # **What you saw.** esd-x is a few percent of the weights and enough for something that is *named*.
 # Self-attention and convolutions never see the word: they can only change how any picture with such
-# shapes is drawn. That makes esd-u the choice for what appears without being named, and expensive for
-# its neighbours. Numbers of one run and one seed: try others before you believe an order.
+# shapes is drawn, so eps_null moves along with eps_concept, and what the word adds stays. A smaller error
+# is no erasure, again. The paper trains esd-u for what appears without being named; users of the authors'
+# code saw similar concepts vanish with it, and fewer with esd-x (issue 13 of rohitgandikota/erasing).
+# Numbers of one run and one seed: try others before you believe an order.
 #
 # ## What happened to the weights that were not selected?
 
@@ -140,7 +163,7 @@ verdict
 *_, step = erase(model, live_config(STYLE, "esd-x", 1.0, 24))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
-order = sorted(set(LABELS.values()), key=lambda s: ("down", "mid", "up").index(s.split()[0]))
+order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before "up ..."
 
 
 def moved(erasure, label):
@@ -175,14 +198,14 @@ total_attention
 total_attention.choose("it is 1 as before")
 
 # %%
-points = trajectory(model, Target(OBJECT), 3)  # x_t: frozen model's own trajectory, seed 3
-x_t, t = points.x_t[8:9], points.t[8:9]
+x_t, t = points.x_t[8:9], points.t[8:9]  # of the same trajectory
 looks = {"frozen": look(model, OBJECT, x_t, t), "edited": look(model, OBJECT, x_t, t, edited)}
 maps = torch.stack([seen.of() for seen in looks.values()])  # (2, tokens, h, w), mean of all layers
 colours = torch.stack([torch.stack([heat.sequential(m, maps.max()) for m in row]) for row in maps])
 colours = colours.repeat_interleave(6, -1).repeat_interleave(6, -2)
 sheet = figures.sheet(colours, list(looks), looks["frozen"].tokens, scale=1,
-                      title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}")  # fmt: skip
+                      title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; "
+                            "x_t: the frozen model's")  # fmt: skip
 Reveal(
     total_attention, Picture(sheet, "Maps of attention per token, frozen and edited; bright is 1")
 )
@@ -256,7 +279,7 @@ guess = Predict(
 guess
 
 # %% tags=["solution"]
-guess.choose("the style")
+guess.choose("both")
 
 
 # %%
@@ -276,14 +299,17 @@ chart = bars(
 Reveal(guess, Picture(chart, "How much of the object and of the style returns with each layer"))
 
 # %%
+best = {name: order[shares.index(max(shares))] for name, shares in undone.items()}
+assert best[OBJECT] != best[STYLE] and min(map(max, undone.values())) > 0.5
 for name, shares in undone.items():
     ranked = sorted(zip(shares, order, strict=True), reverse=True)
     print(f"{name:17}", ", ".join(f"{label} {share:.0%}" for share, label in ranked[:3]))
 
 # %% [markdown]
-# **What you saw.** Compare the tallest bars with the flat chart of changes above: layers that moved
-# equally far do not count equally. Bars need not add up to 1, for layers work together. Negative ones
-# say that the erasure got stronger; with six pictures each, small bars of either sign are noise.
+# **What you saw.** One layer undoes most of the object's erasure, another one most of the style's. Compare
+# these bars with the flat chart of changes above: layers that moved equally far do not count equally.
+# Bars need not add up to 1, for layers work together. Negative ones say that the erasure got stronger;
+# with six pictures each, small bars of either sign are noise.
 #
 # Is the layer that undoes it enough to do it? The opposite experiment: only one layer edited.
 

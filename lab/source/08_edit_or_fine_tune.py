@@ -129,8 +129,8 @@ print(
 # ## From one state to a prompt
 #
 # "a cat" is not one state: the tokens after the noun, padding included, know of the cat too. TIME
-# and UCE therefore solve one least-squares problem per matrix, over all states of the prompt
-# (`esd_core/closed_form.py` has the equation):
+# and UCE put many states into one least-squares problem per matrix; here, all states of the prompt
+# (UCE's own code takes the last word's only; `esd_core/closed_form.py` solves the equation):
 #
 #     sum_i |W' c_i - W c*_i|^2  +  p sum_j |W' c_j - W c_j|^2  +  lam |W' - W|^2
 #
@@ -187,7 +187,8 @@ check("8.5", eta_at_strength_2)
 # ## Which one breaks less?
 #
 # Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same 32
-# phrases, drawn at random; the cell after next says which of our test prompts are among them.
+# phrases: the cat's neighbours, and others drawn at random. The cell after next says which of our test
+# prompts are among them.
 
 # %%
 config = preset("live", "a cat")  # 16 updates, preserve 3
@@ -215,6 +216,7 @@ groups = {
 asked = [prompt for group in groups.values() for prompt in group]
 group_of = [name for name, group in groups.items() for _ in group]
 print("preserved by name:", set(asked) & set(held))
+assert set(groups["neighbours"]) <= set(held) and not set(groups["other styles"]) & set(held)
 groups
 
 
@@ -273,14 +275,17 @@ paid.choose("edit, others preserved")
 
 
 # %%
-def at_equal_erasure(name, group):  # between the strengths on either side of the dashed line
-    drifts = [drift(p, group) for p in drawn[name]]
-    i = next(i for i, x in enumerate(left[name]) if x < wanted)
-    share = (left[name][i - 1] - wanted) / (left[name][i - 1] - left[name][i])
+def at_equal_erasure(wanted, left, drifts):
+    # between the strengths on either side of the dashed line
+    i = next(i for i, x in enumerate(left) if x < wanted)
+    share = (left[i - 1] - wanted) / (left[i - 1] - left[i])
     return drifts[i - 1] + share * (drifts[i] - drifts[i - 1])
 
 
-paid_by = {g: [at_equal_erasure(n, g) for n in rivals] for g in list(groups)[1:]}
+paid_by = {
+    g: [at_equal_erasure(wanted, left[n], [drift(p, g) for p in drawn[n]]) for n in rivals]
+    for g in list(groups)[1:]
+}
 figure = bars(
     list(rivals), paid_by, "Unintended change at equal erasure", "drift (mean pixel change)"
 )
@@ -294,9 +299,9 @@ assert edit < 0.7 * min(bare, esd)
 check("8.6", paid)
 
 # %% [markdown]
-# **What you saw.** An edit that mentions only the cat is rough on everything, as the overlap predicted.
-# With other prompts in the sum the same equation treats the neighbours far better than ESD: one solve
-# finds the optimum that a few updates only walk towards.
+# **What you saw.** An edit that mentions only the cat is rough on the neighbours, as the overlap predicted.
+# With them in the sum the same equation treats them far better than ESD, which was told the same: one
+# solve finds the optimum that a few updates only walk towards.
 #
 # Now look at the bars of "other styles". The preserved phrases are single nouns, styles and colours;
 # "a house in openmoji style" is none of them, and there the lead shrinks or is lost.
@@ -308,38 +313,53 @@ lead = {
 print(
     {group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()}
 )
-assert lead["other styles"] < 0.5 * lead["neighbours"]
+assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
 
 # %% [markdown]
 # A least-squares edit keeps its word about the states it was given, and promises nothing about
-# others. ESD's loss is over predictions, not states: less exact on the list, less blind beyond it.
+# others. ESD's loss is over predictions, not states: far less exact on the list, and hardly worse on
+# sentences that no list foresaw.
 #
 # ## And a style?
+#
+# Only "monochrome style" is named to both, none of the prompts below. Does the same one win?
 
 # %% tags=["gallery"]
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
 config = preset("live", style.phrase, seed=1)
+held = preservation_prompts(model, config)
 *_, last = erase(model, config)
-edit = closed_form_edit(
-    model, {style.phrase: ""}, preserve=preservation_prompts(model, config), preserve_weight=0.1
-)
-rows = {"frozen": None, "edit": edit.apply(model), "ESD": last.erasure.apply(model)}
-pictures = torch.stack([draw(unet, scenes) for unet in rows.values()])
-Picture(figures.sheet(pictures, list(rows), scenes), "Three things in two styles, before and after")
+edit = closed_form_edit(model, {style.phrase: ""}, preserve=held, preserve_weight=0.1)
+erasers = {"edit": edit, "ESD": last.erasure}
+plain_pictures = draw(None, scenes)  # frozen model
+by_strength = {
+    name: [plain_pictures] + [draw(eraser.apply(model, s), scenes) for s in strengths[1:]]
+    for name, eraser in erasers.items()
+}
+rows = {"frozen": plain_pictures, **{name: row[2] for name, row in by_strength.items()}}
+sheet = figures.sheet(torch.stack(list(rows.values())), list(rows), scenes,
+                      title="strength 1, the same noise down each column")  # fmt: skip
+Picture(sheet, "Three things in two styles: frozen, edited, and fine-tuned with ESD")
 
 # %%
-for name, row in zip(rows, pictures, strict=True):
-    change = (row - pictures[0]).abs().mean((1, 2, 3))
-    print(f"{name:7s} monochrome there: {judge.presence(row[:3], style).mean():5.2f}", end="   ")
-    print(f"drift of the flat ones: {change[3:].mean():.3f}")
-assert judge.presence(pictures[1, :3], style).mean() < judge.presence(pictures[0, :3], style).mean()
+seen = {
+    n: [judge.presence(p[:3], style).mean().item() for p in row] for n, row in by_strength.items()
+}
+moved = {n: [(p - row[0])[3:].abs().mean().item() for p in row] for n, row in by_strength.items()}
+unnamed = judge.presence(draw(None, things), style).mean().item()  # no style asked for
+half = (seen["edit"][0] + unnamed) / 2
+price = {n: at_equal_erasure(half, seen[n], moved[n]) for n in erasers}
+print("drift of the flat pictures when half of the style is gone:",
+      {n: round(x, 3) for n, x in price.items()})  # fmt: skip
+assert price["edit"] < 0.7 * price["ESD"]
 
 # %% [markdown]
-# **What you saw.** A style that is a word of its own can be edited away like a noun, though only
-# "monochrome style" was named and none of these prompts. Which of the two went further, and which
-# moved the flat pictures more? They are not at equal erasure, so this is no verdict yet.
+# **What you saw.** A style that is a word of its own can be edited away like a noun, and at equal erasure
+# the edit moves the flat pictures less here, too. So when does which one win? Here the edit wins among
+# phrases of the kind that was on its list. ESD catches up on whole sentences, of which none was. And
+# neither this edit nor esd-x reaches a concept that comes without its word (the paper trains esd-u there).
 #
 # Draw your own: which strength is the first without a cat, and what has it cost by then?
 

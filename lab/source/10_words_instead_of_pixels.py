@@ -49,7 +49,9 @@ model = words.new_model()
 training = list(words.train(model, 700, random))
 model.requires_grad_(False)  # frozen from here on
 frozen = words.predictor(model)  # tokens (B, L) -> log-probabilities (B, L, words)
-print(f"loss {training[0]:.2f} -> {sum(training[-20:]) / 20:.2f} nats a word")
+size = sum(p.numel() for p in model.parameters())
+assert (round(size, -3), len(words.WORDS)) == (62_000, 80)
+print(f"loss {training[0]:.2f} -> {sum(training[-20:]) / 20:.2f} nats a word; {size:,} weights")
 
 
 # %%

@@ -171,7 +171,7 @@ sampler = dict(guidance_scale=7.5, num_inference_steps=50) if large else dict(gu
 comparison = compare(model, edited, prompts, seeds=[0, 1], **sampler)
 Picture(
     comparison_sheet(comparison),
-    f"{', '.join(prompts)}, same noise: frozen model above, edited below",
+    f"Same noise, frozen model above, edited below: {', '.join(prompts)}",
 )
 
 

@@ -8,6 +8,8 @@
 # - trace which layers carry an erasure, by undoing one at a time.
 
 # %% tags=["setup"]
+from dataclasses import replace
+
 import torch
 
 from esd_core import Erasure, Probe, erase, figures, generate, heat, load_model, select
@@ -157,10 +159,11 @@ if not verdict:
 verdict
 
 # %% [markdown]
-# Now erase a style the same way, with the prompt "monochrome style".
+# Now erase a style the same way, by the prompt "monochrome style" alone (`live` would also show it on
+# objects, which erases it further).
 
 # %%
-*_, step = erase(model, live_config(STYLE, "esd-x", 1.0, 24))
+*_, step = erase(model, replace(live_config(STYLE, "esd-x", 1.0, 24), contexts="plain"))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
 order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before "up ..."

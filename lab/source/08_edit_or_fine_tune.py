@@ -12,7 +12,7 @@ import torch
 
 from esd_core import Probe, closed_form_edit, erase, figures, generate, load_model, preset, select
 from esd_core.denoise import predict
-from esd_core.pairs import preservation_prompts
+from esd_core.run_prompts import preservation_prompts
 from lab.charts import bars, curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, choice, slider
@@ -322,13 +322,14 @@ assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
 #
 # ## And a style?
 #
-# Only "monochrome style" is named to both, none of the prompts below. Does the same one win?
+# Only "monochrome style" is named to both, none of the prompts below (`contexts="plain"`: `live` would
+# also show ESD the style on objects). Does the same one win?
 
 # %% tags=["gallery"]
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
-config = preset("live", style.phrase, seed=1)
+config = preset("live", style.phrase, seed=1, contexts="plain")
 held = preservation_prompts(model, config)
 *_, last = erase(model, config)
 edit = closed_form_edit(model, {style.phrase: ""}, preserve=held, preserve_weight=0.1)

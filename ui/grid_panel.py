@@ -36,7 +36,7 @@ def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:
     price = gr.HTML(elem_id="grid-cost", apply_default_css=False)
     with gr.Row():
         go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
-        halt = gr.Button("Stop", elem_id="grid-stop", min_width=110)
+        halt = gr.Button("Stop", interactive=False, elem_id="grid-stop", min_width=110)
     return chosen, price, (go, halt)
 
 
@@ -72,11 +72,15 @@ def wire(
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
+    on, off = (partial(gr.Button, interactive=active) for active in (True, False))
+    go.click(on, None, halt, queue=False, **quiet)
+    drawing.then(off, None, halt, queue=False, **quiet)
     halt.click(None, cancels=[drawing], queue=False, **quiet).then(
-        stopped, None, shown.status, queue=False, **quiet
+        stopped, None, [shown.status, halt], queue=False, **quiet
     )
 
 
-def stopped() -> str:
-    """What Stop says."""
-    return pictures.note("Stopped. The pictures drawn so far stay, and can be downloaded.")
+def stopped() -> tuple[str, gr.Button]:
+    """What Stop says, and its end."""
+    said = "Stopped. The pictures drawn so far stay, and can be downloaded."
+    return pictures.note(said), gr.Button(interactive=False)

@@ -25,6 +25,10 @@ def on(environment: Mapping[str, str] = os.environ) -> bool:
     return environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
+if on():  # before a model is loaded, because it tells torch what to do where there is no GPU yet
+    import spaces  # type: ignore[import-not-found]  # installed there, and needed nowhere else
+
+
 def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """The same function, or generator function, with a GPU lent to each call.
 
@@ -32,8 +36,6 @@ def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Call
         lend: the decorator that lends it; by default `spaces.GPU`.
     """
     if lend is None:
-        import spaces  # type: ignore[import-not-found]  # only there is it installed
-
         lend = functools.partial(spaces.GPU, duration=SECONDS)
     far = lend(fn)
     if not inspect.isgeneratorfunction(fn):

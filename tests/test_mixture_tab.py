@@ -246,6 +246,10 @@ def test_a_student_predicts_sees_and_trains(page, url: str, short: None):
     expect(page, "#mixture-result .esd-note", "Answer the question")
     assert page.locator("#mixture-result svg.esd-plane").first.locator(".esd-class").count() == 4
     shoot(page, "9-mixture-1440-dark")
+    page.get_by_role("button", name="The classes").click()
+    page.get_by_label("One per line").fill("A, 0, 0, 0.4, 1")
+    page.keyboard.press("Tab")
+    expect(page, "body", "1 classes are described; write 2 to 6")
     page.set_viewport_size({"width": 400, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     shoot(page, "9-mixture-400-dark")

@@ -181,8 +181,8 @@ def build(
         partial(restore, model, ready, names),
         [owned, controls.picture],
         [controls.restored, erasure, *for_erase.values(), *for_compare.values()],
-        queue=False,
-        **quiet,
+        api_visibility="private",
+        **moment.AT_ONCE,
     ).success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
 
 
@@ -234,7 +234,11 @@ def wire(
     """Connect the events that change what is in use. The API has one: `open_erasure`."""
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     choosing = controls.chosen.input(
-        partial(choose, ready), [owned, controls.chosen], erasure, queue=False, **quiet
+        partial(choose, ready),
+        [owned, controls.chosen],
+        erasure,
+        api_visibility="private",
+        **moment.AT_ONCE,
     )
     opening = controls.opened.upload(
         partial(open_file, model), [owned, controls.opened], [owned, erasure, controls.opened],

@@ -178,6 +178,7 @@ def wire(
         fn=draw, inputs_kwargs=fields, outputs=list(parts), show_progress="hidden", **looking.QUEUE
     )
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    refusing: dict[str, Any] = dict(api_visibility="private", **moment.AT_ONCE)
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "prediction")]
     gr.on(
         [s.input for s in sliders], **look, trigger_mode="always_last", api_name="mixture",
@@ -186,11 +187,11 @@ def wire(
     classes, concept = fields["classes"], fields["concept"]
     asking = dict(
         fn=follow, inputs=[classes, concept], outputs=[concept, preset, fields["prediction"]],
-        queue=False, **private,
+        **refusing,
     )  # fmt: skip
     for changed in (
         preset.input(pick, preset, classes, queue=False, **private),
-        parts.fields.click(place, classes, classes, queue=False, **private),
+        parts.fields.click(place, classes, classes, **refusing),
     ):
         changed.success(**asking).success(**look, api_visibility="private")
     gr.on([classes.blur, classes.submit, concept.input], **asking).success(

@@ -65,8 +65,8 @@ def erase(
 ) -> Iterator[Shown]:  # fmt: skip
     """Erase concepts from the model, streaming every part of the page: one moment per step.
 
-    The erasure becomes the one that this session's compare, scores, attention and probe use; its
-    file is the last moment's download. Ending the job keeps what was learned so far.
+    This session's compare, scores, attention and probe then use the erasure; its file is the last
+    moment's download. Ending the job keeps what was learned so far.
     """
 
     def stream() -> Iterator[Shown]:
@@ -203,9 +203,8 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
     wire(model, chosen, (go, end, more, clear), shown, owned)
     if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
         gr.on(  # without triggers: when the page opens, and when a field changes
-            None, partial(cost, model), inputs_kwargs=chosen, outputs=price,
-            trigger_mode="always_last", concurrency_id=fair.LOOK, show_progress="hidden",
-            api_visibility="private",
+            None, partial(cost, model), inputs_kwargs=chosen, outputs=price, show_progress="hidden",
+            trigger_mode="always_last", concurrency_id=fair.LOOK, api_visibility="private",
         )  # fmt: skip
     return chosen
 

@@ -149,11 +149,6 @@ def fill(name: str, method: str = "esd-x") -> list[Any]:
     return [getattr(config, option) for option in OF_PRESET]
 
 
-def rate(name: str, method: str) -> float:
-    """The learning rate that a preset has for a method: more weights take smaller steps."""
-    return preset(name, "anything", train_method=method).learning_rate
-
-
 def recall(config: EraseConfig) -> dict[str, Any]:
     """The fields that describe a run; `settings` inverts it.
 
@@ -300,4 +295,4 @@ def wire(
     clear.click(reset, None, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]
     chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)
-    chosen["train_method"].input(rate, plan, chosen["learning_rate"], **quiet)
+    chosen["train_method"].input(fields.rate, plan, chosen["learning_rate"], **quiet)

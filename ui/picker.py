@@ -62,7 +62,8 @@ def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> None:
     for concept, picture in zip(missing, made, strict=True):
         small = to_pil(picture)
         small.thumbnail((SIDE, SIDE))
-        path = Path(_folder.name) / f"{id(model.unet)}-{re.sub(r'[^-\w]', '_', concept.name)}.png"
+        name = re.sub(r"[^\w]+", "-", concept.name)
+        path = Path(_folder.name) / f"{id(model.unet)}-{name}.png"
         small.save(path)
         _drawn[id(model.unet), concept.name] = str(path)
 

@@ -72,9 +72,8 @@ def wire(
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
-    on, off = (partial(gr.Button, interactive=active) for active in (True, False))
-    go.click(on, None, halt, queue=False, **quiet)
-    drawing.then(off, None, halt, queue=False, **quiet)
+    go.click(lambda: gr.Button(interactive=True), None, halt, queue=False, **quiet)
+    drawing.then(lambda: gr.Button(interactive=False), None, halt, queue=False, **quiet)
     halt.click(None, cancels=[drawing], queue=False, **quiet).then(
         stopped, None, [shown.status, halt], queue=False, **quiet
     )

@@ -34,8 +34,16 @@ EQUATION = (
 )
 
 
+# What a public Space may serve: models known to load safely, of known licence and size.
+PUBLIC_MODELS = ("emoji", "CompVis/stable-diffusion-v1-4")
+
+
 def settings(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> argparse.Namespace:
-    """Options from the command line; what it leaves out, from the environment."""
+    """Options from the command line; what it leaves out, from the environment.
+
+    Raises:
+        SystemExit: an option cannot be, or a Space is told to serve a model it may not.
+    """
     parser = argparse.ArgumentParser(
         prog="app.py", description="Erase concepts from a text-to-image model, in the browser.",
         epilog="The environment variables ESD_MODEL, ESD_DEVICE, ESD_PORT and ESD_SHARE=1 say the "
@@ -51,7 +59,13 @@ def settings(arguments: Sequence[str] | None, environment: Mapping[str, str]) ->
                         help="default: the first free one from 7860")  # fmt: skip
     parser.add_argument("--share", action="store_true", default=get("ESD_SHARE") == "1",
                         help="open a public tunnel through Gradio's servers")  # fmt: skip
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if "SPACE_ID" in environment and options.model not in PUBLIC_MODELS:
+        parser.error(
+            f"model is {options.model!r}, but a Space serves one of: {', '.join(PUBLIC_MODELS)}; "
+            "set ESD_MODEL to one of them, or run the app on a machine of your own"
+        )
+    return options
 
 
 def server_name(environment: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ CLIP was trained beside the model it judges: for independent figures see tools/j
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,10 @@ class Probe:
         """
         found = self.vocabulary.find(text)
         if found is None:
-            raise ValueError(f"{text!r} is not a concept of this model's vocabulary; see `info`")
+            names = ", ".join(c.name for c in self.vocabulary.concepts[:4])
+            raise ValueError(
+                f"{text!r} is not a concept of this model's vocabulary; name one, such as {names}"
+            )
         return found
 
     def _peers(self, concept: Concept) -> tuple[list[Concept], Tensor]:
@@ -157,7 +160,12 @@ class Probe:
         return far[:: max(1, len(far) // count)][:count]
 
 
-def probe(
+def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # noqa: ANN401
+    """All of `probing`, which has the same options, at once."""
+    return list(probing(model, text, **options))
+
+
+def probing(
     model: DiffusionModel,
     text: str,
     *,
@@ -166,8 +174,8 @@ def probe(
     seeds: Sequence[int] = range(4),
     guidance_scale: float = 4.0,
     num_inference_steps: int = 20,
-) -> list[Score]:
-    """Draw the concept, its neighbours, unrelated concepts and the empty prompt; score them.
+) -> Iterator[Score]:
+    """Draw the concept, its neighbours, unrelated concepts and the empty prompt; yield each score.
 
     Args:
         model: a model with a vocabulary and a CLIP.
@@ -189,7 +197,6 @@ def probe(
     options = dict(
         unet=unet, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
     )
-    scores = []
     for group, concepts in groups.items():
         asked = [c for c in concepts for _ in seeds]
         images = generate(
@@ -197,7 +204,7 @@ def probe(
         )
         presence = judge.presence(images, concept).mean().item()
         accuracy = judge.accuracy(images, asked)
-        scores.append(Score(group, tuple(c.phrase for c in concepts), presence, accuracy))
+        yield Score(group, tuple(c.phrase for c in concepts), presence, accuracy)
     images = generate(model, "", seeds=list(seeds), **options)
     presence = judge.presence(images, concept).mean().item()
-    return [*scores, Score("empty prompt", ("",), presence, None)]
+    yield Score("empty prompt", ("",), presence, None)

@@ -352,6 +352,15 @@ def test_settings_come_from_the_command_line_then_the_environment():
     assert app.settings([], {}).model == "emoji" and not app.settings([], {}).share
 
 
+def test_a_space_serves_only_listed_models(capsys):
+    space = {"SPACE_ID": "someone/esd"}
+    assert app.settings([], space).model == "emoji"
+    with pytest.raises(SystemExit):
+        app.settings(["--model", "some/model"], space)
+    assert "model is 'some/model', but a Space serves one of: emoji" in capsys.readouterr().err
+    assert app.settings(["--model", "some/model"], {}).model == "some/model"
+
+
 def test_a_model_without_vocabulary_has_a_page_too(tiny: DiffusionModel):
     kinds = {type(b).__name__: b for b in app.build_demo(tiny).blocks.values()}
     assert kinds["Textbox"] and "16 px" in app.header(tiny)

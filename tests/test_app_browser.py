@@ -131,6 +131,8 @@ def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path
     expect(page, "#grid-cost", "4 pictures, about")
     page.click("#grid-draw")
     expect(page, "#grid-status", "4 of 4 pictures")
+    sync_api.expect(page.locator("#grid-stop")).to_be_disabled()
+    expect(page, "#grid-stop", "Stop")
     shoot(page, "3-grid")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the grid").click()

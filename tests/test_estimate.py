@@ -53,6 +53,18 @@ def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
     assert told.drawing > 0
 
 
+def test_a_run_corrects_the_timing(tiny: DiffusionModel):
+    config = preset("live", "a cat", preserve_prompts=["a dog"], iterations=10)
+    estimate.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
+    estimate.correct(tiny, config, 60.0)
+    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
+    assert told.training == pytest.approx(600)
+    estimate.correct(tiny, config, 0.0)  # of a run without updates
+    estimate.correct(tiny, config, 0.05)
+    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
+    assert told.training == pytest.approx(0.5)
+
+
 def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
     before = {n: p.clone() for n, p in tiny.unet.named_parameters()}
     estimate.update(tiny, "esd-u")

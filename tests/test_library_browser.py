@@ -91,6 +91,13 @@ def test_a_saved_picture_restores_the_fields(page, tmp_path: Path):  # noqa: F81
     sync_api.expect(page.get_by_label("Iterations")).to_have_value("2")
 
 
+def test_a_picture_that_is_none_is_refused(page, tmp_path: Path):  # noqa: F811
+    visit(page, "Library")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    attach(page, "Restore settings from a picture", "#library-restore", tmp_path / "a.png")
+    expect(page, "body", "a.png is not a readable PNG file")
+
+
 def test_stop_continue_and_reset(page):  # noqa: F811
     erase(page, 100_000)
     expect_updates(page)

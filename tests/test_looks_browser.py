@@ -44,11 +44,19 @@ def test_every_tab_fits_and_axe_finds_nothing(page, url: str, look: str):
     page.emulate_media(reduced_motion="reduce")  # no contrast is measured halfway in a transition
     page.goto(f"{url}/?__theme={look}")
     page.wait_for_selector("#erase-run")
+    assert violations(page) == []
+    page.get_by_role("button", name="Choose by picture").click()
+    first = page.locator(".esd-picker img").first
+    sync_api.expect(first).to_have_attribute("alt", "cat, drawn by the base model, seed 1")
+    assert violations(page) == []
     erase(page, 2)
     expect(page, STATUS, "Done.")
     visit(page, "Compare")
     page.click("#compare-run")
     expect(page, "#compare-result .esd-note", "same noise")
+    sides = page.locator("#compare-slider img")
+    for i, state in enumerate(("base", "erased")):
+        sync_api.expect(sides.nth(i)).to_have_attribute("alt", f"“a cat”, seed 1, {state}")
     for tab, ready in READY.items():
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         visit(page, tab)

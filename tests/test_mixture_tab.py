@@ -47,6 +47,16 @@ def test_every_ready_made_world_reads_and_is_centred_where_it_says():
     assert read.middle.norm() < 1e-3 and read.names == ("A", "B", "C")
 
 
+def test_a_click_adds_a_class_until_there_are_six():
+    text = world.more(RING, 1.25, -99)
+    assert text.splitlines()[3] == "D, 1.25, -6.00, 0.4, 1"
+    assert world.read(text).names == ("A", "B", "C", "D")
+    for _ in range(2):
+        text = world.more(text, 0, 0)
+    with pytest.raises(ValueError, match="6 classes, and no room for more"):
+        world.more(text, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -232,7 +242,14 @@ def test_a_student_predicts_sees_and_trains(page, url: str, short: None):
     page.keyboard.press("Control+Enter")
     expect(page, "#mixture-result", "After, by the network")
     assert violations(page) == []
+    page.locator("#mixture-result svg.esd-plane").first.click(position={"x": 40, "y": 60})
+    expect(page, "#mixture-result .esd-note", "Answer the question")
+    assert page.locator("#mixture-result svg.esd-plane").first.locator(".esd-class").count() == 4
     shoot(page, "9-mixture-1440-dark")
+    page.get_by_role("button", name="The classes").click()
+    page.get_by_label("One per line").fill("A, 0, 0, 0.4, 1")
+    page.keyboard.press("Tab")
+    expect(page, "body", "1 classes are described; write 2 to 6")
     page.set_viewport_size({"width": 400, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     shoot(page, "9-mixture-400-dark")

@@ -2,7 +2,8 @@
 
 - theme: colours, type, style.css, keys.js
 - session: what belongs to one visitor, their erasure and its file
-- visitors: what they keep in memory; fair: one thread computes for all; turn: a run and its Stop
+- visitors: what they keep in memory; turn: a run and its Stop
+- fair: one thread computes for all; zero: or processes do, with a GPU lent to each
 - prompts: words the model knows, and which prompts to watch while a concept goes
 - pictures: tensors to HTML figures with alternative text
 - live: an erasing run as a stream of things to show; moment: one of them
@@ -11,6 +12,7 @@
 - pace, estimate: how long it takes, during and before
 - picker: concepts as pictures
 - badges, grid, grid_panel: proof and grids for compare_tab
+- probing: is the concept still drawn? for the Library
 - walk: the stages of a run that are kept beside its erasure
 - looking: what Scores and Attention share; score_panels: what Scores shows
 - world, plane, mixture_panels, foretell: the plane of the Mixture tab and its question

@@ -107,7 +107,9 @@ def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
             )  # fmt: skip
         with gr.Column(scale=8, min_width=300, elem_id="attention-result"):
             gr.HTML(INTRO, apply_default_css=False)
-            status, cards = (gr.HTML(apply_default_css=False) for _ in range(2))
+            status, cards = (
+                gr.HTML(label=label, apply_default_css=False) for label in ("status", "maps")
+            )
             shares = gr.JSON(visible=False, label="Shares")
     wire(model, fields, go, tab, Shown(status, cards, shares))
 

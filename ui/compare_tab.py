@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
+from inspect import getdoc
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -18,10 +19,11 @@ MOST = 16  # pictures a column, so that one visitor cannot keep the others waiti
 EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
 IDLE = pictures.note(
-    "Here you put an erasure to the test. Erase something, or open an erasure in the "
-    "Library; then press Compare. Every prompt is drawn three times from one noise: by the "
-    "base model, by the erased one, and by the base model with the concept as negative prompt. "
-    "Try the concept in other words, its neighbours, and things that have nothing to do with it."
+    "Here you put an erasure to the test: a ready-made one, one of yours, or one from a file "
+    "opened in the Library. Press Compare, and every prompt is drawn three times from one noise: "
+    "by the base model, by the erased one, and by the base model with the concept as negative "
+    "prompt. Try the concept in other words, its neighbours, and things that have nothing to do "
+    "with it."
 )
 NOTHING_YET = "nothing is erased in this session yet; run Erase first, then compare"
 # What the grid calls the fields; it has one of each.
@@ -73,7 +75,12 @@ def draw(
     model: DiffusionModel, erasure: Erasure | None, prompt: str, seeds: str, strength: float,
     guidance_scale: float, num_inference_steps: int, scheduler: str,
 ) -> Shown:  # fmt: skip
-    """Draw base, erased and negative prompt."""
+    """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
+
+    prompt has one per line, `""` for the empty one; empty, it is the erased concept, a neighbour
+    and something unrelated. seeds are numbers separated by commas. The last value returned is the
+    labelled sheet, a PNG that carries its settings.
+    """
     with moment.told():
         if erasure is None:
             raise ValueError(NOTHING_YET)
@@ -106,12 +113,13 @@ def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof:
         png.stamp(to_pil(made.columns[name][0, 0]), replace(parameters, column=name, place=(0, 0)))
         for name in ("base", "erased")
     )
-    caption = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}: base left, erased right"
+    about = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}"
     path = session.new_file("comparison.png")
     png.save(png.stamp(comparison_sheet(made), parameters), path)
     return Shown(
         pictures.note(text, tone="good") + proof, pictures.table(made, parameters), pair,
-        f'<p class="esd-caption">{caption}</p>', str(path),
+        f'<p class="esd-caption" data-about="{about}">{about}: base left, erased right</p>',
+        str(path),
     )  # fmt: skip
 
 
@@ -168,16 +176,18 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
             with gr.Accordion("Grid over two knobs", open=False) as fold:
                 knobs, price, pressed = grid_panel.fields()
         with gr.Column(scale=8, min_width=300, elem_id="compare-result"):
-            status = gr.HTML(IDLE, apply_default_css=False)
+            status = gr.HTML(IDLE, label="status", apply_default_css=False)
             with gr.Row():
                 with gr.Column(scale=3, min_width=300):
-                    table = gr.HTML(apply_default_css=False)
+                    table = gr.HTML(label="table", apply_default_css=False)
                 with gr.Column(scale=2, min_width=240):
                     slider = gr.ImageSlider(
                         type="pil", format="png", interactive=False, visible=False, buttons=[],
-                        show_label=False, elem_id="compare-slider",
+                        label="base and erased", show_label=False, elem_id="compare-slider",
                     )  # fmt: skip
-                    caption = gr.HTML(apply_default_css=False)
+                    caption = gr.HTML(
+                        label="caption", elem_id="compare-caption", apply_default_css=False
+                    )
                     download = gr.DownloadButton("Download as one sheet", visible=False)
             sheet = grid_panel.results()
     fields = dict(
@@ -196,7 +206,8 @@ def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Sh
         inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
-    go.click(partial(draw, model), api_name="compare", **on_model).success(
+    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw),
+             **on_model).success(
         lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
         [parts.slider, parts.download], queue=False, show_progress="hidden",
         api_visibility="private",

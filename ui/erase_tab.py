@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from inspect import getdoc
 from typing import Any
 
 import gradio as gr
@@ -25,6 +26,7 @@ from ui import (
     prompts,
     session,
     shelf,
+    zero,
 )
 from ui.live import Paused
 from ui.moment import Shown
@@ -61,7 +63,11 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
 def erase(
     model: DiffusionModel, turn: Turn | None = None, **values: Any  # noqa: ANN401
 ) -> Iterator[Shown]:  # fmt: skip
-    """Erase, streaming every part of the page."""
+    """Erase concepts from the model, streaming every part of the page: one moment per step.
+
+    This session's compare, scores, attention and probe then use the erasure; its file is the last
+    moment's download. Ending the job keeps what was learned so far.
+    """
 
     def stream() -> Iterator[Shown]:
         with moment.told():
@@ -74,8 +80,7 @@ def erase(
 def go_on(
     model: DiffusionModel, paused: Paused | None, iterations: int, turn: Turn | None = None
 ) -> Iterator[Shown]:
-    """Finish the visitor's stopped run; if it was finished, add as many updates as Iterations."""
-
+    """Finish this session's stopped run; if it was finished, add `iterations` more updates."""
     turn = turn or Turn()
     turn.erasure = paused.checkpoint.erasure if paused else None
 
@@ -144,11 +149,6 @@ def fill(name: str, method: str = "esd-x") -> list[Any]:
     return [getattr(config, option) for option in OF_PRESET]
 
 
-def rate(name: str, method: str) -> float:
-    """The learning rate that a preset has for a method: more weights take smaller steps."""
-    return preset(name, "anything", train_method=method).learning_rate
-
-
 def recall(config: EraseConfig) -> dict[str, Any]:
     """The fields that describe a run; `settings` inverts it.
 
@@ -196,10 +196,11 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"], ready(model, chosen))
     wire(model, chosen, (go, end, more, clear), shown, owned)
-    gr.on(  # without triggers: when the page opens, and when a field changes
-        None, partial(cost, model), inputs_kwargs=chosen, outputs=price, trigger_mode="always_last",
-        concurrency_id=fair.LOOK, show_progress="hidden", api_visibility="private",
-    )  # fmt: skip
+    if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
+        gr.on(  # without triggers: when the page opens, and when a field changes
+            None, partial(cost, model), inputs_kwargs=chosen, outputs=price, show_progress="hidden",
+            trigger_mode="always_last", concurrency_id=fair.LOOK, api_visibility="private",
+        )  # fmt: skip
     return chosen
 
 
@@ -207,10 +208,11 @@ def ready(model: DiffusionModel, chosen: dict[str, Any]) -> str:
     """What the page opens with: what its first click will erase, drawn before anything changes.
 
     If the model tells what it knows, that click finds its examples collected, too. Another model
-    may need minutes for them, and draws when it is asked to.
+    may need minutes for them, and draws when it is asked to; so does one whose GPU is lent by call.
     """
-    if not model.vocabulary:
-        return pictures.strip(prompts.watched(model, "Van Gogh"), preview.SEEDS)
+    if not model.vocabulary or zero.on():
+        first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
+        return pictures.strip(prompts.watched(model, first), preview.SEEDS)
     config = settings(model, **{name: field.value for name, field in chosen.items()})
     watched = prompts.watched_in(model, config)
     return pictures.strip(watched, preview.SEEDS, live.prepare(model, config, watched))
@@ -218,9 +220,9 @@ def ready(model: DiffusionModel, chosen: dict[str, Any]) -> str:
 
 def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number, first: str) -> Shown:
     """Where a run shows itself."""
-    status = gr.HTML(IDLE, apply_default_css=False)
-    strip = gr.HTML(first, apply_default_css=False)
-    film = gr.HTML(apply_default_css=False)
+    status = gr.HTML(IDLE, label="status", apply_default_css=False)
+    strip = gr.HTML(first, label="before and after", apply_default_css=False)
+    film = gr.HTML(label="film", apply_default_css=False)
     present = presence_plot(presence.possible(model))
     with gr.Row(elem_classes="esd-plots"):
         loss = plot("loss", "Loss of each update")
@@ -275,11 +277,15 @@ def wire(
         api_visibility="private",
     )  # fmt: skip
     running = begun.success(
-        partial(erase, model), inputs_kwargs={"turn": turn, **chosen}, api_name="erase", **on_model
+        partial(erase, model),
+        inputs_kwargs={"turn": turn, **chosen},
+        api_name="erase",
+        api_description=getdoc(erase),
+        **on_model,
     )
     going_on = more.click(busy, None, [*buttons, turn], **quiet).success(
         partial(go_on, model), [shown.paused, chosen["iterations"], turn], api_name="continue",
-        **on_model,
+        api_description=getdoc(go_on), **on_model,
     )  # fmt: skip
     end.click(halt, turn, end, **quiet)
     for run in (running, going_on):
@@ -289,4 +295,4 @@ def wire(
     clear.click(reset, None, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]
     chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)
-    chosen["train_method"].input(rate, plan, chosen["learning_rate"], **quiet)
+    chosen["train_method"].input(fields.rate, plan, chosen["learning_rate"], **quiet)

@@ -127,12 +127,25 @@ def estimate(
         again: the pictures before were drawn for another run.
     """
     call, learn = evaluation(model), update(model, config.train_method)
-    share = 1 if config.preserve == 0 else 2
-    training = config.iterations * learn(share * config.batch_size)
+    training = config.iterations * learn(_examples(config))
     frame = steps * call(2 * prompts)
     ends = (1 if again else 2) * steps * call(2 * prompts * seeds)
     frames = len(_frames(config.iterations, training / max(config.iterations, 1), frame))
     return Estimate(_collecting(model, config, call), training, ends + frames * frame)
+
+
+def correct(model: DiffusionModel, config: EraseConfig, seconds: float) -> None:
+    """Believe a run, whose updates took `seconds` each, more than the short timing before it."""
+    key = id(model.unet), config.train_method
+    with _timing:
+        if seconds > 0 and (timed := _timed.get(key)):
+            off = seconds / max(timed(_examples(config)), 1e-9)
+            _timed[key] = Line(off * timed.base, off * timed.each)
+
+
+def _examples(config: EraseConfig) -> int:
+    """How many an update learns from."""
+    return config.batch_size * (1 if config.preserve == 0 else 2)
 
 
 def _collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:

@@ -21,6 +21,8 @@ from typing import Any
 
 import gradio as gr
 
+from ui import zero
+
 AT_ONCE = 4  # runs and comparisons under way; further ones queue and see their position
 MODEL = "model"  # concurrency_id of the events that compute for long
 LOOK, PICK = "look", "pick"  # of those that do not queue behind the long ones: short, or optional
@@ -30,15 +32,18 @@ PROCESSOR = ThreadPoolExecutor(1, "processor")
 def compute(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Call it on the one thread that computes, when those who asked before have had their step.
 
-    That thread itself does not stand in line: it may be the one that closes a forgotten stream.
+    That thread itself does not stand in line: it may be the one that closes a forgotten stream. On
+    ZeroGPU nobody does: the machine there has a line of its own, for processes (`in_turns`).
     """
-    if current_thread() in PROCESSOR._threads:
+    if zero.on() or current_thread() in PROCESSOR._threads:
         return fn(*args, **kwargs)
     return PROCESSOR.submit(copy_context().run, fn, *args, **kwargs).result()
 
 
 def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, on that thread; of a generator function, every step by itself."""
+    if zero.on():
+        return zero.lent(fn)
 
     @functools.wraps(fn)
     def whole(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -49,6 +49,11 @@ def methods(model: DiffusionModel) -> dict[str, str]:
     return lines
 
 
+def rate(name: str, method: str) -> float:
+    """The learning rate that a preset has for a method: more weights take smaller steps."""
+    return preset(name, "anything", train_method=method).learning_rate
+
+
 def concept(model: DiffusionModel) -> dict[str, Any]:
     """What to erase: from the model's list if it has one, else any words."""
     names = prompts.choices(model)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import getdoc
 from typing import Any
 
 import gradio as gr
 
 from esd_core import DiffusionModel
-from ui import fair, grid, pictures
+from ui import fair, grid, pictures, zero
 
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
 above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
@@ -35,15 +36,15 @@ def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:
     price = gr.HTML(elem_id="grid-cost", apply_default_css=False)
     with gr.Row():
         go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
-        halt = gr.Button("Stop", elem_id="grid-stop", min_width=110)
+        halt = gr.Button("Stop", interactive=False, elem_id="grid-stop", min_width=110)
     return chosen, price, (go, halt)
 
 
 def results() -> grid.Shown:
     """Where the sheet appears."""
     return grid.Shown(
-        gr.HTML(elem_id="grid-status", apply_default_css=False),
-        gr.HTML(elem_id="grid-sheet", apply_default_css=False),
+        gr.HTML(label="status", elem_id="grid-status", apply_default_css=False),
+        gr.HTML(label="sheet", elem_id="grid-sheet", apply_default_css=False),
         gr.DownloadButton("Download the grid", visible=False, elem_classes="esd-download"),
     )
 
@@ -57,23 +58,28 @@ def wire(
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     # Not the erasure's change: gradio would hash it after every event.
     touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
-    gr.on(
-        [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
-        trigger_mode="always_last", concurrency_id=fair.LOOK, **quiet,
-    )  # fmt: skip
+    if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
+        gr.on(
+            [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,
+            trigger_mode="always_last", concurrency_id=fair.LOOK, **quiet,
+        )  # fmt: skip
     shown.picture.change(
         lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet
     )
     drawing = go.click(
         partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
+        api_description=getdoc(grid.draw),
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
+    go.click(lambda: gr.Button(interactive=True), None, halt, queue=False, **quiet)
+    drawing.then(lambda: gr.Button(interactive=False), None, halt, queue=False, **quiet)
     halt.click(None, cancels=[drawing], queue=False, **quiet).then(
-        stopped, None, shown.status, queue=False, **quiet
+        stopped, None, [shown.status, halt], queue=False, **quiet
     )
 
 
-def stopped() -> str:
-    """What Stop says."""
-    return pictures.note("Stopped. The pictures drawn so far stay, and can be downloaded.")
+def stopped() -> tuple[str, gr.Button]:
+    """What Stop says, and its end."""
+    said = "Stopped. The pictures drawn so far stay, and can be downloaded."
+    return pictures.note(said), gr.Button(interactive=False)

@@ -45,6 +45,5 @@ def build(erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab) -> None
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     chosen.input(
-        partial(use, ready), [owned, chosen], erasure, queue=False, show_progress="hidden",
-        api_name="use_erasure",
+        partial(use, ready), [owned, chosen], erasure, api_name="use_erasure", **moment.AT_ONCE,
     )  # fmt: skip

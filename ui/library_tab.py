@@ -12,7 +12,7 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card, png
 from esd_core.repeat import command_line, python_code
 from esd_core.uploads import read_erasure
-from ui import compare_tab, erase_tab, moment, pictures, session, shelf
+from ui import compare_tab, erase_tab, looking, moment, pictures, probing, session, shelf
 from ui.shelf import Kept, Shelf
 
 EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
@@ -37,7 +37,8 @@ def show(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Shown:
     """The list, and all about the erasure in use."""
     listed = [*ready, *owned]
     options, key = shelf.choices(listed), shelf.key_of(listed, erasure)
-    lists = gr.Radio(options, value=key), gr.Dropdown(options, value=key)
+    other = next((own for _, own in options if own != key), key)
+    lists = gr.Radio(options, value=key), gr.Dropdown(options, value=other)
     if key is None:
         off = gr.DownloadButton(value=None, interactive=False)
         said = pictures.note("Choose an erasure; Compare then draws with it.") if listed else EMPTY
@@ -168,6 +169,7 @@ def build(
             controls = panel(shelf.choices(ready))
         with gr.Column(scale=8, min_width=300, elem_id="library-result"):
             shown = results(controls)
+            probing.build(model, erasure)
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     tab.select(
         partial(refresh, ready), [owned, erasure], [owned, *shown], queue=False, **quiet
@@ -179,8 +181,8 @@ def build(
         partial(restore, model, ready, names),
         [owned, controls.picture],
         [controls.restored, erasure, *for_erase.values(), *for_compare.values()],
-        queue=False,
-        **quiet,
+        api_visibility="private",
+        **moment.AT_ONCE,
     ).success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
 
 
@@ -192,12 +194,12 @@ def panel(listed: list[Any]) -> Controls:
     )  # fmt: skip
     with gr.Accordion("Open a file", open=False):
         opened = gr.File(
-            label="An erasure (.safetensors), ours or the authors'", height=120,
+            label="An erasure (.safetensors), ours or the authors'", height=150,
             file_types=[".safetensors"], elem_id="library-open",
         )  # fmt: skip
     with gr.Accordion("Restore settings from a picture", open=False):
         picture = gr.File(
-            label="A PNG saved from this app", height=120, file_types=[".png"],
+            label="A PNG saved from this app", height=150, file_types=[".png"],
             elem_id="library-restore",
         )  # fmt: skip
         restored = gr.HTML(apply_default_css=False)
@@ -232,7 +234,11 @@ def wire(
     """Connect the events that change what is in use. The API has one: `open_erasure`."""
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     choosing = controls.chosen.input(
-        partial(choose, ready), [owned, controls.chosen], erasure, queue=False, **quiet
+        partial(choose, ready),
+        [owned, controls.chosen],
+        erasure,
+        api_visibility="private",
+        **moment.AT_ONCE,
     )
     opening = controls.opened.upload(
         partial(open_file, model), [owned, controls.opened], [owned, erasure, controls.opened],
@@ -241,6 +247,6 @@ def wire(
     adding = controls.plus.click(
         partial(add, model, ready),
         [owned, erasure, controls.strength, controls.second, controls.other], [owned, erasure],
-        **quiet,
+        **quiet, **looking.QUEUE,
     )  # fmt: skip
     return [choosing, opening, adding]

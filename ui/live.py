@@ -26,7 +26,7 @@ from esd_core import (
     erase,
 )
 from esd_core.examples import Examples, collect, collectable
-from ui import pictures, presence, preview, session, visitors
+from ui import estimate, pictures, presence, preview, session, visitors
 from ui.film import Film
 from ui.moment import Shown
 from ui.pace import Pace
@@ -187,6 +187,7 @@ def _step(
         kept, seen = kept or _kept(step, story), story.keep_frame(model, step.iteration, now)
         yield Shown(strip=strip, **kept, **seen)
         if final:  # once more in full, for those who read only the last moment
+            estimate.correct(model, config, pace.update)
             ending = finished(kept["erasure"], model, errors[-1][1] if errors else None)
             yield ending._replace(
                 strip=strip, seed=config.seed, paused=kept["paused"], **_curves(story), **seen

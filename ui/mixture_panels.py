@@ -75,14 +75,17 @@ def fields(seen: Scene, learned: Lesson | None) -> str:
         for kind, eps in (("null", null), ("concept", cond), ("target", target))
     ]
     about = f"t {seen.t}, eta {seen.eta:g}, concept {w.names[seen.concept]}"
+    faded = float(ALPHA_BAR[t]) ** 0.5  # of the classes' means at t
     first = _panel(
-        "Exact, from the formulas", plane.picture(w.extent, exact, f"exact scores, {about}"),
+        "Exact, from the formulas",
+        plane.picture(w.extent, exact, f"exact scores, {about}", faded),
         f"{_key('null', 'ε<sub>null</sub>, all data')} "
         f"{_key('concept', f'ε<sub>{seen.name}</sub>')} {_key('target', 'target')} "
-        "Circles: one and two spreads of each class, noised to <i>t</i>.",
+        "Circles: one and two spreads of each class, noised to <i>t</i>. A click puts another "
+        "class there.",
     )  # fmt: skip
     if learned is None:
-        blank = plane.picture(w.extent, [ground], f"no network yet, {about}")
+        blank = plane.picture(w.extent, [ground], f"no network yet, {about}", faded)
         says = "Nothing learned yet. The button trains a small network on draws of these classes, "
         says += f"then erases {seen.name} from it; a few seconds."
         return _section(AT_T, first, _panel("Learned", blank, says), kind="esd-two")
@@ -93,8 +96,9 @@ def fields(seen: Scene, learned: Lesson | None) -> str:
     stale = "" if learned.eta == seen.eta else (
         f" It was trained with η = {learned.eta:g}; press the button again for η = {seen.eta:g}."
     )  # fmt: skip
+    drawn = plane.picture(w.extent, marks, f"learned and exact, {about}", faded)
     second = _panel(
-        "Learned by a network", plane.picture(w.extent, marks, f"learned and exact, {about}"),
+        "Learned by a network", drawn,
         f"{_key('target', 'ε<sub>edited</sub> of the network')} {_key('null', 'the exact target')} "
         f"On noised data the two differ by {_error(seen, learned):.2f} (root mean square; the "
         f"noise itself has 1): it has met {seen.name} only near {seen.name}, and guesses "

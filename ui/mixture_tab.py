@@ -21,6 +21,15 @@ predicted noise, which up to a factor that depends only on <i>t</i> is the score
 exaggerate: in pictures, which have thousands, guidance overshoots less.</p></div>"""
 QUESTION = "Predict first: {name} is erased, then asked for. Where do the samples land?"
 FIRST = next(iter(world.PRESETS))
+# Where in the data a picture of the plane was clicked.
+CLICK = """element.addEventListener("click", (event) => {
+  const plane = event.target.closest("svg[data-extent]");
+  if (!plane) return;
+  const box = plane.getBoundingClientRect(), extent = Number(plane.dataset.extent);
+  const x = (2 * (event.clientX - box.left)) / box.width - 1;
+  const y = 1 - (2 * (event.clientY - box.top)) / box.height;
+  trigger("click", { x: x * extent, y: y * extent });
+});"""
 OWN = "Your own"
 
 
@@ -92,6 +101,12 @@ def pick(name: str) -> Any:  # noqa: ANN401
     return world.PRESETS.get(name, moment.SKIP)
 
 
+def place(classes: str, event: gr.EventData) -> str:
+    """One class more, where the plane was clicked."""
+    with moment.told():
+        return world.more(classes, event.x, event.y)
+
+
 def follow(classes: str, concept: str) -> tuple[Any, Any, Any]:
     """After the classes or the choice among them changed: the names, and the question anew."""
     with moment.told():
@@ -141,7 +156,11 @@ def build(tab: gr.Tab) -> None:
             go = gr.Button("Erase in a network", variant="primary", elem_id="mixture-run")
         with gr.Column(scale=8, min_width=300, elem_id="mixture-result"):
             gr.HTML(INTRO, apply_default_css=False)
-            parts = [gr.HTML(apply_default_css=False) for _ in range(3)]
+            parts = [
+                gr.HTML(label="status", apply_default_css=False),
+                gr.HTML(label="arrows", apply_default_css=False, js_on_load=CLICK),
+                gr.HTML(label="samples", apply_default_css=False),
+            ]
             numbers = gr.JSON(visible=False, label="Numbers")
     lesson = gr.State(None, time_to_live=session.LIFETIME)
     fields = dict(
@@ -159,6 +178,7 @@ def wire(
         fn=draw, inputs_kwargs=fields, outputs=list(parts), show_progress="hidden", **looking.QUEUE
     )
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    refusing: dict[str, Any] = dict(api_visibility="private", **moment.AT_ONCE)
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "prediction")]
     gr.on(
         [s.input for s in sliders], **look, trigger_mode="always_last", api_name="mixture",
@@ -167,11 +187,13 @@ def wire(
     classes, concept = fields["classes"], fields["concept"]
     asking = dict(
         fn=follow, inputs=[classes, concept], outputs=[concept, preset, fields["prediction"]],
-        queue=False, **private,
+        **refusing,
     )  # fmt: skip
-    preset.input(pick, preset, classes, queue=False, **private).then(**asking).then(
-        **look, api_visibility="private"
-    )
+    for changed in (
+        preset.input(pick, preset, classes, queue=False, **private),
+        parts.fields.click(place, classes, classes, **refusing),
+    ):
+        changed.success(**asking).success(**look, api_visibility="private")
     gr.on([classes.blur, classes.submit, concept.input], **asking).success(
         **look, api_visibility="private"
     )

@@ -13,6 +13,9 @@ import gradio as gr
 from esd_core import DivergenceError
 
 TICK = 0.25  # seconds
+# Of events that refuse something and compute nothing: in the queue, because gradio says nothing of
+# an error outside of it, but not one after the other.
+AT_ONCE: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
 SKIP: Any = gr.skip()
 
 

@@ -6,12 +6,14 @@ them.
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from esd_core import DiffusionModel
 from esd_core.figures import to_pil
@@ -24,7 +26,10 @@ SIDE = 96  # pixels
 SEED = 1
 KINDS = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
 
-_drawn: dict[tuple[int, str], Image.Image] = {}  # (model, concept) -> thumbnail
+# (model, concept) -> thumbnail, as a file: gradio writes a picture again every time it is sent,
+# also while a browser reads it, but copies a file once.
+_drawn: dict[tuple[int, str], str] = {}
+_folder = tempfile.TemporaryDirectory(prefix="esd-lab-thumbnails-")
 
 
 def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
@@ -39,8 +44,8 @@ def prompt_of(model: DiffusionModel, concept: Concept) -> str:
     return prompts.watched(model, concept.phrase)[0].prompt
 
 
-def thumbnails(model: DiffusionModel, kind: str) -> Iterator[list[tuple[Image.Image, str]]]:
-    """The pictures of a kind with their names, more each time, until all are there."""
+def thumbnails(model: DiffusionModel, kind: str) -> Iterator[list[tuple[str, str]]]:
+    """The pictures' files of a kind with their names, more each time, until all are there."""
     listed = concepts(model, kind)
     for start in range(0, len(listed), BATCH):
         _draw(model, listed[start : start + BATCH])
@@ -57,7 +62,10 @@ def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> None:
     for concept, picture in zip(missing, made, strict=True):
         small = to_pil(picture)
         small.thumbnail((SIDE, SIDE))
-        _drawn[id(model.unet), concept.name] = small
+        name = re.sub(r"[^\w]+", "-", concept.name)
+        path = Path(_folder.name) / f"{id(model.unet)}-{name}.png"
+        small.save(path)
+        _drawn[id(model.unet), concept.name] = str(path)
 
 
 def choose(model: DiffusionModel, kind: str, index: int) -> str:

@@ -121,7 +121,10 @@ def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
             )  # fmt: skip
         with gr.Column(scale=8, min_width=300, elem_id="scores-result"):
             gr.HTML(INTRO, apply_default_css=False)
-            status, panels, line, table = (gr.HTML(apply_default_css=False) for _ in range(4))
+            status, panels, line, table = (
+                gr.HTML(label=label, apply_default_css=False)
+                for label in ("status", "panels", "line", "table")
+            )
             numbers = gr.JSON(visible=False, label="Numbers")
     wire(model, fields, go, tab, Shown(status, panels, line, table, numbers))
 

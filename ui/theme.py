@@ -54,6 +54,7 @@ ROLES = {
     "color_accent_soft": ("*primary_50", "*neutral_800"),
     "slider_color": ("*primary_600", "*primary_300"),
     "checkbox_background_color_selected": ("*primary_600", "*primary_500"),
+    "checkbox_border_color": ("*neutral_400", "*neutral_500"),
     "checkbox_border_color_selected": ("*primary_600", "*primary_400"),
     "error_background_fill": ("#fdf2ef", "#2a1714"),
     "error_text_color": ("#8f2413", "#f3a493"),

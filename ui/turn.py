@@ -28,8 +28,8 @@ class Turn:
         for shown in stream:
             if self.stopped:
                 return
-            if isinstance(shown.erasure, Erasure):
-                self.erasure = shown.erasure
+            if isinstance(left := getattr(shown, "erasure", None), Erasure):
+                self.erasure = left
             yield shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from string import ascii_uppercase
 
 import torch
 
@@ -66,6 +67,20 @@ PRESETS = {
         )
     ),
 }  # fmt: skip
+
+
+def more(text: str, x: float, y: float) -> str:
+    """The text with one class more, at a place that is moved inside what `read` takes.
+
+    Raises:
+        ValueError: the text is no world, or full.
+    """
+    names = read(text).names
+    if len(names) == MOST:
+        raise ValueError(f"there are {MOST} classes, and no room for more; take one out")
+    name = next(letter for letter in ascii_uppercase if letter not in names)
+    x, y = (min(max(place, -LARGEST), LARGEST) for place in (x, y))
+    return f"{text.strip()}\n{name}, {x:.2f}, {y:.2f}, 0.4, 1"
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,51 @@
+"""The README's promises that can be run."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import app
+from esd_core import Erasure, load_model, png
+
+README = Path("README.md").read_text()
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The app on the embedded model, because the example asks for what it knows."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    demo = app.build_demo(load_model("emoji", device="cpu"))
+    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    yield address
+    demo.close()
+
+
+def test_the_client_of_the_readme_erases_compares_and_probes(url: str, capsys):
+    code = re.search(r"runs this -->\n```python\n(.*?)```", README, re.DOTALL)[1]
+    assert "http://127.0.0.1:7860" in code
+    seen: dict = {}
+    exec(code.replace("http://127.0.0.1:7860", url), seen)
+    printed = capsys.readouterr().out
+    assert "update 3 of 16" in printed or "Update 4" in printed  # it streams
+    assert Erasure.load(seen["erasure_file"]).provenance["iterations_done"] == 16
+    assert seen["seed"] == 0
+    assert png.read(seen["sheet"]).prompts == ("a rocket", "a bicycle")
+    before, after = (seen["numbers"][state][0] for state in ("base", "erased"))
+    assert before["prompts"] == ["a rocket"] and after["presence"] < before["presence"] / 2
+
+
+def test_the_front_matter_is_a_space_that_can_install_us():
+    front = dict(re.findall(r"^(\w+): (.+)$", README.split("---")[1], re.MULTILINE))
+    needed = Path("requirements.txt").read_text()
+    low, high = re.search(r"gradio>=([\d.]+),<(\d+)", needed).groups()
+    version = tuple(map(int, front["sdk_version"].split(".")))
+    assert tuple(map(int, low.split("."))) <= version[:2] < (int(high),)
+    python = tomllib.loads(Path("pyproject.toml").read_text())["project"]["requires-python"]
+    low, high = (tuple(map(int, part)) for part in re.findall(r"(\d+)\.(\d+)", python))
+    assert low <= tuple(map(int, front["python_version"].strip('"').split("."))) < high
+    assert Path(front["app_file"]).is_file() and len(front["short_description"]) <= 60

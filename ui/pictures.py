@@ -80,6 +80,7 @@ def _row(prompt: str, seeds: Sequence[int], drawn: Tensor | None, state: str) ->
 
 def table(comparison: Comparison, made: png.Parameters, largest: int = 512) -> str:
     """A row per prompt and seed, a column per model, all from the same noise."""
+    states = {"erased": f"erased at strength {made.strength:g}"}
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.columns)
     rows = []
     for i, prompt in enumerate(comparison.prompts):
@@ -87,7 +88,7 @@ def table(comparison: Comparison, made: png.Parameters, largest: int = 512) -> s
             label = f'<th scope="row">{quoted(prompt)}<small>seed {seed}</small></th>'
             alt = f"{prompt or 'the empty prompt'}, seed {seed}, {{}}"
             cells = "".join(
-                f"<td>{img(drawn[i, j], alt.format(name), largest, own)}</td>"
+                f"<td>{img(drawn[i, j], alt.format(states.get(name, name)), largest, own)}</td>"
                 for name, drawn in comparison.columns.items()
                 for own in (replace(made, column=name, place=(i, j)),)
             )

@@ -27,6 +27,7 @@ from esd_core.probe import _loaded
 
 UPDATES = 3  # at the third everything has been allocated that ever will be
 ROUNDS = 3
+LIMIT = 900  # seconds by the clock, of one trial
 
 
 def nothing(model: DiffusionModel) -> None:
@@ -101,13 +102,21 @@ def compiled(name: str) -> dict[str, Any]:
 def measured(trial: str) -> dict[str, Any]:
     """What a fresh process finds, with nothing compiled before.
 
-    Where compiling fails, that is the result. Raises CalledProcessError if anything else does.
+    Where compiling fails or takes too long, that is the result. Raises CalledProcessError if
+    anything else fails, TimeoutExpired if anything else takes that long.
     """
+    before = sum(os.times()[2:4])
     with tempfile.TemporaryDirectory() as cache:
-        found = subprocess.run(
-            [sys.executable, "-m", "bench.fresh", trial], capture_output=True, text=True,
-            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
-        )  # fmt: skip
+        try:
+            found = subprocess.run(
+                [sys.executable, "-m", "bench.fresh", trial], capture_output=True, text=True,
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}, timeout=LIMIT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            if not trial.startswith("compiled/"):
+                raise
+            spent = sum(os.times()[2:4]) - before
+            return {"failed": f"not done after {LIMIT} s, {spent:.0f} of them the processor's"}
     if found.returncode and trial.startswith("compiled/"):
         return {"failed": found.stderr.strip().splitlines()[-1]}
     found.check_returncode()

@@ -30,6 +30,12 @@ def channels_last(model: DiffusionModel) -> DiffusionModel:
     return model.with_unet(copy.deepcopy(model.unet).to(memory_format=torch.channels_last))
 
 
+def compiled(model: DiffusionModel) -> DiffusionModel:
+    other = model.with_unet(copy.deepcopy(model.unet))
+    other.unet.compile()
+    return other
+
+
 # --- one update: 8 erasing and 8 preserving examples --------------------------------------------
 
 
@@ -143,19 +149,4 @@ TEACHERS: dict[str, Callable[[DiffusionModel], Work]] = {
     "bfloat16": lambda m: drawing(half(m)),
     "6 steps, ddim": lambda m: drawing(m, steps=6),
     "6 steps, dpm++": lambda m: drawing(m, steps=6, scheduler="dpm++"),
-}
-# What a change of the recipe does to a whole run of `live`.
-RUNS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "dpm++, 12 steps": {"scheduler": "dpm++"},
-    "dpm++, 8 steps": {"scheduler": "dpm++", "num_inference_steps": 8},
-    "ddim, 6 steps": {"num_inference_steps": 6},
-    "dpm++, 6 steps": {"scheduler": "dpm++", "num_inference_steps": 6},
-    "4 trajectories": {"trajectories": 4},
-    "2 trajectories": {"trajectories": 2},
-    "batch 4": {"batch_size": 4},
-    "batch 4, 4 trajectories": {"batch_size": 4, "trajectories": 4},
-    "12 updates": {"iterations": 12},
-    "8 updates, rate 2e-3": {"iterations": 8, "learning_rate": 2e-3},
-    "without preservation": {"preserve": 0.0},
 }

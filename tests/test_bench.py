@@ -1,13 +1,23 @@
-"""The arithmetic of the benchmarks, by hand."""
+"""The arithmetic of the benchmarks, by hand, and what their recipes do to a tiny model."""
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from torch.testing import assert_close
 
-from bench import sd_size, speed_report
+from bench import recipes, sd_size, speed_report, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
+from esd_core import EraseConfig, erase
+from esd_core.closed_form import closed_form_edit
 from tools.catalog import OBJECTS
+
+LONG = EraseConfig(
+    "a cat", iterations=200, learning_rate=5e-3, num_inference_steps=4, trajectories=2,
+    preserve=1.0, preserve_prompts=("a dog",),
+)  # fmt: skip
 
 BASE = {"concept": 1.0, "others": 0.9}
 ROW = {"before": 2.0, "update": 0.5, "examples": 8}
@@ -80,3 +90,74 @@ def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
 def test_the_built_unets_have_stable_diffusions_size(arch, parameters):
     unet = sd_size.build_unet(arch)
     assert sum(p.numel() for p in unet.parameters()) == parameters
+
+
+# --- what was tried -----------------------------------------------------------------------------
+
+
+def test_what_was_tried_is_compared_with_the_plain_way_of_the_same_round_or_seed():
+    def clocks(value):
+        return {"wall": 2 * value, "processor": value}
+
+    def run(seconds, concept, others, **more):
+        return {"seconds": clocks(seconds), "concept": concept, "others": others,
+                "held-out error": 0.3, **more}  # fmt: skip
+
+    results = {
+        "update/0": {"plain": clocks(2.0), "fused Adam": clocks(1.0)},
+        "update/1": {"plain": clocks(1.0), "fused Adam": clocks(2.0)},
+        "compiled/update": {
+            "first": {"plain": clocks(3.0), "torch.compile": clocks(63.0)},
+            "rounds": [{"plain": clocks(2.0), "torch.compile": clocks(3.0)}],
+        },
+        "compiled/teacher": {"failed": "no compiler"},
+        "memory/plain/0": {"examples": 500.0, "rest": 480.0, "updates": 600.0},
+        "run/plain/cat/0": run(8.0, 0.1, 0.9),
+        "run/plain, again/cat/0": run(16.0, 0.1, 0.9, updates=16),
+        "run/batch 4/cat/0": run(4.0, 0.0, 0.8),
+        "run/until the error is flat/cat/0": run(4.0, 0.3, 1.0, updates=5),
+    }
+    found = tried_report.summarise(results)
+    fused = found["seconds, as a ratio to plain"]["update: fused Adam"]["processor"]
+    assert fused == {"median": 1.25, "least": 0.5, "greatest": 2.0, "rounds": 2}
+    compiled = found["seconds, as a ratio to plain"]["update: torch.compile"]
+    assert compiled["wall"]["median"] == 1.5
+    assert found["seconds to compile"]["update"]["processor"] == 60
+    runs = found["runs"]
+    assert runs["batch 4"]["processor"]["median"] == 0.5  # of the plain run made beside it
+    assert runs["until the error is flat"]["processor"]["median"] == 0.25  # of that made again
+    assert runs["batch 4"]["others - plain"]["median"] == pytest.approx(-0.1)
+    assert runs["batch 4"]["updates"] == 16 and runs["until the error is flat"]["updates"] == 5
+    written = tried_report.text(found)
+    assert "Compiling for the update: 60 processor seconds." in written
+    assert "Compiling for the teacher: no compiler." in written
+    assert "| plain | 500 | 480 | 600 | 1 |" in written
+
+
+def test_a_schedule_gives_every_update_its_share_of_the_rate():
+    config = replace(LONG, iterations=8)
+    falling = [recipes.cosine(made, config) for made in range(8)]
+    assert falling[0] == 1 and falling[4] == pytest.approx(0.5)
+    assert all(a > b > 0 for a, b in pairwise(falling))
+    assert [recipes.warm_up(made, config) for made in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_a_rate_of_zero_trains_nothing(tiny):
+    step = recipes.scheduled(lambda made, config: 0.0)(tiny, replace(LONG, iterations=2))
+    *_, plain = erase(tiny, replace(LONG, iterations=0))
+    assert step.iteration == 2
+    for name, value in step.erasure.tensors.items():
+        assert_close(value, plain.erasure.tensors[name], rtol=0, atol=0)
+
+
+def test_a_run_stops_once_its_error_is_flat(tiny):
+    step = recipes.until_flat(tiny, replace(LONG, learning_rate=1e-8))
+    assert step.iteration == recipes.PATIENCE  # nothing fell, from the first update on
+    assert recipes.until_flat(tiny, replace(LONG, iterations=1)).iteration == 1
+
+
+def test_a_warm_start_begins_at_the_closed_form(tiny):
+    edit = closed_form_edit(tiny, {"a cat": ""}, preserve=["a dog"])
+    begun = recipes.from_closed_form(tiny, replace(LONG, iterations=0)).erasure.tensors
+    assert edit.tensors.items() and all((begun[n] == v).all() for n, v in edit.tensors.items())
+    assert recipes.from_closed_form(tiny, replace(LONG, iterations=2)).iteration == 2

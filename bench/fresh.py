@@ -1,0 +1,134 @@
+"""Trials that need a process of their own: how much memory an update takes, and `torch.compile`.
+
+    python -m bench.fresh "memory/text encoder and VAE freed"
+    python -m bench.fresh compiled/update
+
+`bench.tried` runs them all; each prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import trials
+from bench.speed import peak_resident
+from esd_core import DiffusionModel, load_model
+from esd_core.probe import _loaded
+
+UPDATES = 3  # at the third everything has been allocated that ever will be
+ROUNDS = 3
+LIMIT = 900  # seconds by the clock, of one trial
+
+
+def nothing(model: DiffusionModel) -> None:
+    pass
+
+
+def encoders(model: DiffusionModel) -> None:
+    """A tensor on the device "meta" has a shape and no values: whoever needed them would fail."""
+    model.text_encoder.to("meta")
+    model.vae.to("meta")
+
+
+def encoders_and_probe(model: DiffusionModel) -> None:
+    """The CLIP, too, that has chosen which prompts to hold."""
+    encoders(model)
+    _loaded.clear()
+
+
+# What to let go once the examples are there, and which of the updates of `bench.trials` to make.
+MEMORY: dict[str, tuple[Callable[[DiffusionModel], None], str]] = {
+    "plain": (nothing, "plain"),
+    "text encoder and VAE freed": (encoders, "plain"),
+    "text encoder, VAE and CLIP freed": (encoders_and_probe, "plain"),
+    "gradient checkpointing": (nothing, "gradient checkpointing"),
+    "erasing and preserving examples in one batch": (
+        nothing, "erasing and preserving examples in one batch",
+    ),
+}  # fmt: skip
+COMPILED = {
+    "update": (trials.updating, lambda m: trials.updating(m, lambda run: run.unet.compile())),
+    "teacher": (trials.drawing, lambda m: trials.drawing(trials.compiled(m))),
+}
+
+
+def peak_since(work: Callable[[], Any]) -> float:
+    """MB that the process needed at most during it."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
+    work()
+    return peak_resident()
+
+
+def memory(name: str) -> dict[str, float]:
+    """MB at most while the examples were drawn and while updating, `rest` between the two."""
+    free, which = MEMORY[name]
+    model = load_model("emoji")
+    found = {"examples": peak_since(lambda: trials.examples_of(model))}
+    free(model)
+    found["rest"] = peak_since(lambda: None)
+    work = trials.UPDATES[which](model)
+    found["updates"] = peak_since(lambda: [work() for _ in range(UPDATES)])
+    return found
+
+
+def seconds(work: Callable[[], Any]) -> dict[str, float]:
+    """By the clock and of the processor, its children (a compiler) included."""
+    wall, processor = time.perf_counter(), sum(os.times()[:4])
+    work()
+    return {"wall": time.perf_counter() - wall, "processor": sum(os.times()[:4]) - processor}
+
+
+def compiled(name: str) -> dict[str, Any]:
+    """Seconds of the first go, in which the compiler works, and of later ones by turns."""
+    model = load_model("emoji")
+    plain, other = (make(model) for make in COMPILED[name])
+    first = {"plain": seconds(plain), "torch.compile": seconds(other)}
+    ways = {"plain": plain, "torch.compile": other}
+    rounds = [{way: seconds(work) for way, work in ways.items()} for _ in range(ROUNDS)]
+    return {"first": first, "rounds": rounds}
+
+
+def measured(trial: str) -> dict[str, Any]:
+    """What a fresh process finds, with nothing compiled before.
+
+    Where compiling fails or takes too long, that is the result. Raises CalledProcessError if
+    anything else fails, TimeoutExpired if anything else takes that long.
+    """
+    before = sum(os.times()[2:4])
+    with tempfile.TemporaryDirectory() as cache:
+        try:
+            found = subprocess.run(
+                [sys.executable, "-m", "bench.fresh", trial], capture_output=True, text=True,
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}, timeout=LIMIT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            if not trial.startswith("compiled/"):
+                raise
+            spent = sum(os.times()[2:4]) - before
+            return {"failed": f"not done after {LIMIT} s, {spent:.0f} of them the processor's"}
+    if found.returncode and trial.startswith("compiled/"):
+        return {"failed": found.stderr.strip().splitlines()[-1]}
+    found.check_returncode()
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+TRIALS = [*(f"memory/{name}" for name in MEMORY), *(f"compiled/{name}" for name in COMPILED)]
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("trial", choices=TRIALS)
+    kind, _, name = parser.parse_args().trial.partition("/")
+    print(json.dumps({"memory": memory, "compiled": compiled}[kind](name)))

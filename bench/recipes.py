@@ -1,0 +1,118 @@
+"""The changes of a whole `live` run that `bench.tried` tries: options, or another way to train.
+
+A recipe takes the frozen model and the run's config, and returns the last step of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from esd_core import DiffusionModel, EraseConfig, erase
+from esd_core.closed_form import closed_form_edit
+from esd_core.erase import EraseStep
+from esd_core.pairs import preservation_prompts
+
+FALLEN, PATIENCE = 0.98, 3  # an error that three updates do not bring below this share is flat
+WARM_UP = 4  # updates
+
+Train = Callable[[DiffusionModel, EraseConfig], EraseStep]
+
+
+def straight(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """To the end."""
+    *_, step = erase(model, config)
+    return step
+
+
+def until_flat(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """Until the held-out error has stopped falling; looking costs an evaluation per update."""
+    least, since = math.inf, 0
+    for step in erase(model, config):
+        error = step.held_out_error()
+        if error < FALLEN * least:
+            least, since = error, 0
+        else:
+            since += 1
+        if since == PATIENCE:
+            break
+    return step
+
+
+def scheduled(share: Callable[[int, EraseConfig], float]) -> Train:
+    """Every update at a share of the learning rate, which depends on the updates made before."""
+
+    def train(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+        for step in erase(model, config):
+            rate = config.learning_rate * share(step.iteration, config)
+            step._run.optimizer.param_groups[0]["lr"] = rate
+        return step
+
+    return train
+
+
+def cosine(made: int, config: EraseConfig) -> float:
+    """From 1 to 0, half of it on average."""
+    return (1 + math.cos(math.pi * made / config.iterations)) / 2
+
+
+def warm_up(made: int, config: EraseConfig) -> float:
+    """In equal steps to 1, then 1."""
+    return min(1.0, (made + 1) / WARM_UP)
+
+
+def from_closed_form(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """Keys and values begin where the concept means the empty prompt and the held ones the same."""
+    steps = erase(model, config)
+    step = next(steps)
+    edits = {target.concept: "" for target in config.concepts}
+    edit = closed_form_edit(model, edits, preserve=preservation_prompts(model, config))
+    with torch.no_grad():
+        for name, value in edit.tensors.items():
+            step._run.trained[name].copy_(value)
+    for later in steps:
+        step = later
+    return step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options that replace those of `live`, and how to train with them."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    train: Train = straight
+
+
+RECIPES: dict[str, Recipe] = {
+    "plain": Recipe(),
+    "dpm++, 12 steps": Recipe({"scheduler": "dpm++"}),
+    "dpm++, 8 steps": Recipe({"scheduler": "dpm++", "num_inference_steps": 8}),
+    "ddim, 6 steps": Recipe({"num_inference_steps": 6}),
+    "dpm++, 6 steps": Recipe({"scheduler": "dpm++", "num_inference_steps": 6}),
+    "4 trajectories": Recipe({"trajectories": 4}),
+    "2 trajectories": Recipe({"trajectories": 2}),
+    "batch 4": Recipe({"batch_size": 4}),
+    "batch 4, 4 trajectories": Recipe({"batch_size": 4, "trajectories": 4}),
+    "12 updates": Recipe({"iterations": 12}),
+    "8 updates, rate 2e-3": Recipe({"iterations": 8, "learning_rate": 2e-3}),
+    "without preservation": Recipe({"preserve": 0.0}),
+    # From here on beside a plain run of their own: the same run, and how much its time drifts.
+    "plain, again": Recipe(),
+    "closed form, 8 updates": Recipe({"iterations": 8}, from_closed_form),
+    "until the error is flat": Recipe({"iterations": 40}, until_flat),
+    "rate falls to 0": Recipe({}, scheduled(cosine)),
+    "preserve 6": Recipe({"preserve": 6.0}),
+    "8 updates": Recipe({"iterations": 8}),
+    "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),
+    "rate rises over 4 updates": Recipe({}, scheduled(warm_up)),
+    "24 updates, rate 2e-3": Recipe({"iterations": 24, "learning_rate": 2e-3}),
+    "batch 16": Recipe({"batch_size": 16}),
+    "preserve 10": Recipe({"preserve": 10.0}),
+    "32 updates, rate 5e-4": Recipe({"iterations": 32, "learning_rate": 5e-4}),
+    "24 updates, rate 5e-4": Recipe({"iterations": 24, "learning_rate": 5e-4}),
+    "closed form only": Recipe({"iterations": 0}, from_closed_form),
+}

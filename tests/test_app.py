@@ -310,7 +310,8 @@ def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
 
 def test_strength_zero_is_the_base_model(model: DiffusionModel):
     shown = compare_tab.draw(model, erased(model), **{**COMPARE, "strength": 0.0})
-    sources = re.findall(r'base64,([^"]+)" alt="a dog, seed 2, (?:base|erased at strength 0)"', shown.table)
+    drawn = r'base64,([^"]+)" alt="a dog, seed 2, (?:base|erased at strength 0)"'
+    sources = re.findall(drawn, shown.table)
     base, after = (Image.open(io.BytesIO(base64.b64decode(source))) for source in sources)
     assert base.tobytes() == after.tobytes()
     assert re.search("<code>[0-9a-f]{8}</code>", shown.status)

@@ -166,7 +166,8 @@ def test_a_sheet_gives_its_settings_and_they_give_the_same_sheet(model: Diffusio
 
 def test_a_single_picture_gives_its_settings_too(model: DiffusionModel, cat: Erasure, tmp_path):
     table = compare_tab.draw(model, cat, **COMPARE).table
-    found = re.search(r'src="data:image/png;base64,([^"]+)" alt="a dog, seed 2, erased at strength 1"', table)
+    picture = r'src="data:image/png;base64,([^"]+)" alt="a dog, seed 2, erased at strength 1"'
+    found = re.search(picture, table)
     (tmp_path / "saved.png").write_bytes(base64.b64decode(found[1]))
     owned = shelf.keep((), cat)
     restored = library_tab.restore(model, (), (ERASE, COMPARED), owned, str(tmp_path / "saved.png"))

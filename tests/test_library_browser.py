@@ -71,7 +71,8 @@ def test_a_saved_picture_restores_the_fields(page, tmp_path: Path):  # noqa: F81
     page.get_by_label("Seeds").fill("7")
     page.click("#compare-run")
     expect(page, "#compare-result .esd-note", "same noise")
-    source = page.locator(".esd-table img[alt='a dog, seed 7, erased at strength 1']").get_attribute("src")
+    drawn = page.locator(".esd-table img[alt='a dog, seed 7, erased at strength 1']")
+    source = drawn.get_attribute("src")
     saved = tmp_path / "saved.png"
     saved.write_bytes(base64.b64decode(source.partition(",")[2]))
     left = page.locator("#compare-slider img").first.get_attribute("src")

@@ -4,10 +4,11 @@ One run after another; of each, from the same noise before and after, pictures o
 concept, of its neighbours and of others (see `esd_core.evaluate`), marked by the model's own CLIP
 and by the independent judge, which was trained on the real drawings only.
 
-    python -m bench.quality --preset live    # 10 objects, every style, 3 backgrounds; one seed
-    python -m bench.quality --full           # 20 objects, 3 seeds; eta 1, 3, 10; with and without
-                                             # preservation
+    python -m bench.quality --preset live    # 20 objects, every style, 3 backgrounds; one seed
+    python -m bench.quality --full           # 3 seeds; eta 1, 3, 10; with and without preservation
     python -m bench.quality --preset paper --concepts cat church
+    python -m bench.quality --concepts cat church --eta 1 3 10 --out bench/results/quality-eta
+    python -m bench.quality --kinds style background --contexts plain objects ...
 
 A finished run is a line in OUT.jsonl and is not repeated; OUT.json, OUT.md and OUT.png sum up what
 is there. Other weights of the embedded model make new lines.
@@ -35,10 +36,12 @@ from esd_core.vocabulary import Concept
 from tools import data, judge
 from tools.catalog import OBJECTS
 
-TEN = "cat dog rocket butterfly pizza guitar house church parachute sunflower".split()
 # Among them counterparts of the paper's classes: church, parachute, gas pump, truck, trumpet (for
 # the French horn), fish (tench), dog (springer).
-TWENTY = [*TEN, "gas pump", *"truck fish trumpet apple robot umbrella crown owl snowman".split()]
+OBJECTS_ASKED = [
+    *"cat dog rocket butterfly pizza guitar house church parachute sunflower".split(), "gas pump",
+    *"truck fish trumpet apple robot umbrella crown owl snowman".split(),
+]  # fmt: skip
 STYLES = [f"{name} style" for name in data.STYLE_NAMES]
 BACKGROUNDS = ["red background", "blue background", "yellow background"]
 SEED_STEP = 100_000  # between the noises of two seeds
@@ -143,19 +146,15 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
     """
     extra = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
     plain: dict[str, Any] = {"preset": args.preset, **extra}
+    named = {"object": OBJECTS_ASKED, "style": STYLES, "background": BACKGROUNDS}
+    concepts = args.concepts or [c for kind in args.kinds for c in named[kind]]
     if args.full:
-        concepts = args.concepts or [*TWENTY, *STYLES, *BACKGROUNDS]
         variants = [{"eta": 3.0}, {"eta": 10.0}, *({"preserve": 0.0, "eta": e} for e in (1.0, 3.0))]
         table = [(c, plain, s) for s in range(3) for c in concepts]
         return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
-    concepts = args.concepts or [*TEN, *STYLES, *BACKGROUNDS]
+    knobs = {k: v for k in ("eta", "preserve", "contexts") if (v := getattr(args, k))}
     grid = [
-        {
-            **plain,
-            **({"eta": e} if e is not None else {}),
-            **({"preserve": p} if p is not None else {}),
-        }
-        for e, p in product(args.eta or [None], args.preserve or [None])
+        {**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())
     ]
     return [(c, settings, seed) for settings in grid for seed in args.seeds for c in concepts]
 
@@ -168,9 +167,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preset", default="live")
     parser.add_argument("--full", action="store_true", help="the whole study: see above")
     parser.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
+    parser.add_argument("--kinds", nargs="*", default=["object", "style", "background"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
     parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
+    parser.add_argument("--contexts", nargs="*", help="likewise")
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
                         help="other EraseConfig options, as JSON values")  # fmt: skip
     parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")

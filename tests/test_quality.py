@@ -40,14 +40,17 @@ def row(concept, settings, seed, pictures, after=2, lost=3):
 
 
 def options(**given):
-    defaults = dict(preset="live", full=False, concepts=None, seeds=[0], eta=None, preserve=None)
+    defaults = dict(
+        preset="live", full=False, concepts=None, seeds=[0], eta=None, preserve=None,
+        contexts=None, kinds=["object", "style", "background"],
+    )  # fmt: skip
     return argparse.Namespace(**{**defaults, "set": [], **given})
 
 
-def test_the_live_plan_covers_issue_twos_table():
+def test_the_live_plan_covers_objects_styles_and_backgrounds():
     plan = quality.plans(options())
     concepts = [concept for concept, _, _ in plan]
-    assert len(set(concepts)) == len(concepts) == 10 + 6 + 3
+    assert len(set(concepts)) == len(concepts) == 20 + 6 + 3
     assert {"church", "parachute"} <= set(concepts)
     assert {c for c in concepts if c.endswith(" style")} == set(quality.STYLES)
 
@@ -67,6 +70,8 @@ def test_a_grid_of_eta_and_preservation():
     )
     assert len(plan) == 4
     assert plan[0][1] == {"preset": "live", "batch_size": 4, "eta": 1, "preserve": 0}
+    plan = quality.plans(options(kinds=["background"], contexts=["plain", "objects"]))
+    assert [s["contexts"] for _, s, _ in plan] == 3 * ["plain"] + 3 * ["objects"]
 
 
 def test_finished_runs_are_not_repeated(tmp_path, capsys):

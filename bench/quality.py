@@ -8,7 +8,8 @@ and by the independent judge, which was trained on the real drawings only.
     python -m bench.quality --full           # 3 seeds; eta 1, 3, 10; with and without preservation
     python -m bench.quality --preset paper --concepts cat church
     python -m bench.quality --concepts cat church --eta 1 3 10 --out bench/results/quality-eta
-    python -m bench.quality --kinds style background --contexts plain objects ...
+    python -m bench.quality --kinds style background --from-objects none all \
+                            --out bench/results/quality-from-objects
 
 A finished run is a line in OUT.jsonl and is not repeated; OUT.json, OUT.md and OUT.png sum up what
 is there. Other weights of the embedded model make new lines.
@@ -152,7 +153,7 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
         variants = [{"eta": 3.0}, {"eta": 10.0}, *({"preserve": 0.0, "eta": e} for e in (1.0, 3.0))]
         table = [(c, plain, s) for s in range(3) for c in concepts]
         return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
-    knobs = {k: v for k in ("eta", "preserve", "contexts") if (v := getattr(args, k))}
+    knobs = {k: v for k in ("eta", "preserve", "from_objects") if (v := getattr(args, k))}
     grid = [
         {**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())
     ]
@@ -171,7 +172,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
     parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
-    parser.add_argument("--contexts", nargs="*", help="likewise")
+    parser.add_argument("--from-objects", nargs="*", help="likewise")
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
                         help="other EraseConfig options, as JSON values")  # fmt: skip
     parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")

@@ -17,7 +17,7 @@ from esd_core.schedulers import SCHEDULERS
 
 XtSource = Literal["frozen", "edited", "images"]
 Points = Literal["all", "last"]
-Contexts = Literal["plain", "objects"]
+FromObjects = Literal["none", "styles", "all"]
 Timesteps = Literal["exact", "compvis"]
 
 # Inclusive ranges of the numeric options; the command line and the app show the same ones.
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class EraseConfig:
-    """What to erase and how. The defaults are `live` without preservation and contexts.
+    """What to erase and how. The defaults are `live` for objects, without preservation.
 
     `concepts` also takes a string, or a list of strings and targets.
 
@@ -68,9 +68,9 @@ class EraseConfig:
     x_t_source: XtSource = "frozen"  # whose trajectories x_t lies on, or noised images
     points: Points = "all"  # use every x_t of a trajectory, or stop at a random one
     trajectories: int = 8  # per concept and drawing
-    # "objects": a style or background of the vocabulary is erased from another object on every
-    # trajectory (run_prompts.asked); "plain": by its phrase alone, as everything else always is.
-    contexts: Contexts = "plain"
+    # Which concepts of the vocabulary are erased from another object on every trajectory, instead
+    # of by their phrase alone: styles, or all that is no object. See run_prompts.asked.
+    from_objects: FromObjects = "none"
     redraw_every: int = 0  # updates between drawings; 0 draws once
     timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
     held_out: int = 1  # whole trajectories per concept kept back to measure the target error
@@ -91,7 +91,7 @@ class EraseConfig:
                 object.__setattr__(self, name, float(value))
         choices = {
             "x_t_source": get_args(XtSource), "points": get_args(Points),
-            "contexts": get_args(Contexts), "timesteps": get_args(Timesteps),
+            "from_objects": get_args(FromObjects), "timesteps": get_args(Timesteps),
             "scheduler": tuple(SCHEDULERS),
         }  # fmt: skip
         for name, allowed in choices.items():
@@ -107,8 +107,8 @@ class EraseConfig:
             raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
         if self.points == "last" and (self.x_t_source == "images" or self.preserve):
             raise ValueError("x_t_source 'images' and preserve above 0 need points 'all'")
-        if self.points == "last" and self.contexts != "plain":
-            raise ValueError("contexts 'objects' needs points 'all'")
+        if self.points == "last" and self.from_objects != "none":
+            raise ValueError(f"from_objects {self.from_objects!r} needs points 'all'")
 
     def to_dict(self) -> dict[str, Any]:
         """What `json` can write; `from_dict` inverts it, before and after JSON."""
@@ -149,7 +149,7 @@ def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
 PRESETS: dict[str, dict[str, Any]] = {
     # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with 40
     # updates, with none held, and with styles erased by their own phrase alone.
-    "live": dict(preserve=3.0, contexts="objects"),
+    "live": dict(preserve=3.0, from_objects="styles"),
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(

@@ -26,7 +26,8 @@ from esd_core.run_prompts import asked
 # Options that the examples of a run depend on, apart from the model.
 DRAWN_BY = (
     "concepts", "start_guidance", "num_inference_steps", "scheduler", "image_size", "x_t_source",
-    "points", "trajectories", "contexts", "timesteps", "held_out", "preserve_prompts", "seed",
+    "points", "trajectories", "from_objects", "timesteps", "held_out", "preserve_prompts",
+    "seed",
 )  # fmt: skip
 
 

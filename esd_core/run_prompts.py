@@ -28,16 +28,18 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     """The prompts of a concept's trajectories.
 
     A style is asked for in pictures of something, hardly ever alone, and what a model learns about
-    "noto style" carries over poorly to "a cat in noto style". So with `contexts="objects"` the
+    "noto style" carries over poorly to "a cat in noto style". So with `from_objects="styles"` the
     first trajectory asks for the style alone and every other one for an object in it, and what
     stands for nothing is the object: `eps_cat - eta * (eps_cat_in_noto_style - eps_cat)`.
+
+    A background goes in the same way with "all", but others go along: "a cat" stands on white, so
+    that the difference says "coloured" as much as "red" (bench/results/quality-from-objects.md).
     """
     plain = Asked(target.erase_from or target.concept)
     known = model.vocabulary.find(target.concept) if model.vocabulary else None
     objects = model.vocabulary.of_kind("object") if model.vocabulary else ()
-    if config.contexts == "plain" or target.erase_from or not (known and objects):
-        return [plain] * lines
-    if known.kind == "object":
+    kinds = {"none": (), "styles": ("style",), "all": ("style", "background")}
+    if target.erase_from or not (known and objects and known.kind in kinds[config.from_objects]):
         return [plain] * lines
     order = torch.randperm(len(objects), generator=torch.Generator().manual_seed(config.seed))
     dressed = (Asked(joined([objects[i], known]), objects[i].phrase) for i in order.tolist())

@@ -132,8 +132,8 @@ def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
     assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, "esd-x")
 
 
-def test_live_is_the_default_with_preservation_contexts_and_larger_steps_in_cross_attention():
-    more = dict(preserve=3.0, contexts="objects", learning_rate=3e-3)
+def test_live_preserves_dresses_styles_and_takes_larger_steps_in_cross_attention():
+    more = dict(preserve=3.0, from_objects="styles", learning_rate=3e-3)
     assert preset("live", "a cat") == EraseConfig("a cat", **more)
     assert preset("live", "a cat", train_method="xattn").learning_rate == 3e-3
     assert preset("live", "a cat", train_method="esd-u").learning_rate == 1e-3

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from esd_core import DiffusionModel, EraseConfig, erase, preset
+from esd_core import DiffusionModel, EraseConfig, erase, load_model, preset
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS, fields
@@ -15,26 +15,34 @@ from ui import erase_tab, estimate
 from ui.estimate import Line
 from ui.pace import duration
 
-
-def collecting(config: EraseConfig, call: Line) -> float:
-    return estimate._collecting(config, call)
+CONFIG = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
 
 
-def test_collecting_counts_calls_of_the_frozen_model():
+def collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:
+    return estimate._collecting(model, config, call)
+
+
+def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
     each_call = Line(1.0, 0.0)  # a machine on which every call takes a second
-    plain = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
-    assert collecting(plain, each_call) == 10
-    assert collecting(replace(plain, preserve=1.0), each_call) == 10 + 80 / 16
-    assert collecting(EraseConfig("a cat", num_inference_steps=10, redraw_every=4), each_call) == 40
+    assert collecting(tiny, CONFIG, each_call) == 10
+    assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 80 / 16
+    often = replace(CONFIG, redraw_every=4, iterations=16)
+    assert collecting(tiny, often, each_call) == 40
     one = preset("paper", "a cat", iterations=100)
-    assert collecting(one, each_call) == pytest.approx(100 * (25.5 + 2))
+    assert collecting(tiny, one, each_call) == pytest.approx(100 * (25.5 + 2))
 
 
-def test_collecting_counts_examples():
+def test_collecting_counts_examples(tiny: DiffusionModel):
     each_example = Line(0.0, 1.0)
-    config = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
-    assert collecting(config, each_example) == 10 * 16
-    assert collecting(replace(config, x_t_source="edited"), each_example) == 160 + 2 * 80
+    assert collecting(tiny, CONFIG, each_example) == 10 * 16
+    assert collecting(tiny, replace(CONFIG, x_t_source="edited"), each_example) == 160 + 2 * 80
+
+
+def test_a_style_on_objects_takes_what_the_object_alone_predicts():
+    emoji, each_example = load_model("emoji", device="cpu"), Line(0.0, 1.0)
+    styled = replace(CONFIG, concepts="noto style", from_objects="styles")
+    assert collecting(emoji, styled, each_example) == 10 * 16 + 80
+    assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 16, 40, 1000])

@@ -244,24 +244,26 @@ def taught(tiny):
 
 
 def test_a_style_is_asked_for_alone_and_then_on_one_object_after_the_other(tiny):
-    model, config = taught(tiny), replace(CONFIG, contexts="objects")
+    model, config = taught(tiny), replace(CONFIG, from_objects="styles")
     alone, *dressed = asked(model, Target("noto style"), config, 4)
     assert alone == Asked("noto style", "")
     assert dressed[0] != dressed[1] and dressed[2] == dressed[0]  # two objects take turns
     assert set(dressed) == {Asked(f"{o} in noto style", o) for o in ("a cat", "a dog")}
+    assert asked(model, Target("red"), config, 3) == [Asked("red")] * 3
+    config = replace(config, from_objects="all")
     assert Asked("a cat on a red", "a cat") in asked(model, Target("red"), config, 3)
 
 
 @pytest.mark.parametrize("target", [CAT, Target("noto style", erase_from="a dog"), Target("x")])
 def test_what_is_no_style_or_has_its_context_is_asked_for_as_it_is(tiny, target):
-    config = replace(CONFIG, contexts="objects")
+    config = replace(CONFIG, from_objects="all")
     plain = Asked(target.erase_from or target.concept)
     assert asked(taught(tiny), target, config, 3) == asked(tiny, target, config, 3) == [plain] * 3
     assert asked(taught(tiny), Target("noto style"), CONFIG, 2) == [Asked("noto style")] * 2
 
 
 def test_in_a_picture_of_an_object_nothing_is_the_object(tiny):
-    model, config = taught(tiny), replace(CONFIG, contexts="objects", trajectories=2, held_out=1)
+    model, config = taught(tiny), replace(CONFIG, from_objects="styles", trajectories=2, held_out=1)
     target = Target("noto style")
     config = replace(config, concepts=(target,))
     examples = pairs.finish(draw_examples(model, tiny.unet, config, torch.Generator()))

@@ -29,8 +29,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "points": ("--points", "Learn from all x_t of a trajectory, or stop it at random and take the "
                "last"),
     "trajectories": ("--trajectories", "Per concept and drawing"),
-    "contexts": ("--contexts", "Erase a style or background from another object on every "
-                 "trajectory (objects), or by its phrase alone (plain)"),
+    "from_objects": ("--from-objects", "Erase these from another object on every trajectory, not "
+                     "by their phrase alone: none, styles, or all that is no object"),
     "redraw_every": ("--redraw-every", "Updates between drawings of examples; 0 draws once"),
     "timesteps": ("--timesteps", "exact, or compvis for the 2023 script's timestep quirk"),
     "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target "

@@ -163,7 +163,7 @@ verdict
 # objects, which erases it further).
 
 # %%
-*_, step = erase(model, replace(live_config(STYLE, "esd-x", 1.0, 24), contexts="plain"))
+*_, step = erase(model, replace(live_config(STYLE, "esd-x", 1.0, 24), from_objects="none"))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
 order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before "up ..."

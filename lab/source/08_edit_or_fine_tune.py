@@ -322,14 +322,14 @@ assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
 #
 # ## And a style?
 #
-# Only "monochrome style" is named to both, none of the prompts below (`contexts="plain"`: `live` would
+# Only "monochrome style" is named to both, none of the prompts below (`from_objects="none"`: `live` would
 # also show ESD the style on objects). Does the same one win?
 
 # %% tags=["gallery"]
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
-config = preset("live", style.phrase, seed=1, contexts="plain")
+config = preset("live", style.phrase, seed=1, from_objects="none")
 held = preservation_prompts(model, config)
 *_, last = erase(model, config)
 edit = closed_form_edit(model, {style.phrase: ""}, preserve=held, preserve_weight=0.1)

@@ -66,13 +66,13 @@ def wire(
     shown.picture.change(
         lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet
     )
-    drawing = go.click(
+    begun = go.click(lambda: gr.Button(interactive=True), None, halt, queue=False, **quiet)
+    drawing = begun.then(
         partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
         api_description=getdoc(grid.draw),
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
-    go.click(lambda: gr.Button(interactive=True), None, halt, queue=False, **quiet)
     drawing.then(lambda: gr.Button(interactive=False), None, halt, queue=False, **quiet)
     halt.click(None, cancels=[drawing], queue=False, **quiet).then(
         stopped, None, [shown.status, halt], queue=False, **quiet

@@ -43,6 +43,7 @@ def test_its_parts_are_in_order(source):
     assert all(c.source.count("\n") < 25 for c in notebook.cells)
 
 
+@pytest.mark.timeout(900)  # a minute on idle cores, many beside other work
 @pytest.mark.parametrize("source", SOURCES, ids=IDS)
 def test_a_solved_notebook_runs_and_every_check_passes(source):
     notebook = pages.execute(build.LAB / "solutions" / f"{source.stem}.ipynb")

@@ -62,4 +62,4 @@ def known(
 
 
 def _key(model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int]) -> Hashable:
-    return model.fingerprint, tuple(prompts), tuple(seeds)
+    return model.fingerprint, model.prediction_type, tuple(prompts), tuple(seeds)

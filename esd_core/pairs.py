@@ -96,7 +96,7 @@ def complete(
             concept).
         asks: the prompts, which take turns; default the target's own.
     """
-    asks = asks or [Asked(target.erase_from or target.concept)]
+    asks = asks or [Asked.of(target)]
     embeds = states(model, [a.prompt for a in asks], len(t))
     if null is None or any(a.neutral for a in asks):
         null = yield from evaluate(model, x_t, t, states(model, [a.neutral for a in asks], len(t)))
@@ -118,7 +118,7 @@ def draw_all(
     Args:
         asks: a prompt for each seed; default the target's own for all.
     """
-    asks, steps = asks or [Asked(target.erase_from or target.concept)] * len(seeds), []
+    asks, steps = asks or [Asked.of(target)] * len(seeds), []
     for step in sample(
         model, [a.prompt for a in asks], seeds=seeds, unet=unet,
         guidance_scale=config.start_guidance,

@@ -23,6 +23,11 @@ class Asked(NamedTuple):
     prompt: str
     neutral: str = ""
 
+    @classmethod
+    def of(cls, target: Target) -> Asked:
+        """The target's own prompt: its context, if it is erased from one."""
+        return cls(target.erase_from or target.concept)
+
 
 def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int) -> list[Asked]:
     """The prompts of a concept's trajectories.
@@ -35,7 +40,7 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     A background goes in the same way with "all", but others go along: "a cat" stands on white, so
     that the difference says "coloured" as much as "red" (bench/results/quality-from-objects.md).
     """
-    plain = Asked(target.erase_from or target.concept)
+    plain = Asked.of(target)
     known = model.vocabulary.find(target.concept) if model.vocabulary else None
     objects = model.vocabulary.of_kind("object") if model.vocabulary else ()
     kinds = {"none": (), "styles": ("style",), "all": ("style", "background")}

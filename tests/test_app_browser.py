@@ -61,11 +61,17 @@ def page(chromium, url: str) -> Iterator:
     outside, errors = [], []
     page.on("request", lambda r: outside.append(r.url) if not local(r.url, url) else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url)
-    page.wait_for_selector("#erase-run")
+    arrive(page, url)
     yield page
     page.close()
     assert (outside, errors) == ([], [])
+
+
+def arrive(page, address: str) -> None:
+    """Open the app and wait for its load event: it shows its buttons before it listens to them."""
+    with page.expect_response("**/gradio_api/run/predict"):
+        page.goto(address)
+    page.wait_for_selector("#erase-run")
 
 
 def local(address: str, url: str) -> bool:
@@ -167,6 +173,7 @@ def test_a_word_never_seen_is_named_at_the_field_and_nothing_runs(page):
     page.keyboard.press("Control+Enter")
     expect(page, "#concept", "the model has never seen: zeppelin")
     expect(page, STATUS, "Press Erase")
+    sync_api.expect(page.locator("#erase-cost")).not_to_be_visible()
     assert page.is_enabled("#erase-run")
     shoot(page, "4-refused")
     page.get_by_label("Iterations").fill("2")
@@ -197,7 +204,7 @@ def test_every_presence_curve_has_a_colour_also_in_the_next_run(chromium, tmp_pa
         _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
         page = chromium.new_page()
         page.set_default_timeout(PATIENCE)
-        page.goto(address)
+        arrive(page, address)
         for concept, iterations in (("cat", 1), ("cat", 2), ("rocket", 2)):
             page.fill("#concept input", concept)
             page.keyboard.press("Tab")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.test_app_browser import (  # noqa: F401
     STATUS,
+    arrive,
     chromium,
     erase,
     expect,
@@ -42,8 +43,7 @@ def violations(page) -> list[str]:
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_every_tab_fits_and_axe_finds_nothing(page, url: str, look: str):
     page.emulate_media(reduced_motion="reduce")  # no contrast is measured halfway in a transition
-    page.goto(f"{url}/?__theme={look}")
-    page.wait_for_selector("#erase-run")
+    arrive(page, f"{url}/?__theme={look}")
     assert violations(page) == []
     page.get_by_role("button", name="Choose by picture").click()
     first = page.locator(".esd-picker img").first

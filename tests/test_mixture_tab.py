@@ -16,7 +16,14 @@ import torch
 from esd_core.mixture import generate, noise, ring
 from esd_core.mixture_erase import erase_class
 from esd_core.mixture_net import MixtureNet, trained
-from tests.test_app_browser import chromium, expect, page, shoot, url  # noqa: F401
+from tests.test_app_browser import (  # noqa: F401
+    arrive,
+    chromium,
+    expect,
+    page,
+    shoot,
+    url,
+)  # fmt: skip
 from tests.test_looks_browser import violations
 from ui import foretell, lesson, mixture_panels, mixture_tab, world
 from ui.foretell import ALL, OTHERS, PAST, STAYS, Ends
@@ -231,7 +238,7 @@ def test_few_networks_are_kept(short: None, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.browser
 def test_a_student_predicts_sees_and_trains(page, url: str, short: None):
-    page.goto(f"{url}/?__theme=dark")
+    arrive(page, f"{url}/?__theme=dark")
     page.get_by_role("tab", name="Mixture").click()
     expect(page, "#mixture-result .esd-note", "Answer the question")
     page.get_by_label("On the other classes").check()

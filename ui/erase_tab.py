@@ -115,11 +115,8 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
 
 
 def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
-    """What the fields' run would take; nothing while they describe none."""
-    try:
-        config = settings(model, **values)
-    except ValueError:
-        return ""
+    """What the run that the fields describe would take; raises what `check` reports."""
+    config = settings(model, **values)
     drawn = [item.prompt for item in presence.with_empty(prompts.watched_in(model, config))]
     made = estimate.estimate(
         model, config, len(drawn), len(preview.SEEDS), preview.STEPS,
@@ -197,9 +194,12 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
             shown = results(model, erasure, chosen["seed"], ready(model, chosen))
     wire(model, chosen, (go, end, more, clear), shown, owned)
     if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
-        gr.on(  # without triggers: when the page opens, and when a field changes
+        # Without triggers: when the page opens, and when a field changes. It checks as `go` does,
+        # because an event takes back what an earlier one said beside the fields it reads.
+        gr.on(
             None, partial(cost, model), inputs_kwargs=chosen, outputs=price, show_progress="hidden",
             trigger_mode="always_last", concurrency_id=fair.LOOK, api_visibility="private",
+            validator=fair.in_turns(partial(check, model)),
         )  # fmt: skip
     return chosen
 

@@ -3,6 +3,8 @@ PYTHON = python3
 TEST_ARGS =
 QUIET = TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 BIN = $(VENV)/bin
+# How long threads that wait for each other spin before they sleep: see bench/crowded.py.
+export GOMP_SPINCOUNT ?= 10000
 STAGES = drawings train_clip train_vae judge train_unet export report ready_made
 
 .DEFAULT_GOAL = help

@@ -69,7 +69,7 @@ def page(chromium, url: str) -> Iterator:
 
 def arrive(page, address: str) -> None:
     """Open the app and wait for its load event: it shows its buttons before it listens to them."""
-    with page.expect_response("**/gradio_api/run/predict"):
+    with page.expect_response("**/gradio_api/run/predict*"):
         page.goto(address)
     page.wait_for_selector("#erase-run")
 

@@ -91,17 +91,15 @@ class DiffusionModel:
             ValueError: a prompt is longer than the text encoder reads.
         """
         limit = self.tokenizer.model_max_length
-        tokens = self.tokenizer(prompts)["input_ids"]
-        for prompt, ids in zip(prompts, tokens, strict=True):
+        # Always padded the same: the tokenizer keeps that setting, and threads share the tokenizer.
+        rows = self.tokenizer(prompts, padding="max_length", max_length=limit)["input_ids"]
+        for prompt, ids in zip(prompts, rows, strict=True):
             if len(ids) > limit:
                 raise ValueError(
                     f"prompt {prompt!r} has {len(ids) - 2} tokens; this model reads {limit - 2}: "
                     "shorten it"
                 )
-        padded = self.tokenizer(
-            prompts, padding="max_length", max_length=limit, return_tensors="pt"
-        ).to(self.text_encoder.device)
-        return self.text_encoder(padded.input_ids)[0].float()
+        return self.text_encoder(torch.tensor(rows, device=self.text_encoder.device))[0].float()
 
     @torch.no_grad()
     def decode(self, x_0: Tensor) -> Tensor:

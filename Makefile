@@ -1,6 +1,7 @@
 VENV = .venv
 PYTHON = python3
 TEST_ARGS =
+WORKERS = 2
 QUIET = TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 BIN = $(VENV)/bin
 # How long threads that wait for each other spin before they sleep: see bench/crowded.py.
@@ -27,7 +28,7 @@ notebooks: $(VENV)/.lab ## make the notebooks from lab/source
 
 test: $(VENV)/.dev ## run the tests; TEST_ARGS="-k erase" is passed to pytest
 	sh tests/ensure_chromium.sh
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
 model: $(VENV)/.dev ## make the embedded model from its drawings (needs npm; resumes)
 	$(foreach stage,$(STAGES),$(BIN)/python -m tools.$(stage) && )true

@@ -83,6 +83,8 @@ def test_the_page_tells_the_cost_of_its_fields(tiny: DiffusionModel):
     model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
     said = erase_tab.cost(model, **fields(iterations=6))
     assert re.search(r"Takes about \d+ s here.*6 updates \d+ s", said)
+    with pytest.raises(ValueError, match="eta"):
+        erase_tab.cost(model, **fields(eta=99))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 
 import gradio as gr
 
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
+
 from esd_core import DiffusionModel, load_model, uploads
 from ui import (
     attention_tab,

@@ -97,12 +97,11 @@ class Looks:
 def tokens(model: DiffusionModel, prompt: str) -> tuple[str, ...]:
     """The text encoder's tokens: START, the prompt's (pieces of) words, END, and, as one, PADDING,
     which fills the prompt up to the encoder's length."""
-    limit = model.tokenizer.model_max_length
-    read = model.tokenizer(prompt, padding="max_length", max_length=limit)  # as `encode` does
-    length = sum(read["attention_mask"])
-    names = model.tokenizer.convert_ids_to_tokens(read["input_ids"][1 : length - 1])
+    read = model.tokenize([prompt])
+    ids, length = read["input_ids"][0], sum(read["attention_mask"][0])
+    names = model.tokenizer.convert_ids_to_tokens(ids[1 : length - 1])
     words = [name.removesuffix("</w>") for name in names]
-    padded = length < limit
+    padded = length < len(ids)
     return (START, *words, END, *[PADDING] * padded)
 
 

@@ -19,7 +19,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import BatchEncoding, CLIPTextModel, CLIPTokenizer
 
 from esd_core.denoise import PredictionType
 from esd_core.vocabulary import Vocabulary
@@ -83,6 +83,13 @@ class DiffusionModel:
         side = size // self.scale_factor
         return (self.unet.config.in_channels, side, side)
 
+    def tokenize(self, prompts: list[str]) -> BatchEncoding:
+        """`input_ids` and `attention_mask`, a row per prompt, padded to the length that the text
+        encoder reads; a longer prompt is not cut."""
+        # Always padded the same: the tokenizer keeps that setting, and threads share the tokenizer.
+        limit = self.tokenizer.model_max_length
+        return self.tokenizer(prompts, padding="max_length", max_length=limit)
+
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
         """Text states `(B, L, D)` of prompts; `""` is the empty prompt of guidance.
@@ -91,8 +98,7 @@ class DiffusionModel:
             ValueError: a prompt is longer than the text encoder reads.
         """
         limit = self.tokenizer.model_max_length
-        # Always padded the same: the tokenizer keeps that setting, and threads share the tokenizer.
-        rows = self.tokenizer(prompts, padding="max_length", max_length=limit)["input_ids"]
+        rows = self.tokenize(prompts)["input_ids"]
         for prompt, ids in zip(prompts, rows, strict=True):
             if len(ids) > limit:
                 raise ValueError(

@@ -151,9 +151,7 @@ def _neighbour(model: DiffusionModel, concept: Concept) -> Concept:
     assert model.vocabulary is not None
     kin = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept]
     kin = [c for c in kin if c.category == concept.category] or kin or [concept]
-    ids = model.tokenizer(
-        [concept.phrase, *(c.phrase for c in kin)], padding="max_length",
-        max_length=model.tokenizer.model_max_length, return_tensors="pt",
-    ).input_ids  # fmt: skip
-    states = model.text_encoder(ids.to(model.text_encoder.device)).pooler_output.float()
+    ids = model.tokenize([concept.phrase, *(c.phrase for c in kin)])["input_ids"]
+    read = torch.tensor(ids, device=model.text_encoder.device)
+    states = model.text_encoder(read).pooler_output.float()
     return kin[int(F.cosine_similarity(states[:1], states[1:]).argmax())]

@@ -5,7 +5,8 @@
 
 Nothing of theirs is copied or changed on disk. Each run of `esd_sd.py` is a fresh process in which
 what the script hard-codes is worked around from outside; `WORKED_AROUND` lists all of it. Its own
-sampling, guidance, target, optimiser and loop run as they are, at its own defaults.
+sampling, guidance, target, optimiser and loop run as they are, at its own defaults. After each run
+our `live` erases the same, so that the two share whatever else the machine is doing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from bench.judged import Watch
 from bench.kept import Kept
-from bench.speed import LOOKS, peak_resident
+from bench.speed import LOOKS, peak_resident, watch_run
 from bench.written import MACHINE
 from esd_core import load_model
 from esd_core.erasure import Erasure
@@ -140,16 +142,29 @@ def main(args: argparse.Namespace) -> None:
     kept = Kept(args.out, f"{MACHINE}, cpu")
     kept.about(worked_around=WORKED_AROUND)
     dtype = "float32" if args.float32 else "bfloat16"
-    tasks = []
-    for seed in range(args.seeds):
-        for concept in args.concepts:
-            watch = Watch.over(concept, args.pictures, 2 * args.pictures)
-            for method in args.methods:
-                name = f"official/{dtype}/{method}/{concept}/{seed}"
-                tasks.append((name, partial(one_run, args, watch, concept, method, seed)))
+    model, tasks, pairs = load_model("emoji"), [], []
+    for seed, concept, method in product(range(args.seeds), args.concepts, args.methods):
+        watch = Watch.over(concept, args.pictures, 2 * args.pictures)
+        run = f"{dtype}/{method}/{concept}/{seed}"
+        theirs = partial(one_run, args, watch, concept, method, seed)
+        ours = partial(watch_run, model, watch, "live", method, concept, seed)
+        tasks += [(f"official/{run}", theirs), (f"live/{run}", ours)]
+        pairs.append(run)
     kept.measure(tasks, args.budget_seconds)
-    for name, _ in tasks:
-        print(name, json.dumps(kept.results.get(name, "not measured")))
+    for run in pairs:
+        print(compared(run, kept.results))
+
+
+def compared(run: str, results: dict[str, Any]) -> str:
+    """One line: a whole run of the script, and of `live` right after it."""
+    if f"live/{run}" not in results:
+        return f"{run}: not measured"
+    theirs, ours = results[f"official/{run}"]["looks"][-1], results[f"live/{run}"][-1]
+    times = theirs["seconds"] / ours["measured seconds"]
+    return (
+        f"{run}: the script {theirs['seconds']:.0f} s, {theirs['concept']:.0%} still seen; "
+        f"live {ours['measured seconds']:.1f} s, {ours['concept']:.0%}: {times:.0f} times"
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from esd_core.selection import TRAIN_METHODS, select
 from tools import judge
 
 TIMED_UPDATES = 8
+FLOOR_TURNS = 8
 LOOKS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # shares of a run at which to look
 BATCH = 8
 JOBS = ("load", "sample", *(f"train {m}" for m in ("esd-x", "esd-x-strict", "esd-u", "full")))
@@ -57,19 +59,27 @@ def time_methods(model: DiffusionModel, name: str, methods: list[str], seed: int
     return times
 
 
-def time_floor(model: DiffusionModel) -> dict[str, float]:
-    """Seconds per example of what ESD cannot do without: student forward and backward, and two
-    frozen evaluations, in batches as `live` uses them."""
+def time_examples(model: DiffusionModel) -> dict[str, float]:
+    """Seconds per example: of what ESD cannot do without, which is the student's forward and
+    backward and two frozen evaluations, in batches as `live` uses them; and of `live` from its
+    first trajectory to its last update, with nothing preserved."""
     unet = shared_copy(model.unet, select(model.unet, "esd-x"))
     for name in select(model.unet, "esd-x"):
         unet.get_parameter(name).requires_grad_()
     x_t = torch.randn(BATCH, *model.latent_shape())
     t, embeds = torch.full((BATCH,), 500), model.encode(["a cat"])
-    mark = time.perf_counter()
-    with torch.no_grad():
-        target, _ = denoise.predict_pair(model.unet, x_t, t, model.encode([""]), embeds)
-    (denoise.predict(unet, x_t, t, embeds) - target).square().mean().backward()
-    return {"example": (time.perf_counter() - mark) / BATCH}
+    taken = []
+    for _ in range(FLOOR_TURNS):
+        mark = time.perf_counter()
+        with torch.no_grad():
+            target, _ = denoise.predict_pair(model.unet, x_t, t, model.encode([""]), embeds)
+        (denoise.predict(unet, x_t, t, embeds) - target).square().mean().backward()
+        taken.append((time.perf_counter() - mark) / BATCH)
+    config = preset("live", "a cat", preserve=0.0)
+    for step in erase(model, config):
+        seconds = step.seconds
+    plain = seconds / (config.iterations * config.batch_size)
+    return {"example": median(taken[1:]), speed_report.PLAIN: plain}  # the first turn warms up
 
 
 def watch_run(
@@ -118,7 +128,7 @@ Tasks = Iterator[tuple[str, Callable[[], Any]]]
 
 def timing_tasks(model: DiffusionModel, methods: list[str], round: int) -> Tasks:
     """One round of everything that is timed."""
-    yield f"floor/{round}", lambda: time_floor(model)
+    yield f"floor/{round}", partial(time_examples, model)
     for name in PRESETS:
         yield f"timing/{name}/{round}", partial(time_methods, model, name, methods, round)
 

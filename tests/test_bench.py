@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from torch.testing import assert_close
 
-from bench import recipes, sd_size, speed_report, tried_report
+from bench import official, recipes, sd_size, speed_report, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
 from esd_core import EraseConfig, erase
@@ -50,7 +50,9 @@ def test_seconds_to_erasure_are_updates_times_the_median_update():
         "run/paper/esd-x/cat/0": [look(1000, 0.9, 0.9)],
         "memory/sample": 100.0,
         "memory/train esd-x": 125.0,
-        "floor/0": {"example": 0.1},
+        "floor/0": {"example": 0.1, speed_report.PLAIN: 0.11},
+        "floor/1": {"example": 0.05, speed_report.PLAIN: 0.05},
+        "floor/2": {"example": 0.2, speed_report.PLAIN: 0.3},
     }
     summary = speed_report.summarise(results)
     found = summary["to erasure"]
@@ -59,8 +61,18 @@ def test_seconds_to_erasure_are_updates_times_the_median_update():
     assert paper["median"] is None and paper["reached"] == 0
     assert paper["times live"] == pytest.approx(2000 / 9) and paper["times live is a lower bound"]
     assert summary["peak memory / sampling"]["train esd-x"] == 1.25
+    assert summary["seconds per example"][f"{speed_report.PLAIN} / floor"] == pytest.approx(1.1)
     assert "never" in speed_report.text(summary)
     json.dumps(summary, allow_nan=False)
+
+
+def test_the_authors_script_is_compared_with_live_by_whole_runs():
+    theirs = {"looks": [{"seconds": 3.0, "concept": 1.0}, {"seconds": 210.0, "concept": 0.25}]}
+    ours = [{"measured seconds": 2.0, "concept": 1.0}, {"measured seconds": 7.0, "concept": 0.125}]
+    run = "float32/esd-x/cat/0"
+    line = official.compared(run, {f"official/{run}": theirs, f"live/{run}": ours})
+    assert "210 s, 25% still seen" in line and "7.0 s, 12%" in line and "30 times" in line
+    assert "not measured" in official.compared(run, {f"official/{run}": theirs})
 
 
 def test_a_watch_asks_for_the_object_in_every_style_and_for_others():

@@ -153,8 +153,9 @@ def common(rows: Sequence[dict]) -> list[dict]:
 def markdown(rows: Sequence[dict], machine: str = "") -> str:
     """Everything for a reader."""
     first, *more = split(rows, "settings").values()
+    names = [name_of(group[0]["settings"]) for group in (first, *more)]
     lines = [
-        f"# Quality: {name_of(first[0]['settings'])}", "",
+        f"# Quality: {'; '.join(names)}", "",
         f"Weights {first[0]['model']}; {first[0]['pictures']} pictures of each concept and run, "
         "half as many of its neighbours, twice as many of others, from the same noise before and "
         f"after. {machine}".rstrip(),
@@ -167,7 +168,8 @@ def markdown(rows: Sequence[dict], machine: str = "") -> str:
     for marker, title in zip(
         MARKERS, ("the independent judge", "the model's own CLIP"), strict=True
     ):
-        lines += [f"## By {title}", "", *table(first, marker), ""]
+        lines += [f"## By {title}", "", *([f"{names[0]}:", ""] if more else [])]
+        lines += [*table(first, marker), ""]
         if more and common(rows):
             lines += [f"### Trade-off, by {title}", "", *trade_off(rows, marker), ""]
     return "\n".join(lines)

@@ -48,6 +48,8 @@ x_0, k = world.draw(30, generator=random)
 x_t = add_noise(x_0, noise(30, random), ALPHA_BAR[t])  # source of x_t: data of all classes, noised
 scores = {"no class": world.score(x_t, ALPHA_BAR[t]), "class 0": world.score(x_t, ALPHA_BAR[t], 0)}
 figure, axes = fields.panels(2, titles=[f"told {name}, t = {t} (exact)" for name in scores])
+
+# %%
 for axis, (name, score), concept in zip(axes, scores.items(), (None, 0), strict=True):
     fields.density(axis, world, t, concept)
     fields.arrows(axis, x_t, {f"score, {name}": score}, scale=0.2)
@@ -117,6 +119,8 @@ def slope_by_hand(f):
 
 
 difference = scores["class 0"] - scores["no class"]
+
+# %%
 candidates = {
     "log p(x_t)": slope_by_hand(lambda x: world.log_density(x, a)),
     "log p(c given x_t)": slope_by_hand(lambda x: world.posterior(x, a)[:, 0].log()),
@@ -148,6 +152,7 @@ def draw_difference(t):
     return figure
 
 
+# %%
 alt = "Where a point counts as class 0 at t = {t}, and how long the difference is there"
 Explorer(draw_difference, alt, t=slider(250, 0, 999, 1))
 
@@ -192,6 +197,8 @@ x_t = torch.cartesian_prod(
 figure, axes = fields.panels(
     2, extent=2.2, titles=[f"told nothing, t = {t}", f"told class 0, t = {t}"]
 )
+
+# %%
 for axis, concept in zip(axes, (None, 0), strict=True):
     pair = {"world": world, "uneven": uneven}
     named = {name: mixture.score(x_t, ALPHA_BAR[t], concept) for name, mixture in pair.items()}
@@ -225,6 +232,8 @@ both = {
 }
 title = f"t = {at.t}; x_t: frozen model, guided towards 'a cat', seed 0"
 sheet = prediction_sheet(model, at, both, title)
+
+# %%
 Picture(
     sheet, "Noise, implied picture and lean of both predictions; only the lean tells them apart"
 )

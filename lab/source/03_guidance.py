@@ -108,6 +108,8 @@ def draw_guided(scale):
 
 
 knob = slider(3.0, -2.0, 8.0, 0.5)
+
+# %%
 Reveal(
     cloud, Explorer(draw_guided, "Data of class 0, and samples with guidance {scale}", scale=knob)
 )
@@ -125,6 +127,7 @@ def measure(scale):  # mean distance, share nearest class 0, spread along and ac
     )
 
 
+# %%
 rows = {scale: measure(scale) for scale in (1.0, 3.0, 7.5)}
 expected = {1.0: (1.93, 1, 0.37, 0.37), 3.0: (2.41, 1, 0.22, 0.28), 7.5: (2.87, 1, 0.16, 0.24)}
 for scale, row in rows.items():
@@ -166,6 +169,8 @@ def moments(log_density):  # mean distance and spread along the axis, of an unno
 s = 3
 tilted = world.log_density(grid, a) + s * world.posterior(grid, a)[:, 0].log()
 sharpened = s * world.log_density(grid, a, 0)
+
+# %%
 mean, _, along, _ = rows[3.0]
 table = {
     "tilted": moments(tilted),
@@ -181,6 +186,8 @@ ends = generate(world.guided(0, s), start[:1000])
 figure, axes = fields.panels(
     3, extent=3.5, titles=["p(x) p(c given x)^3", "p(x given c)^3", "guided, scale 3"]
 )
+
+# %%
 for axis, log_density in zip(axes, (tilted, sharpened, tilted), strict=True):
     p = (log_density - log_density.max()).exp().reshape(401, 401).T
     axis.contour(line, line, p, levels=[0.01, 0.1, 0.5], colors=figures.FAINT, linewidths=0.8)
@@ -237,7 +244,7 @@ check("3.4", share)
 #
 # The same seeds at five scales. The starting noise is the same in all columns.
 
-# %% tags=["gallery"]
+# %%
 model = load_model("emoji")
 
 
@@ -251,6 +258,7 @@ def draw_scales(prompt, seed):
     return figures.sheet(torch.stack(images, dim=1), labels, [f"{s}" for s in scales], title=title)
 
 
+# %% tags=["gallery"]
 prompts = choice(["a cat", "a rocket", "a red background", "a pizza"])
 alt = "The frozen model's '{prompt}' with guidance from -2 to 10, seed {seed} and the next"
 Explorer(draw_scales, alt, run=True, prompt=prompts, seed=slider(0, 0, 9, 1))
@@ -284,6 +292,8 @@ images = {
 }
 _, cancelled, plain = images.values()
 assert (cancelled - plain).abs().mean() < 0.02  # equal, up to rounding in the UNet
+
+# %%
 sheet = figures.sheet(
     torch.stack(list(images.values())), list(images), [f"seed {s}" for s in seeds],
     title="frozen model, prompt 'a cat'",

@@ -60,6 +60,7 @@ def draw_targets(eta, t):
     return figure
 
 
+# %%
 alt = "e_0, e_p and the target for eta {eta} at nine noisy points, t = {t}"
 Explorer(draw_targets, alt, eta=slider(1.0, 0.0, 3.0, 0.25), t=slider(350, 0, 999, 1))
 
@@ -110,6 +111,7 @@ x_0, _ = world.draw(256, concept=0, generator=random)
 x_t = add_noise(x_0, noise(256, random), ALPHA_BAR[t])  # source of x_t: data of class 0, noised
 
 
+# %%
 def all_three(x_t):
     return {"e_0": frozen(x_t, t), "e_p": frozen(x_t, t, 0), "e_n": edited(x_t, t, 0)}
 
@@ -185,7 +187,7 @@ ends_up
 ends_up.choose("near 5, where no data are")
 
 
-# %% tags=["gallery"]
+# %%
 def draw_ends(eta):
     title = f"erased with eta {eta:g}: where 'class 0' goes"
     figure, (axis,) = fields.panels(1, extent=9, titles=[title], size=4.4)
@@ -196,6 +198,8 @@ def draw_ends(eta):
 
 
 knob = slider(1.0, 0.0, 2.5, 0.25)
+
+# %% tags=["gallery"]
 Reveal(
     ends_up,
     Explorer(draw_ends, "The data in grey, and where the target for eta {eta} leads", eta=knob),
@@ -277,6 +281,8 @@ figure, axes = fields.panels(2, extent=6, titles=list(ends))
 for axis, points in zip(axes, ends.values(), strict=True):
     fields.density(axis, world, 0)
     fields.scatter(axis, points, world.nearest(points))
+
+# %%
 Picture(
     figure, "Constant eta leads past the data; eta = p / (1 - p) leads onto the two other classes"
 )
@@ -338,6 +344,7 @@ def draw_lengths(t):
     return figure
 
 
+# %%
 Explorer(
     draw_lengths, "Exact and learned e_p - e_0 by distance at t = {t}", t=slider(200, 0, 999, 1)
 )
@@ -386,6 +393,8 @@ def draw_target(prompt, eta, point):
 
 knobs = {"prompt": choice(["a cat", "a rocket", "a pizza"]), "eta": slider(1.0, 0.0, 8.0, 0.5),
          "point": slider(0, 0, 19, 1)}  # fmt: skip
+
+# %%
 Explorer(
     draw_target, "e_0, e_p and target for '{prompt}', eta {eta}, point {point}", run=True, **knobs
 )

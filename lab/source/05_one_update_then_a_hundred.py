@@ -108,6 +108,8 @@ eps_null, eps_concept = predict(model.unet, x_t, t, null), predict(model.unet, x
 eps_edited = predict(edited, x_t, t, concept)
 target = eps_null - 1.0 * (eps_concept - eps_null)  # eta = 1
 print(f"tensor       model    prompt    t    gradients   shape {tuple(x_t.shape)}")
+
+# %%
 for name, who, prompt, eps in (
     ("eps_null", "frozen", "''", eps_null),
     ("eps_concept", "frozen", repr(CONCEPT), eps_concept),
@@ -119,6 +121,8 @@ for name, who, prompt, eps in (
 # %%
 implied = [to_x_0(e.detach(), x_t, model.alpha_bar[t], "epsilon") for e in
            (eps_null, eps_concept, target, eps_edited)]  # fmt: skip
+
+# %%
 Picture(
     figures.sheet(
         model.decode(torch.cat(implied))[None],
@@ -174,6 +178,8 @@ line.choose("optimizer.step()")
 # %%
 optimizer = torch.optim.Adam(trained, lr=1e-4)
 before = [p.detach().clone() for p in trained]
+
+# %%
 for name, call in (
     ("optimizer.zero_grad()", optimizer.zero_grad),
     ("loss.backward()", loss.backward),
@@ -233,6 +239,7 @@ config = EraseConfig(
 )  # fmt: skip
 
 
+# %%
 def draw_x_t(unet, dice):
     torch.multinomial(torch.ones(1), 1, generator=dice)
     seed = torch.randint(2**31, (1,), generator=dice).tolist()
@@ -264,6 +271,8 @@ library = last.erasure.tensors
 same = [torch.equal(a, b) for a, b in zip(by_hand, library.values(), strict=True)]
 numbers = sum(a.numel() for a in by_hand)
 furthest = max((a - b).abs().max() for a, b in zip(by_hand, library.values(), strict=True))
+
+# %%
 print(
     f"equal bit for bit: {sum(same)} of {len(same)} tensors ({numbers:,} numbers) after {last.iteration} updates"
 )
@@ -294,6 +303,8 @@ for step in erase(model, EraseConfig(CONCEPT, iterations=100, batch_size=2, lear
         stages[f"after {step.iteration}"] = generate(
             model, prompts, seeds=[3] * 3, unet=step.unet, num_inference_steps=12
         )
+
+# %%
 print(
     f"{step.seconds:.1f} s for drawing {sum(map(len, step.examples.train))} examples and 100 updates"
 )

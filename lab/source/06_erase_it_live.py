@@ -49,6 +49,7 @@ def watch(phrase):
     return [phrase, *(c.phrase for c in others)]
 
 
+# %%
 live = LiveErasure(
     model,
     {
@@ -148,6 +149,8 @@ assert torch.allclose(by_edited, guide(eps_null, eps_concept, -4.0), atol=1e-4)
 rows = [generate(model, CONCEPT, seeds=SEEDS, unet=unet, guidance_scale=w, num_inference_steps=12)
         for unet, w in ((None, 4.0), (edited, 4.0), (None, -4.0))]  # fmt: skip
 names = ["frozen, guidance 4", "edited, guidance 4", "frozen, guidance -4"]
+
+# %%
 Picture(
     figures.sheet(
         torch.stack(rows), names, [f"seed {s}" for s in SEEDS], title=f"prompt {CONCEPT!r}"
@@ -209,7 +212,7 @@ def blend(frozen, trained, strength):
 # %%
 check("6.4", blend)
 
-# %% tags=["gallery"]
+# %%
 strengths = [-1.0, 0.0, 0.5, 1.0, 2.0]
 rows, presence = [], []
 for strength in strengths:
@@ -218,6 +221,8 @@ for strength in strengths:
     presence.append(judge.presence(rows[-1], cat).mean().item())
 assert torch.equal(rows[1], frozen)  # strength 0
 assert presence[3] < presence[1] and presence[4] < presence[1]
+
+# %% tags=["gallery"]
 Picture(
     figures.sheet(torch.stack(rows), [f"strength {s:g}" for s in strengths],
                   [f"seed {s}" for s in SEEDS], title=f"edited at a strength, prompt {CONCEPT!r}"),

@@ -48,6 +48,8 @@ hooks = [
     m.register_forward_pre_hook(lambda _, given, n=n: heard.append(n) if given[0] is text else None)
     for n, m in layers.items()
 ]
+
+# %%
 model.unet(torch.zeros(1, 4, 16, 16), 500, encoder_hidden_states=text)  # frozen, x_t = 0, t = 500
 for hook in hooks:
     hook.remove()
@@ -81,6 +83,8 @@ unets = {"frozen": None, **{method: run.apply(model) for method, run in runs.ite
 rows = [
     generate(model, prompts, seeds=[3] * 4, unet=u, num_inference_steps=12) for u in unets.values()
 ]
+
+# %%
 Picture(
     figures.sheet(torch.stack(rows), list(unets), prompts, title="16 updates, eta 1, seed 3"),
     "A cat and three others after erasing a cat from two selections of weights",
@@ -177,6 +181,7 @@ def moved(erasure, label):
     return relative_change(*both).item()
 
 
+# %%
 series = {name: [moved(e, label) for label in order] for name, e in erasures.items()}
 Picture(
     bars(order, series, "How far did each cross-attention layer move?", "relative change"),
@@ -209,6 +214,8 @@ colours = colours.repeat_interleave(6, -1).repeat_interleave(6, -2)
 sheet = figures.sheet(colours, list(looks), looks["frozen"].tokens, scale=1,
                       title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; "
                             "x_t: the frozen model's")  # fmt: skip
+
+# %%
 Reveal(
     total_attention, Picture(sheet, "Maps of attention per token, frozen and edited; bright is 1")
 )
@@ -294,6 +301,8 @@ def back(name, kept):
 parts = {
     label: next(n for n in LABELS if LABELS[n] == label).partition("attn2")[0] for label in order
 }
+
+# %%
 undone = {name: [back(name, staying(e.tensors, parts[label])) for label in order]
           for name, e in erasures.items()}  # fmt: skip
 chart = bars(
@@ -340,6 +349,8 @@ assert done[1] < 0.9  # necessary is not sufficient
 KINDS = ["to_q", "to_k", "to_v", "to_out"]
 by_kind = {name: [back(name, staying(e.tensors, f".{kind}.")) for kind in KINDS]
            for name, e in erasures.items()}  # fmt: skip
+
+# %%
 Picture(
     bars(
         KINDS,
@@ -355,6 +366,7 @@ top = {name: KINDS[max(range(4), key=shares.__getitem__)] for name, shares in by
 print("counts most:", top)
 
 
+# %%
 def with_part_restored(erased, part):
     kept = staying(erasures[erased].tensors, parts.get(part, f".{part}."))
     pictures = generate(
@@ -367,6 +379,7 @@ def with_part_restored(erased, part):
     return figures.sheet(pictures[None], [f"{part} restored"], PROMPTS[erased][:4])
 
 
+# %%
 Explorer(
     with_part_restored,
     "Pictures after erasing {erased} with {part} restored",

@@ -194,6 +194,8 @@ check("8.5", eta_at_strength_2)
 config = preset("live", "a cat")  # 16 updates, preserve 3
 held = preservation_prompts(model, config)
 *_, last = erase(model, config)
+
+# %%
 rivals = {
     "edit, nothing preserved": closed_form_edit(model, {"a cat": ""}),
     "edit, others preserved": closed_form_edit(
@@ -213,6 +215,8 @@ groups = {
     "unrelated": [c.phrase for c in judge.unrelated(cat, 3)],
     "other styles": [f"a house in {s} style" for s in styles],
 }
+
+# %%
 asked = [prompt for group in groups.values() for prompt in group]
 group_of = [name for name, group in groups.items() for _ in group]
 print("preserved by name:", set(asked) & set(held))
@@ -282,6 +286,7 @@ def at_equal_erasure(wanted, left, drifts):
     return drifts[i - 1] + share * (drifts[i] - drifts[i - 1])
 
 
+# %%
 paid_by = {
     g: [at_equal_erasure(wanted, left[n], [drift(p, g) for p in drawn[n]]) for n in rivals]
     for g in list(groups)[1:]
@@ -325,7 +330,7 @@ assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
 # Only "monochrome style" is named to both, none of the prompts below (`from_objects="none"`: `live` would
 # also show ESD the style on objects). Does the same one win?
 
-# %% tags=["gallery"]
+# %%
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
@@ -334,6 +339,8 @@ held = preservation_prompts(model, config)
 *_, last = erase(model, config)
 edit = closed_form_edit(model, {style.phrase: ""}, preserve=held, preserve_weight=0.1)
 erasers = {"edit": edit, "ESD": last.erasure}
+
+# %% tags=["gallery"]
 plain_pictures = draw(None, scenes)  # frozen model
 by_strength = {
     name: [plain_pictures] + [draw(eraser.apply(model, s), scenes) for s in strengths[1:]]

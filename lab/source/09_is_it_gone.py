@@ -40,6 +40,8 @@ rows = {"frozen": look("a cat", model.unet), "edited": look("a cat", edited)}
 nothing = look("", model.unet)[1]
 print(*(f"{name}: presence {score:.2f}" for name, (_, score) in rows.items()), sep="; ")
 print(f"empty prompt: {nothing:.2f}")
+
+# %%
 Picture(
     figures.sheet(
         torch.stack([p for p, _ in rows.values()]),
@@ -64,6 +66,8 @@ sentences = [
     "cat", "noto style cat", "a cat in openmoji style", "a cat on a blue background",
     "a cat in flat style on a red background",
 ]  # fmt: skip
+
+# %%
 said = {
     name: look(sentences, unet, range(5))
     for name, unet in (("frozen", model.unet), ("edited", edited))
@@ -153,6 +157,7 @@ def finish(start, prompt, unet):  # skip the first `start` of 10 steps
     return look(prompt, unet, latents=x_t, start_at=start, num_inference_steps=10, scheduler="ddim")
 
 
+# %%
 starts = [6, 3, 1, 0]
 levels = [int(schedule.timesteps[s]) for s in starts]
 who = {
@@ -288,6 +293,7 @@ def relearn(images, updates, learning_rate=1e-3):  # the model's first training,
         yield unet
 
 
+# %%
 by_pictures = [
     look("a cat", unet)[1] for i, unet in enumerate(relearn(more_cats, marks[-1])) if i in marks
 ]

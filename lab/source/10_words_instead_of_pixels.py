@@ -64,6 +64,8 @@ base = {tag: words.shares(written_under(frozen, tag)) for tag in ("pirate", "any
 assert base["pirate"]["pirate"] > 0.8 and base["pirate"]["broken"] < 0.2
 assert all(0.05 < base["any"][style] < 0.45 for style in words.STYLES)
 named = {f"frozen, <{tag}>": shares for tag, shares in base.items()}
+
+# %%
 Picture(
     style_bars(named, "share of 200 sentences"),
     "Under <pirate> the frozen model writes pirate sentences, under <any> all four styles",
@@ -115,6 +117,7 @@ def draw_next(so_far, eta):
     return next_words({n: p[0, -1] for n, p in {**rows, "target": target(tokens, eta)}.items()})
 
 
+# %%
 next_word = Explorer(
     draw_next, "Next word after {so_far}: null, concept and target for eta {eta}",
     so_far=choice(["(nothing)", "arr ,", "arr , ye", "the tall"], label="text so far"),
@@ -206,6 +209,7 @@ def erase(source="edited", preserve=0.0, eta=1.0, updates=100):
     return trained, losses
 
 
+# %%
 before = [p.clone() for p in model.parameters()]
 edited, losses = erase()
 assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -250,6 +254,8 @@ held, _ = erase(preserve=1.0)
 models = {"frozen": frozen, "edited": edited, "edited, others held": held}
 seed = torch.Generator().manual_seed(3)
 texts = {style: [words.sentence(style, seed) for _ in range(100)] for style in words.STYLES}
+
+# %%
 for tag in ("plain", "olde", "shout"):
     found = {name: words.perplexity(p, tag, texts[tag]) for name, p in models.items()}
     print(f"perplexity of <{tag}>:", {name: round(value, 2) for name, value in found.items()})

@@ -37,6 +37,7 @@ def load_largest():
         return load_model("emoji"), str(error)
 
 
+# %%
 model, reason = load_largest()
 large = reason is None
 if not large:
@@ -55,6 +56,8 @@ with torch.device("meta"):
         sample_size=64, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
         cross_attention_dim=768, attention_head_dim=8,
     )  # fmt: skip
+
+# %%
 everything = sum(p.numel() for p in unet.parameters())
 ours = sum(p.numel() for p in model.unet.parameters())
 cross = count(unet, select(unet, "esd-x"))
@@ -76,6 +79,7 @@ def operations(unet, side, tokens, width):
     return counter.get_total_flops()
 
 
+# %%
 small = load_model("emoji", device="cpu")
 times = operations(unet, 64, 77, 768) / operations(small.unet, 16, *small.encode([""]).shape[1:])
 weights = everything / sum(p.numel() for p in small.unet.parameters())

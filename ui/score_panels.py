@@ -30,7 +30,7 @@ class Scene:
     seed: int
     eta: float
     guidance_scale: float
-    updates: int | None  # of the edited model; None if there is no erasure yet
+    updates: str | None  # of the edited model, "6 updates"; None if there is no erasure yet
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class Scene:
         """Of the edited model."""
         if self.updates is None:
             return "not trained yet, so still the frozen model's"
-        return f"after {self.updates} update{'s' * (self.updates != 1)}"
+        return f"after {self.updates}"
 
     @property
     def from_context(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import DiffusionModel, Erasure
+from esd_core import DiffusionModel, Erasure, card
 from esd_core.predictions import predictions
 from ui import looking, moment, pictures, score_panels, walk
 from ui.score_panels import CONCEPT, EDITED, NULL, TARGET, Scene
@@ -58,11 +58,12 @@ def draw(
         edited = stages[min(max(int(stage), 0), len(stages) - 1)]
         unet = edited.apply(model) if edited else None
         at = predictions(model, drawn, index, eta=eta, unet=unet)
-        updates = walk.updates(edited) if erasure else None
+        updates = looking.updates(edited) if erasure else None
         scene = Scene(at, target.concept, seed, eta, guidance_scale, updates)
         panels = score_panels.html(model, scene)
-    text = looking.where(model, target, drawn, index, seed) + _state(scene, erasure)
-    numbers = {"t": at.t, "alpha_bar": at.alpha_bar, "updates": updates, **at.measures()}
+    text = looking.where(model, target, drawn, index, seed) + _state(edited, erasure)
+    count = None if erasure is None else card.updates(edited) if edited else 0
+    numbers = {"t": at.t, "alpha_bar": at.alpha_bar, "updates": count, **at.measures()}
     return Shown(
         pictures.note(text), panels, _prose(LINE, score_panels.line(scene)),
         _prose(NUMBERS, score_panels.table(scene)), numbers,
@@ -73,14 +74,14 @@ def _prose(says: str, shows: str) -> str:
     return f'<div class="esd-prose">{says}{shows}</div>'
 
 
-def _state(scene: Scene, erasure: Erasure | None) -> str:
-    """A sentence about the edited model."""
+def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
+    """A sentence about the edited model, a stage of the walk to `erasure`."""
     if erasure is None:
         return f" No erasure yet, so {EDITED} = {CONCEPT}."
-    config = looking.config(erasure)
-    trained = f", trained with η = {config['eta']:g}" if "eta" in config else ""
-    done, total = scene.updates, walk.updates(erasure)
-    return f" <strong>Edited model: after {done} of {total} updates{trained}.</strong>"
+    config, total = looking.config(erasure), card.updates(erasure)
+    trained = f", trained with η = {config.eta:g}" if config else ""
+    done = f"{walk.updates(edited)} of {total} updates" if total else looking.updates(edited)
+    return f" <strong>Edited model: after {done}{trained}.</strong>"
 
 
 def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
@@ -93,9 +94,9 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
         maximum=max(len(stages) - 1, 1), value=len(stages) - 1, interactive=len(stages) > 1,
         info=f"Kept after {counts} updates" if erasure else NOTHING_KEPT,
     )  # fmt: skip
-    eta = looking.config(erasure).get("eta")
-    slider = gr.skip() if eta is None else gr.Slider(
-        value=eta, minimum=min(-2, eta), maximum=max(5, eta)
+    config = looking.config(erasure)
+    slider = gr.skip() if config is None else gr.Slider(
+        value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta)
     )  # fmt: skip
     return looking.concept(erasure), slider, stage, key
 

@@ -90,15 +90,18 @@ def draw(
                 f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
                 f"ask for {MOST} or fewer"
             )
+        negative = session.concepts(erasure)
         options: dict[str, Any] = dict(
-            negative_prompt=session.concepts(erasure), guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps, scheduler=scheduler,
+            guidance_scale=guidance_scale, num_inference_steps=num_inference_steps,
+            scheduler=scheduler,
         )  # fmt: skip
         parameters = png.of(
-            model, erasure, tuple(wanted), tuple(noises), strength=strength, **options
-        )
-        made = compare(model, erasure.apply(model, strength), wanted, noises, **options)
-        proof = badges.badges(model, erasure, strength, wanted, noises, **options)
+            model, erasure, tuple(wanted), tuple(noises), strength=strength,
+            negative_prompt=negative, **options,
+        )  # fmt: skip
+        edited = erasure.apply(model, strength)
+        made = compare(model, edited, wanted, noises, negative_prompt=negative, **options)
+        proof = badges.badges(model, erasure, strength, edited, made, **options)
     return shown(made, erasure, parameters, badges.html(proof))
 
 

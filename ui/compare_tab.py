@@ -13,7 +13,7 @@ import gradio as gr
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
 from esd_core.figures import comparison_sheet, to_pil
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session
+from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session, subject
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -40,15 +40,17 @@ class Shown(NamedTuple):
     download: Any
 
 
-def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
-    """One prompt per line, `""` for the empty one; an empty box stands for what Erase showed.
+def listed(model: DiffusionModel, text: str, erasure: Erasure, most: int = MOST) -> list[str]:
+    """One prompt per line, `""` for the empty one; an empty box stands for the erased concepts and
+    two controls, `most` of them.
 
     Raises:
-        ValueError: the model has never seen a word of it.
+        ValueError: the model has never seen a word of it, or the box is empty and the erasure does
+            not say what it erases.
     """
     lines = [" ".join(line.split()) for line in (text or "").splitlines() if line.strip()]
     if not lines:
-        return [item.prompt for item in prompts.watched(model, session.concepts(erasure))]
+        return subject.defaults(model, erasure, most)
     lines = ["" if line == EMPTY_PROMPT else line for line in lines]
     for line in lines:
         prompts.refuse_unknown_words(model, line)
@@ -77,41 +79,41 @@ def draw(
 ) -> Shown:  # fmt: skip
     """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
 
-    prompt has one per line, `""` for the empty one; empty, it is the erased concept, a neighbour
+    prompt has one per line, `""` for the empty one; empty, it is the erased concepts, a neighbour
     and something unrelated. seeds are numbers separated by commas. The last value returned is the
     labelled sheet, a PNG that carries its settings.
     """
     with moment.told():
         if erasure is None:
             raise ValueError(NOTHING_YET)
-        wanted, noises = listed(model, prompt, erasure), numbers(seeds)
+        noises = numbers(seeds)
+        wanted = listed(model, prompt, erasure, MOST // len(noises))
         if (count := len(wanted) * len(noises)) > MOST:
             raise ValueError(
                 f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
                 f"ask for {MOST} or fewer"
             )
-        negative = session.concepts(erasure)
+        negative, left_out = subject.negative(model, erasure)
         options: dict[str, Any] = dict(
             guidance_scale=guidance_scale, num_inference_steps=num_inference_steps,
             scheduler=scheduler,
         )  # fmt: skip
         parameters = png.of(
             model, erasure, tuple(wanted), tuple(noises), strength=strength,
-            negative_prompt=negative, **options,
+            negative_prompt=negative or "", **options,
         )  # fmt: skip
         edited = erasure.apply(model, strength)
         made = compare(model, edited, wanted, noises, negative_prompt=negative, **options)
-        proof = badges.badges(model, erasure, strength, edited, made, **options)
-    return shown(made, erasure, parameters, badges.html(proof))
-
-
-def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof: str) -> Shown:
-    """A comparison as it stands on the page; the slider takes its first picture."""
+        proof = badges.html(badges.badges(model, erasure, strength, edited, made, **options))
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{pictures.quoted(session.concepts(erasure))}{updates(erasure)}, at strength "
-        f"{parameters.strength:g}."
+        f"{subject.named(erasure)}{updates(erasure)}, at strength {strength:g}.{left_out}"
     )
+    return shown(made, parameters, pictures.note(text, tone="good") + proof)
+
+
+def shown(made: Comparison, parameters: png.Parameters, status: str) -> Shown:
+    """A comparison as it stands on the page; the slider takes its first picture."""
     pair = tuple(
         png.stamp(to_pil(made.columns[name][0, 0]), replace(parameters, column=name, place=(0, 0)))
         for name in ("base", "erased")
@@ -120,7 +122,7 @@ def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof:
     path = session.new_file("comparison.png")
     png.save(png.stamp(comparison_sheet(made), parameters), path)
     return Shown(
-        pictures.note(text, tone="good") + proof, pictures.table(made, parameters), pair,
+        status, pictures.table(made, parameters), pair,
         f'<p class="esd-caption" data-about="{about}">{about}: base left, erased right</p>',
         str(path),
     )  # fmt: skip

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esd_core import DiffusionModel, Erasure, figures, png
+from esd_core import DiffusionModel, Erasure, card, figures, png
 from esd_core.erasure import STRENGTHS
 from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
-from ui import estimate, moment, pictures, prompts, session
+from ui import estimate, moment, pictures, prompts, session, subject
 from ui.pace import duration
 
 MOST = 36  # pictures, so that one visitor cannot keep the others waiting
+MOST_DEFAULTS = 6  # prompts that an empty box stands for
 MOST_STEPS = 100
 REFRESH = 1.0  # seconds between updates of the sheet on the page
 
@@ -103,7 +104,7 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
         empty: the prompts that an empty box stands for.
 
     Raises:
-        ValueError: the knob or a value is unknown or out of range.
+        ValueError: the knob or a value is unknown or out of range, or nothing is given.
     """
     if knob not in KNOBS:
         raise ValueError(f"unknown knob {knob!r}; choose one of: {', '.join(KNOBS)}")
@@ -111,6 +112,8 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
     parts = [" ".join(p.split()) for p in re.split(pattern, text or "") if p.strip()]
     if knob == "prompt":
         found = ["" if part == '""' else part for part in parts] or empty
+        if not found:
+            raise ValueError(subject.NOT_NAMED)
         for prompt in found:
             prompts.refuse_unknown_words(model, prompt)
         return tuple(found)
@@ -147,14 +150,16 @@ def plan(
     Raises:
         ValueError: the knobs are the same, a value cannot be, or there are too many pictures.
     """
-    first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-    about = session.concepts(erasure) if erasure else first
-    shown = [w.prompt for w in prompts.watched(model, about)]
+    shown = _defaults(model, erasure)
     if across == down:
         raise ValueError(f"both knobs are {across!r}; choose two different ones")
     one = {
-        knob: values(model, knob, str(fixed[knob.replace(" ", "_")]), shown)[0] for knob in KNOBS
-    }
+        knob: values(
+            model, knob, str(fixed[knob.replace(" ", "_")]),
+            shown or [""] * (knob in (across, down)),  # what an axis takes over is not drawn
+        )[0]
+        for knob in KNOBS
+    }  # fmt: skip
     made = Grid(
         across, values(model, across, columns, shown), down, values(model, down, rows, shown), one
     )
@@ -164,6 +169,14 @@ def plan(
             f"{MOST} or fewer"
         )
     return made
+
+
+def _defaults(model: DiffusionModel, erasure: Erasure | None) -> list[str]:
+    """The prompts that an empty box stands for; [] if the erasure does not say what it erases."""
+    if erasure is None:
+        first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
+        return [w.prompt for w in prompts.watched(model, first)]
+    return subject.defaults(model, erasure, MOST_DEFAULTS) if card.concepts(erasure) else []
 
 
 def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str:  # noqa: ANN401

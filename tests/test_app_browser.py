@@ -188,6 +188,22 @@ def test_compare_without_an_erasure_says_what_to_do(page):
     expect(page, "body", "nothing is erased in this session yet")
 
 
+def test_the_strength_dial_draws_also_by_keyboard_and_to_its_last_value(page):
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Prompts").fill("a cat\na dog\na rocket\na red cat")
+    dial = page.locator("#strength input[type=range]")
+    dial.focus()
+    for _ in range(3):  # the second and the third while the first is drawn
+        dial.press("ArrowRight")
+    expect(page, "#compare-result .esd-note", "at strength 1.3")
+    sync_api.expect(page.locator(".esd-table img[alt$='erased at strength 1.3']")).to_have_count(8)
+    # The dial alone brings out everything that the button does.
+    sync_api.expect(page.locator("#compare-slider")).to_be_visible()
+    sync_api.expect(page.get_by_role("button", name="Download as one sheet")).to_be_visible()
+
+
 def test_a_preset_fills_the_advanced_fields(page):
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Preset").click()

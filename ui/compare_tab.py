@@ -152,9 +152,14 @@ def updates(erasure: Erasure) -> str:
     return "" if made is None else f" by {made} updates"
 
 
-def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
-    """Draw again after a change of strength; nothing to do before there is an erasure."""
-    return moment.SKIP if erasure is None else draw(model, erasure, **rest)
+def redraw(
+    model: DiffusionModel, erasure: Erasure | None, strength: float | None, **rest: Any
+) -> Any:  # noqa: ANN401
+    """Draw again after a change of strength; nothing to do before there is an erasure, or while its
+    number is being typed."""
+    if erasure is None or strength is None:
+        return moment.SKIP
+    return draw(model, erasure, strength=strength, **rest)
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
@@ -168,7 +173,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
             seeds = gr.Textbox("1, 2", label="Seeds", info="Each prompt is drawn once per seed")
             strength = gr.Slider(
                 -1, 2, 1, step=0.1, label="Strength", info="0 is the base model, 1 as trained; "
-                "below 0 draws the concept more strongly", elem_id="strength",
+                "below 0 draws the concept more strongly", elem_id="strength", buttons=[],
             )  # fmt: skip
             go = gr.Button("Compare", variant="primary", elem_id="compare-run")
             gr.HTML(KEYS, apply_default_css=False)
@@ -211,10 +216,14 @@ def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Sh
         inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
-    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw),
-             **on_model).success(
+    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw), **on_model)
+    # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
+    # drawn next.
+    fields["strength"].input(
+        partial(redraw, model), trigger_mode="always_last", api_visibility="private", **on_model
+    )
+    parts.table.change(
         lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
         [parts.slider, parts.download], queue=False, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
-    fields["strength"].release(partial(redraw, model), api_visibility="private", **on_model)

@@ -124,6 +124,12 @@ def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path
     alts = [i.get_attribute("alt") for i in page.locator(".esd-table img").all()]
     assert len(alts) == 12 and "a dog, seed 2, negative prompt" in alts
     sync_api.expect(page.locator("#compare-slider")).to_be_visible()
+    page.locator("#compare-pair input").click()
+    page.get_by_role("option", name="a dog, seed 2").click()
+    expect(page, "#compare-caption", "“a dog”, seed 2: base left")
+    sync_api.expect(page.locator("#compare-slider img").last).to_have_attribute(
+        "alt", "“a dog”, seed 2, erased"
+    )
     shoot(page, "3-compared")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as one sheet").click()

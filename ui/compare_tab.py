@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from inspect import getdoc
 from typing import Any, NamedTuple
@@ -11,9 +10,21 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
-from esd_core.figures import comparison_sheet, to_pil
+from esd_core.figures import comparison_sheet
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session, subject
+from ui import (
+    badges,
+    before_after,
+    fair,
+    grid,
+    grid_panel,
+    moment,
+    pictures,
+    prompts,
+    session,
+    subject,
+)
+from ui.before_after import Pairs
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -38,6 +49,7 @@ class Shown(NamedTuple):
     slider: Any
     caption: Any
     download: Any
+    pairs: Any
 
 
 def listed(model: DiffusionModel, text: str, erasure: Erasure, most: int = MOST) -> list[str]:
@@ -113,19 +125,13 @@ def draw(
 
 
 def shown(made: Comparison, parameters: png.Parameters, status: str) -> Shown:
-    """A comparison as it stands on the page; the slider takes its first picture."""
-    pair = tuple(
-        png.stamp(to_pil(made.columns[name][0, 0]), replace(parameters, column=name, place=(0, 0)))
-        for name in ("base", "erased")
-    )
-    about = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}"
+    """A comparison as it stands on the page; the slider takes its first pair."""
     path = session.new_file("comparison.png")
     png.save(png.stamp(comparison_sheet(made), parameters), path)
+    pairs = before_after.of(made, parameters)
     return Shown(
-        status, pictures.table(made, parameters), pair,
-        f'<p class="esd-caption" data-about="{about}">{about}: base left, erased right</p>',
-        str(path),
-    )  # fmt: skip
+        status, pictures.table(made, parameters), *before_after.shown(pairs, 0), str(path), pairs
+    )
 
 
 def recall(parameters: png.Parameters) -> dict[str, Any]:
@@ -191,39 +197,44 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
                 with gr.Column(scale=3, min_width=300):
                     table = gr.HTML(label="table", apply_default_css=False)
                 with gr.Column(scale=2, min_width=240):
-                    slider = gr.ImageSlider(
-                        type="pil", format="png", interactive=False, visible=False, buttons=[],
-                        label="base and erased", show_label=False, elem_id="compare-slider",
-                    )  # fmt: skip
-                    caption = gr.HTML(
-                        label="caption", elem_id="compare-caption", apply_default_css=False
-                    )
+                    chosen, slider, caption, pairs = before_after.build()
                     download = gr.DownloadButton("Download as one sheet", visible=False)
             sheet = grid_panel.results()
     fields = dict(
         erasure=erasure, prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance,
         num_inference_steps=steps, scheduler=scheduler,
     )  # fmt: skip
-    wire(model, fields, go, Shown(status, table, slider, caption, download))
+    wire(model, fields, go, chosen, Shown(status, table, slider, caption, download, pairs))
     fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
     grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
     return {name: field for name, field in fields.items() if field is not erasure} | knobs
 
 
-def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:
+def wire(
+    model: DiffusionModel, fields: dict[str, Any], go: gr.Button, chosen: gr.Dropdown, parts: Shown
+) -> None:
     """Connect the events. The API has one of them: `compare`."""
     on_model: dict[str, Any] = dict(
         inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
-    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw), **on_model)
+    pressed = go.click(
+        partial(draw, model), api_name="compare", api_description=getdoc(draw), **on_model
+    )
     # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
     # drawn next.
-    fields["strength"].input(
+    moved = fields["strength"].input(
         partial(redraw, model), trigger_mode="always_last", api_visibility="private", **on_model
     )
-    parts.table.change(
-        lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
-        [parts.slider, parts.download], queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    for drawn in (pressed, moved):
+        drawn.success(
+            reveal, [parts.pairs, chosen], [chosen, parts.slider, parts.caption, parts.download],
+            queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+
+def reveal(pairs: Pairs | None, chosen: str | None) -> tuple[Any, ...]:
+    """Bring out what has no place before something is drawn."""
+    if pairs is None:
+        return (gr.skip(),) * 4
+    return *before_after.follow(pairs, chosen), gr.DownloadButton(visible=True)

@@ -18,6 +18,7 @@ from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
+from ui import grid
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -208,6 +209,31 @@ def test_the_strength_dial_draws_also_by_keyboard_and_to_its_last_value(page):
     # The dial alone brings out everything that the button does.
     sync_api.expect(page.locator("#compare-slider")).to_be_visible()
     sync_api.expect(page.get_by_role("button", name="Download as one sheet")).to_be_visible()
+
+
+def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytest.MonkeyPatch):
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_role("button", name="Sampling").click()
+    page.get_by_label("number input for Steps").fill("100")
+    page.get_by_label("Values across").fill(", ".join("2" * 12))
+    page.get_by_label("Values down").fill("a cat; a dog; a rocket")
+    monkeypatch.setattr(grid, "REFRESH", 1000.0)  # seconds
+    page.click("#grid-draw")
+    expect(page, "#grid-status", "of 36, step")
+    page.click("#grid-stop")
+    expect(page, "#grid-status", "Stopped. If there was a sheet")
+    sync_api.expect(page.locator("#grid-sheet img")).to_have_count(0)
+    monkeypatch.setattr(grid, "REFRESH", 0.0)
+    page.click("#grid-draw")
+    page.wait_for_selector("#grid-sheet img")
+    page.click("#grid-stop")
+    expect(page, "#grid-status", "it stays as it was last shown")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the grid").click()
+    assert download.value.suggested_filename == "grid.png"
 
 
 def test_a_preset_fills_the_advanced_fields(page):

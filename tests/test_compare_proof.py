@@ -148,7 +148,8 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
     with Image.open(shown[-1].download) as picture:
         assert "Columns: strength 0; 1, Rows: seed 1; 2" in picture.info["parameters"]
         assert picture.width > 2 * 32
-    assert 'alt="Grid of 4 pictures, seed down, strength across' in shown[-1].picture
+    alt = "Grid of 4 pictures, erased: a cat; down: seed 1; 2; across: strength 0; 1; guidance"
+    assert f'alt="{alt}' in shown[-1].picture
 
 
 def test_a_grid_needs_an_erasure(model: DiffusionModel):

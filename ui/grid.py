@@ -203,7 +203,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
         side = model.image_size
         drawn = torch.full((len(made.rows), len(made.columns), 3, side, side), 0.94)
         unets = {s: erasure.apply(model, float(s)) for s in made.of("strength")}
-        about = parameters(model, erasure, made)
+        about, erased = parameters(model, erasure, made), ", ".join(card.concepts(erasure))
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
@@ -216,7 +216,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
             if last or time.perf_counter() - refreshed >= REFRESH:
                 text = f"{n + 1} of {made.size} pictures; {escape(made.title)}."
                 done, tone = (None, "good") if last else ((n + 1) / made.size, "plain")
-                sheet = _sheet(made, drawn, about, path)
+                sheet = _sheet(made, drawn, about, path, erased)
                 yield Shown(pictures.note(text, tone=tone, done=done), *sheet)
                 refreshed = time.perf_counter()
 
@@ -240,12 +240,18 @@ def parameters(model: DiffusionModel, erasure: Erasure, made: Grid) -> png.Param
     )  # fmt: skip
 
 
-def _sheet(made: Grid, drawn: Tensor, about: png.Parameters, path: Path) -> tuple[str, str]:
+def _sheet(
+    made: Grid, drawn: Tensor, about: png.Parameters, path: Path, erased: str
+) -> tuple[str, str]:
     """The labelled sheet for the page, and as a file that tells its settings."""
     drawing = figures.sheet(
         drawn, [label(made.down, v) for v in made.rows],
         [label(made.across, v) for v in made.columns], title=made.title,
     )  # fmt: skip
     png.save(png.stamp(drawing, about), path)
-    alt = f"Grid of {made.size} pictures, {made.down} down, {made.across} across; {made.title}"
+    down, across = (f"{knob} {values}" for knob, values in reversed(made.axes))
+    alt = (
+        f"Grid of {made.size} pictures, erased: {erased or 'not recorded'}; down: {down}; across: "
+        f"{across}; {made.title}"
+    )
     return pictures.shown_file(path, alt), str(path)

@@ -123,7 +123,7 @@ def launch(demo: gr.Blocks, largest_upload: int = uploads.LARGEST, **options: An
     return demo.launch(
         theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
         enable_monitoring=False, run_history=False, footer_links=["api"],
-        max_file_size=largest_upload, state_session_capacity=64, **options,
+        max_file_size=largest_upload, state_session_capacity=visitors.PAGES, **options,
     )  # fmt: skip
 
 

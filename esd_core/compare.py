@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core.models import DiffusionModel
-from esd_core.sample import generate, noise
+from esd_core.sample import noise, sample
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,10 @@ class Comparison:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     columns: dict[str, Tensor]  # column name -> pictures
-    noise_hash: str  # of the starting latents, the same for all columns
+    noise_hash: str  # of the starting noise, one latent per seed
+    # Column name -> hash of the latents that its first step was given: equal, or it is no fair
+    # comparison.
+    starts: dict[str, str] = field(default_factory=dict)
 
 
 def noise_hash(latents: Tensor) -> str:
@@ -64,9 +67,22 @@ def compare(
         runs["erased"] = {"unet": edited}
     if negative_prompt is not None:
         runs["negative prompt"] = {"negative_prompt": negative_prompt}
-    columns = {}
+    columns, starts = {}, {}
     for name, own in runs.items():
-        pictures = generate(model, flat_prompts, seeds=flat_seeds, **{**options, **own})
+        pictures, starts[name] = _drawn(model, flat_prompts, flat_seeds, **{**options, **own})
         columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
     start = noise(model, seeds, options.get("image_size"))
-    return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start))
+    return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start), starts)
+
+
+def _drawn(
+    model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int], **options: Any
+) -> tuple[Tensor, str]:
+    """The pictures of a column, and the hash of what their first step was given."""
+    given = ""
+    for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
+        given = given or noise_hash(step.x_t)
+        latents = step.latents
+    if not given:
+        raise ValueError("no step to make: start_at must be below num_inference_steps and stop_at")
+    return model.decode(latents), given

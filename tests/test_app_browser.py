@@ -18,6 +18,7 @@ from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
+from ui import grid
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -124,6 +125,12 @@ def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path
     alts = [i.get_attribute("alt") for i in page.locator(".esd-table img").all()]
     assert len(alts) == 12 and "a dog, seed 2, negative prompt" in alts
     sync_api.expect(page.locator("#compare-slider")).to_be_visible()
+    page.locator("#compare-pair input").click()
+    page.get_by_role("option", name="a dog, seed 2").click()
+    expect(page, "#compare-caption", "“a dog”, seed 2: base left")
+    sync_api.expect(page.locator("#compare-slider img").last).to_have_attribute(
+        "alt", "“a dog”, seed 2, erased"
+    )
     shoot(page, "3-compared")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as one sheet").click()
@@ -186,6 +193,47 @@ def test_compare_without_an_erasure_says_what_to_do(page):
     page.get_by_role("tab", name="Compare").click()
     page.click("#compare-run")
     expect(page, "body", "nothing is erased in this session yet")
+
+
+def test_the_strength_dial_draws_also_by_keyboard_and_to_its_last_value(page):
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Prompts").fill("a cat\na dog\na rocket\na red cat")
+    dial = page.locator("#strength input[type=range]")
+    dial.focus()
+    for _ in range(3):  # the second and the third while the first is drawn
+        dial.press("ArrowRight")
+    expect(page, "#compare-result .esd-note", "at strength 1.3")
+    sync_api.expect(page.locator(".esd-table img[alt$='erased at strength 1.3']")).to_have_count(8)
+    # The dial alone brings out everything that the button does.
+    sync_api.expect(page.locator("#compare-slider")).to_be_visible()
+    sync_api.expect(page.get_by_role("button", name="Download as one sheet")).to_be_visible()
+
+
+def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytest.MonkeyPatch):
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_role("button", name="Sampling").click()
+    page.get_by_label("number input for Steps").fill("100")
+    page.get_by_label("Values across").fill(", ".join("2" * 12))
+    page.get_by_label("Values down").fill("a cat; a dog; a rocket")
+    monkeypatch.setattr(grid, "REFRESH", 1000.0)  # seconds
+    page.click("#grid-draw")
+    expect(page, "#grid-status", "of 36, step")
+    page.click("#grid-stop")
+    expect(page, "#grid-status", "Stopped. If there was a sheet")
+    sync_api.expect(page.locator("#grid-sheet img")).to_have_count(0)
+    monkeypatch.setattr(grid, "REFRESH", 0.0)
+    page.click("#grid-draw")
+    page.wait_for_selector("#grid-sheet img")
+    page.click("#grid-stop")
+    expect(page, "#grid-status", "it stays as it was last shown")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the grid").click()
+    assert download.value.suggested_filename == "grid.png"
 
 
 def test_a_preset_fills_the_advanced_fields(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from esd_core import DiffusionModel, Erasure, erase, preset
+from esd_core import DiffusionModel, Erasure, compare, erase, preset
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS
 from ui import badges, compare_tab, grid
 
-OPTIONS: dict[str, Any] = dict(
-    negative_prompt="a cat", guidance_scale=3.0, num_inference_steps=3, scheduler="ddim"
-)
+OPTIONS: dict[str, Any] = dict(guidance_scale=3.0, num_inference_steps=3, scheduler="ddim")
 FIXED: dict[str, Any] = dict(
     prompt="a dog", seed="4, 5", strength=1.0, guidance_scale=3.0, steps=2, scheduler="ddim"
 )
@@ -44,8 +43,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- badges
 
 
+def proof(model: DiffusionModel, erasure: Erasure, strength: float) -> list[tuple[bool, str, str]]:
+    """The badges of a comparison."""
+    edited = erasure.apply(model, strength)
+    made = compare(model, edited, ["a cat", ""], [1, 2], negative_prompt="a cat", **OPTIONS)
+    return badges.badges(model, erasure, strength, edited, made, **OPTIONS)
+
+
 def test_the_badges_of_an_honest_comparison_hold(model: DiffusionModel, erasure: Erasure):
-    found = badges.badges(model, erasure, 1.0, ["a cat", ""], [1, 2], **OPTIONS)
+    found = proof(model, erasure, 1.0)
     assert [holds for holds, *_ in found] == [True] * 3
     claims = [claim for _, claim, _ in found]
     assert claims[0] == "the same noise starts all 3 columns"
@@ -53,15 +59,30 @@ def test_the_badges_of_an_honest_comparison_hold(model: DiffusionModel, erasure:
 
 
 def test_at_strength_zero_no_tensor_differs(model: DiffusionModel, erasure: Erasure):
-    *_, (holds, claim, _) = badges.badges(model, erasure, 0.0, ["a cat"], [1], **OPTIONS)
+    *_, (holds, claim, _) = proof(model, erasure, 0.0)
     assert holds and claim.startswith("0 of ")
 
 
 def test_a_claim_that_fails_is_not_hidden(model: DiffusionModel, erasure: Erasure):
     name = next(iter(erasure.tensors))
     broken = {**erasure.tensors, name: torch.full_like(erasure.tensors[name], torch.nan)}
-    zero = badges.badges(model, replace(erasure, tensors=broken), 1.0, ["a cat"], [1], **OPTIONS)[1]
+    zero = proof(model, replace(erasure, tensors=broken), 1.0)[1]
     assert not zero[0] and "Does not hold" in badges.html([zero])
+
+
+def test_the_noise_is_what_the_columns_really_started_from(
+    model: DiffusionModel, erasure: Erasure, monkeypatch: pytest.MonkeyPatch
+):
+    drawn = sys.modules["esd_core.compare"].sample
+
+    def unfair(*args: Any, **options: Any) -> Any:
+        if "unet" in options:
+            options["seeds"] = [seed + 1 for seed in options["seeds"]]
+        return drawn(*args, **options)
+
+    monkeypatch.setattr(sys.modules["esd_core.compare"], "sample", unfair)
+    holds, claim, _ = proof(model, erasure, 1.0)[0]
+    assert not holds and claim.count(",") == 1  # two hashes
 
 
 def test_the_badges_stand_on_the_page(model: DiffusionModel, erasure: Erasure):
@@ -127,7 +148,8 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
     with Image.open(shown[-1].download) as picture:
         assert "Columns: strength 0; 1, Rows: seed 1; 2" in picture.info["parameters"]
         assert picture.width > 2 * 32
-    assert 'alt="Grid of 4 pictures, seed down, strength across' in shown[-1].picture
+    alt = "Grid of 4 pictures, erased: a cat; down: seed 1; 2; across: strength 0; 1; guidance"
+    assert f'alt="{alt}' in shown[-1].picture
 
 
 def test_a_grid_needs_an_erasure(model: DiffusionModel):

@@ -21,6 +21,7 @@ from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
 from tests.test_app import fields as erase_fields
 from ui import scores_tab, walk
+from ui.score_panels import CONTEXT, NULL
 from ui.walk import Walk, Walked
 
 SCORES: dict[str, Any] = dict(prompt="cat", seed=1, t=701, eta=1.0, guidance_scale=4.0, stage=9)
@@ -96,6 +97,14 @@ def test_what_a_concept_is_erased_from_takes_part(model: DiffusionModel):
     shown = scores_tab.draw(model, kept, **{**SCORES, "prompt": "red"})
     assert len(sources(shown.panels, "eps_from")) == 2 and "“a red cat”" in shown.status
     assert shown.numbers["target"]["position"] == pytest.approx(-1, abs=1e-3)
+    start = scores_tab.draw(model, kept, **{**SCORES, "prompt": "red", "stage": 0})
+    assert start.numbers["eps_edited"]["position"] == pytest.approx(0, abs=1e-3)
+    assert f"from {CONTEXT} (0)" in shown.line and "starts at 0" in shown.line
+    assert f"away from {CONTEXT}" in shown.table and "same words" not in shown.panels
+    plain = scores_tab.draw(model, None, **SCORES)
+    assert plain.numbers["eps_edited"]["position"] == pytest.approx(1, abs=1e-3)
+    assert f"from {NULL} (0)" in plain.line and "starts at 1" in plain.line
+    assert f"away from {NULL}" in plain.table and "same words" in plain.panels
 
 
 def test_opening_the_tab_follows_the_latest_erasure_once(model: DiffusionModel, walked: Walked):

@@ -140,6 +140,38 @@ def test_the_longest_idle_visitor_makes_room_and_nobody_active(model: DiffusionM
     assert visitors.kept(holder)["new"] == each
 
 
+def test_a_page_that_was_left_takes_no_ones_place(model: DiffusionModel, monkeypatch):
+    monkeypatch.setattr(visitors, "left_at", {})
+    demo = app.build_demo(model)
+    holder = StateHolder()
+    demo.state_session_capacity = 3
+    holder.set_blocks(demo)
+    session(holder, "working", Erasure({"w": torch.zeros(100)}, ""), 0)
+    session(holder, "back", Erasure({"w": torch.zeros(100)}, ""), 0)
+    for i in range(5):  # pages that come and go
+        holder[f"visit {i}"]
+        visitors.left(demo, gr.Request(session_hash=f"visit {i}"))
+        visitors.forget(holder)
+        assert f"visit {i}" in holder  # its connection may come back
+        visitors.left_at[f"visit {i}"] -= datetime.timedelta(seconds=visitors.GRACE)
+        visitors.forget(holder)
+        assert f"visit {i}" not in holder
+    visitors.left_at["back"] = datetime.datetime.now() - datetime.timedelta(hours=1)
+    visitors.forget(holder)  # left, but it has made something since
+    assert list(visitors.kept(holder).values()) == [400, 400] and list(visitors.left_at) == ["back"]
+
+
+def test_a_visitor_at_work_outlasts_many_pages(model: DiffusionModel):
+    demo = app.build_demo(model)
+    app.launch(demo, prevent_thread_lock=True, quiet=True)
+    holder = demo.state_holder
+    session(holder, "working", Erasure({"w": torch.zeros(100)}, ""), 0)
+    for i in range(100):
+        holder[f"page {i}"]
+    demo.close()
+    assert visitors.kept(holder)["working"] == 400
+
+
 # --- the served app
 
 

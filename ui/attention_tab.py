@@ -14,7 +14,7 @@ from torch import Tensor
 from esd_core import DiffusionModel, Erasure, denoise
 from esd_core.attention import ALL_LAYERS, END, PADDING, START, layer_labels, look
 from esd_core.heat import sequential
-from ui import looking, moment, pictures, walk
+from ui import looking, moment, pictures
 
 SPECIAL = (START, END, PADDING)
 INTRO = """<div class="esd-intro"><p>In every cross-attention layer each cell of the latent divides
@@ -59,7 +59,7 @@ def draw(
     if erasure is None:
         text += " No erasure yet, so only the base model is shown."
     else:
-        text += f" Erased: by {walk.updates(erasure)} updates."
+        text += f" Erased: by {looking.updates(erasure)}."
     text += " Each token has its own scale, the same for both models; the number is its mean share."
     context = f"{target.concept}, seed {seed}, t {int(at)}"
     cards = _card("picture implied", implied, dict.fromkeys(implied, ""), context)

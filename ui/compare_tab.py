@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from inspect import getdoc
 from typing import Any, NamedTuple
@@ -11,9 +10,21 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
-from esd_core.figures import comparison_sheet, to_pil
+from esd_core.figures import comparison_sheet
 from esd_core.schedulers import SCHEDULERS
-from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session
+from ui import (
+    badges,
+    before_after,
+    fair,
+    grid,
+    grid_panel,
+    moment,
+    pictures,
+    prompts,
+    session,
+    subject,
+)
+from ui.before_after import Pairs
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 EMPTY_PROMPT = '""'
@@ -38,17 +49,20 @@ class Shown(NamedTuple):
     slider: Any
     caption: Any
     download: Any
+    pairs: Any
 
 
-def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
-    """One prompt per line, `""` for the empty one; an empty box stands for what Erase showed.
+def listed(model: DiffusionModel, text: str, erasure: Erasure, most: int = MOST) -> list[str]:
+    """One prompt per line, `""` for the empty one; an empty box stands for the erased concepts and
+    two controls, `most` of them.
 
     Raises:
-        ValueError: the model has never seen a word of it.
+        ValueError: the model has never seen a word of it, or the box is empty and the erasure does
+            not say what it erases.
     """
     lines = [" ".join(line.split()) for line in (text or "").splitlines() if line.strip()]
     if not lines:
-        return [item.prompt for item in prompts.watched(model, session.concepts(erasure))]
+        return subject.defaults(model, erasure, most)
     lines = ["" if line == EMPTY_PROMPT else line for line in lines]
     for line in lines:
         prompts.refuse_unknown_words(model, line)
@@ -77,50 +91,47 @@ def draw(
 ) -> Shown:  # fmt: skip
     """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
 
-    prompt has one per line, `""` for the empty one; empty, it is the erased concept, a neighbour
+    prompt has one per line, `""` for the empty one; empty, it is the erased concepts, a neighbour
     and something unrelated. seeds are numbers separated by commas. The last value returned is the
     labelled sheet, a PNG that carries its settings.
     """
     with moment.told():
         if erasure is None:
             raise ValueError(NOTHING_YET)
-        wanted, noises = listed(model, prompt, erasure), numbers(seeds)
+        noises = numbers(seeds)
+        wanted = listed(model, prompt, erasure, MOST // len(noises))
         if (count := len(wanted) * len(noises)) > MOST:
             raise ValueError(
                 f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
                 f"ask for {MOST} or fewer"
             )
+        negative, left_out = subject.negative(model, erasure)
         options: dict[str, Any] = dict(
-            negative_prompt=session.concepts(erasure), guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps, scheduler=scheduler,
+            guidance_scale=guidance_scale, num_inference_steps=num_inference_steps,
+            scheduler=scheduler,
         )  # fmt: skip
         parameters = png.of(
-            model, erasure, tuple(wanted), tuple(noises), strength=strength, **options
-        )
-        made = compare(model, erasure.apply(model, strength), wanted, noises, **options)
-        proof = badges.badges(model, erasure, strength, wanted, noises, **options)
-    return shown(made, erasure, parameters, badges.html(proof))
-
-
-def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof: str) -> Shown:
-    """A comparison as it stands on the page; the slider takes its first picture."""
+            model, erasure, tuple(wanted), tuple(noises), strength=strength,
+            negative_prompt=negative or "", **options,
+        )  # fmt: skip
+        edited = erasure.apply(model, strength)
+        made = compare(model, edited, wanted, noises, negative_prompt=negative, **options)
+        proof = badges.html(badges.badges(model, erasure, strength, edited, made, **options))
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{pictures.quoted(session.concepts(erasure))}{updates(erasure)}, at strength "
-        f"{parameters.strength:g}."
+        f"{subject.named(erasure)}{updates(erasure)}, at strength {strength:g}.{left_out}"
     )
-    pair = tuple(
-        png.stamp(to_pil(made.columns[name][0, 0]), replace(parameters, column=name, place=(0, 0)))
-        for name in ("base", "erased")
-    )
-    about = f"{pictures.quoted(made.prompts[0])}, seed {made.seeds[0]}"
+    return shown(made, parameters, pictures.note(text, tone="good") + proof)
+
+
+def shown(made: Comparison, parameters: png.Parameters, status: str) -> Shown:
+    """A comparison as it stands on the page; the slider takes its first pair."""
     path = session.new_file("comparison.png")
     png.save(png.stamp(comparison_sheet(made), parameters), path)
+    pairs = before_after.of(made, parameters)
     return Shown(
-        pictures.note(text, tone="good") + proof, pictures.table(made, parameters), pair,
-        f'<p class="esd-caption" data-about="{about}">{about}: base left, erased right</p>',
-        str(path),
-    )  # fmt: skip
+        status, pictures.table(made, parameters), *before_after.shown(pairs, 0), str(path), pairs
+    )
 
 
 def recall(parameters: png.Parameters) -> dict[str, Any]:
@@ -147,9 +158,14 @@ def updates(erasure: Erasure) -> str:
     return "" if made is None else f" by {made} updates"
 
 
-def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
-    """Draw again after a change of strength; nothing to do before there is an erasure."""
-    return moment.SKIP if erasure is None else draw(model, erasure, **rest)
+def redraw(
+    model: DiffusionModel, erasure: Erasure | None, strength: float | None, **rest: Any
+) -> Any:  # noqa: ANN401
+    """Draw again after a change of strength; nothing to do before there is an erasure, or while its
+    number is being typed."""
+    if erasure is None or strength is None:
+        return moment.SKIP
+    return draw(model, erasure, strength=strength, **rest)
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
@@ -163,7 +179,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
             seeds = gr.Textbox("1, 2", label="Seeds", info="Each prompt is drawn once per seed")
             strength = gr.Slider(
                 -1, 2, 1, step=0.1, label="Strength", info="0 is the base model, 1 as trained; "
-                "below 0 draws the concept more strongly", elem_id="strength",
+                "below 0 draws the concept more strongly", elem_id="strength", buttons=[],
             )  # fmt: skip
             go = gr.Button("Compare", variant="primary", elem_id="compare-run")
             gr.HTML(KEYS, apply_default_css=False)
@@ -181,35 +197,44 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
                 with gr.Column(scale=3, min_width=300):
                     table = gr.HTML(label="table", apply_default_css=False)
                 with gr.Column(scale=2, min_width=240):
-                    slider = gr.ImageSlider(
-                        type="pil", format="png", interactive=False, visible=False, buttons=[],
-                        label="base and erased", show_label=False, elem_id="compare-slider",
-                    )  # fmt: skip
-                    caption = gr.HTML(
-                        label="caption", elem_id="compare-caption", apply_default_css=False
-                    )
+                    chosen, slider, caption, pairs = before_after.build()
                     download = gr.DownloadButton("Download as one sheet", visible=False)
             sheet = grid_panel.results()
     fields = dict(
         erasure=erasure, prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance,
         num_inference_steps=steps, scheduler=scheduler,
     )  # fmt: skip
-    wire(model, fields, go, Shown(status, table, slider, caption, download))
+    wire(model, fields, go, chosen, Shown(status, table, slider, caption, download, pairs))
     fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
     grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
     return {name: field for name, field in fields.items() if field is not erasure} | knobs
 
 
-def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Shown) -> None:
+def wire(
+    model: DiffusionModel, fields: dict[str, Any], go: gr.Button, chosen: gr.Dropdown, parts: Shown
+) -> None:
     """Connect the events. The API has one of them: `compare`."""
     on_model: dict[str, Any] = dict(
         inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
-    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw),
-             **on_model).success(
-        lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
-        [parts.slider, parts.download], queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
-    fields["strength"].release(partial(redraw, model), api_visibility="private", **on_model)
+    pressed = go.click(
+        partial(draw, model), api_name="compare", api_description=getdoc(draw), **on_model
+    )
+    # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
+    # drawn next.
+    moved = fields["strength"].input(
+        partial(redraw, model), trigger_mode="always_last", api_visibility="private", **on_model
+    )
+    for drawn in (pressed, moved):
+        drawn.success(
+            reveal, [parts.pairs, chosen], [chosen, parts.slider, parts.caption, parts.download],
+            queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+
+def reveal(pairs: Pairs | None, chosen: str | None) -> tuple[Any, ...]:
+    """Bring out what has no place before something is drawn."""
+    if pairs is None:
+        return (gr.skip(),) * 4
+    return *before_after.follow(pairs, chosen), gr.DownloadButton(visible=True)

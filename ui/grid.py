@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esd_core import DiffusionModel, Erasure, figures, png
+from esd_core import DiffusionModel, Erasure, card, figures, png
 from esd_core.erasure import STRENGTHS
 from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
-from ui import estimate, moment, pictures, prompts, session
+from ui import estimate, moment, pictures, prompts, session, subject
 from ui.pace import duration
 
 MOST = 36  # pictures, so that one visitor cannot keep the others waiting
+MOST_DEFAULTS = 6  # prompts that an empty box stands for
 MOST_STEPS = 100
 REFRESH = 1.0  # seconds between updates of the sheet on the page
 
@@ -103,7 +104,7 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
         empty: the prompts that an empty box stands for.
 
     Raises:
-        ValueError: the knob or a value is unknown or out of range.
+        ValueError: the knob or a value is unknown or out of range, or nothing is given.
     """
     if knob not in KNOBS:
         raise ValueError(f"unknown knob {knob!r}; choose one of: {', '.join(KNOBS)}")
@@ -111,6 +112,8 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
     parts = [" ".join(p.split()) for p in re.split(pattern, text or "") if p.strip()]
     if knob == "prompt":
         found = ["" if part == '""' else part for part in parts] or empty
+        if not found:
+            raise ValueError(subject.NOT_NAMED)
         for prompt in found:
             prompts.refuse_unknown_words(model, prompt)
         return tuple(found)
@@ -147,14 +150,16 @@ def plan(
     Raises:
         ValueError: the knobs are the same, a value cannot be, or there are too many pictures.
     """
-    first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-    about = session.concepts(erasure) if erasure else first
-    shown = [w.prompt for w in prompts.watched(model, about)]
+    shown = _defaults(model, erasure)
     if across == down:
         raise ValueError(f"both knobs are {across!r}; choose two different ones")
     one = {
-        knob: values(model, knob, str(fixed[knob.replace(" ", "_")]), shown)[0] for knob in KNOBS
-    }
+        knob: values(
+            model, knob, str(fixed[knob.replace(" ", "_")]),
+            shown or [""] * (knob in (across, down)),  # what an axis takes over is not drawn
+        )[0]
+        for knob in KNOBS
+    }  # fmt: skip
     made = Grid(
         across, values(model, across, columns, shown), down, values(model, down, rows, shown), one
     )
@@ -164,6 +169,14 @@ def plan(
             f"{MOST} or fewer"
         )
     return made
+
+
+def _defaults(model: DiffusionModel, erasure: Erasure | None) -> list[str]:
+    """The prompts that an empty box stands for; [] if the erasure does not say what it erases."""
+    if erasure is None:
+        first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
+        return [w.prompt for w in prompts.watched(model, first)]
+    return subject.defaults(model, erasure, MOST_DEFAULTS) if card.concepts(erasure) else []
 
 
 def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str:  # noqa: ANN401
@@ -190,7 +203,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
         side = model.image_size
         drawn = torch.full((len(made.rows), len(made.columns), 3, side, side), 0.94)
         unets = {s: erasure.apply(model, float(s)) for s in made.of("strength")}
-        about = parameters(model, erasure, made)
+        about, erased = parameters(model, erasure, made), ", ".join(card.concepts(erasure))
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
@@ -203,7 +216,7 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
             if last or time.perf_counter() - refreshed >= REFRESH:
                 text = f"{n + 1} of {made.size} pictures; {escape(made.title)}."
                 done, tone = (None, "good") if last else ((n + 1) / made.size, "plain")
-                sheet = _sheet(made, drawn, about, path)
+                sheet = _sheet(made, drawn, about, path, erased)
                 yield Shown(pictures.note(text, tone=tone, done=done), *sheet)
                 refreshed = time.perf_counter()
 
@@ -227,12 +240,18 @@ def parameters(model: DiffusionModel, erasure: Erasure, made: Grid) -> png.Param
     )  # fmt: skip
 
 
-def _sheet(made: Grid, drawn: Tensor, about: png.Parameters, path: Path) -> tuple[str, str]:
+def _sheet(
+    made: Grid, drawn: Tensor, about: png.Parameters, path: Path, erased: str
+) -> tuple[str, str]:
     """The labelled sheet for the page, and as a file that tells its settings."""
     drawing = figures.sheet(
         drawn, [label(made.down, v) for v in made.rows],
         [label(made.across, v) for v in made.columns], title=made.title,
     )  # fmt: skip
     png.save(png.stamp(drawing, about), path)
-    alt = f"Grid of {made.size} pictures, {made.down} down, {made.across} across; {made.title}"
+    down, across = (f"{knob} {values}" for knob, values in reversed(made.axes))
+    alt = (
+        f"Grid of {made.size} pictures, erased: {erased or 'not recorded'}; down: {down}; across: "
+        f"{across}; {made.title}"
+    )
     return pictures.shown_file(path, alt), str(path)

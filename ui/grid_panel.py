@@ -80,6 +80,12 @@ def wire(
 
 
 def stopped() -> tuple[str, gr.Button]:
-    """What Stop says, and its end."""
-    said = "Stopped. The pictures drawn so far stay, and can be downloaded."
+    """What Stop says, and its end. The sheet is brought up to date every second, not by a picture.
+
+    (Whether there is one we do not ask: while a stream skips a button's file, the page knows none.)
+    """
+    said = (
+        "Stopped. If there was a sheet, it stays as it was last shown, and can be downloaded; what "
+        "was drawn since is lost."
+    )
     return pictures.note(said), gr.Button(interactive=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from esd_core import DiffusionModel, EraseConfig, Erasure, Target
+from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import BOUNDS
 from esd_core.pairs import Pairs
 from esd_core.predictions import STEPS, nearest, timesteps, trajectory
@@ -49,7 +49,8 @@ def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Targe
         ValueError: there is no prompt, or the model has never seen a word of it.
     """
     phrase = prompts.phrase(model, prompt)
-    known = [Target(**t) for t in config(erasure).get("concepts", ())]
+    made = config(erasure)
+    known = made.concepts if made else ()
     return next((t for t in known if t.concept == phrase), Target(phrase))
 
 
@@ -83,12 +84,18 @@ def key(erasure: Erasure | None) -> str:
     return json.dumps(erasure.provenance, sort_keys=True) if erasure else ""
 
 
-def config(erasure: Erasure | None) -> dict[str, Any]:
-    """The options of the run that made it; files from elsewhere may not know them."""
-    return erasure.provenance.get("config", {}) if erasure else {}
+def config(erasure: Erasure | None) -> EraseConfig | None:
+    """The options of the run that made it; files from elsewhere may not know them, or lie."""
+    return card.config_of(erasure) if erasure else None
 
 
 def concept(erasure: Erasure | None) -> Any:  # noqa: ANN401
     """What the erasure erases, for the prompt's field; it stays as it is if there is none."""
-    listed = config(erasure).get("concepts")
-    return listed[0]["concept"] if listed else gr.skip()
+    made = config(erasure)
+    return made.concepts[0].concept if made else gr.skip()
+
+
+def updates(erasure: Erasure | None) -> str:
+    """How many made a stage of a walk, for a reader."""
+    made = card.updates(erasure) if erasure else 0
+    return f"{'an unknown number of' if made is None else made} update{'s' * (made != 1)}"

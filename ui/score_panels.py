@@ -30,7 +30,7 @@ class Scene:
     seed: int
     eta: float
     guidance_scale: float
-    updates: int | None  # of the edited model; None if there is no erasure yet
+    updates: str | None  # of the edited model, "6 updates"; None if there is no erasure yet
 
     @property
     def name(self) -> str:
@@ -47,12 +47,17 @@ class Scene:
         """Of the edited model."""
         if self.updates is None:
             return "not trained yet, so still the frozen model's"
-        return f"after {self.updates} update{'s' * (self.updates != 1)}"
+        return f"after {self.updates}"
 
     @property
     def from_context(self) -> bool:
         """Whether the concept is erased from a context rather than altogether."""
         return not torch.equal(self.predictions.eps_centre, self.predictions.eps_null)
+
+    @property
+    def centre(self) -> str:
+        """Where erasing counts from, in HTML."""
+        return CONTEXT if self.from_context else NULL
 
 
 class Panel(NamedTuple):
@@ -103,7 +108,8 @@ Prediction = tuple[str, str, str, Tensor, str]  # title, plain title, by, eps, s
 
 def _one_by_one(scene: Scene) -> list[Prediction]:
     """What the loss of erasing is made of."""
-    p, centre = scene.predictions, CONTEXT if scene.from_context else NULL
+    p, centre = scene.predictions, scene.centre
+    words = "what the concept is erased from" if scene.from_context else "the same words"
     listed = [
         (NULL, "eps_null", FROZEN, p.eps_null,
          "The noise the frozen model sees when it is told nothing."),
@@ -118,8 +124,7 @@ def _one_by_one(scene: Scene) -> list[Prediction]:
          f"{centre} − η × the difference, η = {scene.eta:g}: the other side of {centre}. "
          "Arithmetic on what the frozen model says."),
         (EDITED, "eps_edited", scene.by, p.eps_edited,
-         f"The edited model's answer to the same words, {scene.state}. Training pulls it to the "
-         "target."),
+         f"The edited model's answer to {words}, {scene.state}. Training pulls it to the target."),
     ]  # fmt: skip
 
 
@@ -127,12 +132,13 @@ def _guided(scene: Scene) -> list[Prediction]:
     """What a sampler would follow from here."""
     frozen, edited = scene.predictions.guided(scene.guidance_scale)
     title, w = "guided", f"{scene.guidance_scale:g}"
+    goal = f"{NULL} + w ({CONTEXT} − {NULL})" if scene.from_context else NULL
     return [
         (title, "guided prediction", FROZEN, frozen,
          f"{NULL} + w × the difference, w = {w}: what a sampler follows from here."),
         (title, "guided prediction of the edited model", scene.by, edited,
          f"The same, of the edited model's own two predictions. On target and with {NULL} unmoved "
-         f"it is {NULL} − w η × the difference."),
+         f"it is {goal} − w η × the difference."),
     ]  # fmt: skip
 
 

@@ -8,24 +8,28 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import DiffusionModel, Erasure
+from esd_core import DiffusionModel, Erasure, card
 from esd_core.predictions import predictions
 from ui import looking, moment, pictures, score_panels, walk
-from ui.score_panels import CONCEPT, EDITED, NULL, TARGET, Scene
+from ui.score_panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, Scene
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
 <i>x<sub>t</sub></i> and says which noise is in it: a prediction is <strong>noise, not a
 picture</strong>. Below each one stands the picture it implies, what is left of <i>x<sub>t</sub></i>
 without that noise, and its lean, cell by cell: <span class="esd-red">red</span> towards the concept
-from {NULL}, <span class="esd-blue">blue</span> away from it, white neither. Up to a factor that
-depends only on <i>t</i>, the noise is minus the score, the gradient of the log-density of
-<i>x<sub>t</sub></i>.</p></div>"""
+from {NULL} (from {CONTEXT} if it is erased from something), <span class="esd-blue">blue</span> away
+from it, white neither. Up to a factor that depends only on <i>t</i>, the noise is minus the score,
+the gradient of the log-density of <i>x<sub>t</sub></i>.</p></div>"""
 LINE = f"""<h2>Along the difference</h2><p>How far each prediction has gone from {NULL} (0) to
 {CONCEPT} (1). The target lies at −η. {EDITED} starts at 1 and is pulled to the target; what it
 moves sideways does not show on this line, only in its cosine.</p>"""
-NUMBERS = f"""<h2>In numbers</h2><p>Size: root mean square over the latent's entries, that is the
-norm divided by the root of their number; unit noise has 1. Cosine: of the step away from {NULL}
-with the difference. To target: size of what is missing to {TARGET}.</p>"""
+LINE_FROM = f"""<h2>Along the difference</h2><p>How far each prediction lies from {CONTEXT} (0) in
+the direction that leads from {NULL} to {CONCEPT}, with the distance of those two as unit. The
+target lies at −η. {EDITED} starts at 0 and is pulled to the target; what it moves sideways does not
+show on this line, only in its cosine.</p>"""
+NUMBERS = """<h2>In numbers</h2><p>Size: root mean square over the latent's entries, that is the
+norm divided by the root of their number; unit noise has 1. Cosine: of the step away from {centre}
+with the difference. To target: size of what is missing to {target}.</p>"""
 NOTHING_KEPT = "Erase something first; this then walks through the stages of its training"
 
 
@@ -49,7 +53,8 @@ def draw(
     timestep nearest to t. eta scales the target, guidance_scale the guided predictions. stage
     counts the kept stages of the last erasing run: 0 is the frozen model, anything beyond the last
     one means the last. The last value returned has all numbers: sizes (root mean square), positions
-    along eps_concept - eps_null, cosines with it, and distances to the target.
+    along eps_concept - eps_null, counted from eps_null or from what the concept is erased from,
+    cosines with it, and distances to the target.
     """
     with moment.told():
         target = looking.target(model, erasure, prompt)
@@ -58,14 +63,17 @@ def draw(
         edited = stages[min(max(int(stage), 0), len(stages) - 1)]
         unet = edited.apply(model) if edited else None
         at = predictions(model, drawn, index, eta=eta, unet=unet)
-        updates = walk.updates(edited) if erasure else None
+        updates = looking.updates(edited) if erasure else None
         scene = Scene(at, target.concept, seed, eta, guidance_scale, updates)
         panels = score_panels.html(model, scene)
-    text = looking.where(model, target, drawn, index, seed) + _state(scene, erasure)
-    numbers = {"t": at.t, "alpha_bar": at.alpha_bar, "updates": updates, **at.measures()}
+    text = looking.where(model, target, drawn, index, seed) + _state(edited, erasure)
+    count = None if erasure is None else card.updates(edited) if edited else 0
+    numbers = {"t": at.t, "alpha_bar": at.alpha_bar, "updates": count, **at.measures()}
     return Shown(
-        pictures.note(text), panels, _prose(LINE, score_panels.line(scene)),
-        _prose(NUMBERS, score_panels.table(scene)), numbers,
+        pictures.note(text), panels,
+        _prose(LINE_FROM if scene.from_context else LINE, score_panels.line(scene)),
+        _prose(NUMBERS.format(centre=scene.centre, target=TARGET), score_panels.table(scene)),
+        numbers,
     )  # fmt: skip
 
 
@@ -73,14 +81,14 @@ def _prose(says: str, shows: str) -> str:
     return f'<div class="esd-prose">{says}{shows}</div>'
 
 
-def _state(scene: Scene, erasure: Erasure | None) -> str:
-    """A sentence about the edited model."""
+def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
+    """A sentence about the edited model, a stage of the walk to `erasure`."""
     if erasure is None:
         return f" No erasure yet, so {EDITED} = {CONCEPT}."
-    config = looking.config(erasure)
-    trained = f", trained with η = {config['eta']:g}" if "eta" in config else ""
-    done, total = scene.updates, walk.updates(erasure)
-    return f" <strong>Edited model: after {done} of {total} updates{trained}.</strong>"
+    config, total = looking.config(erasure), card.updates(erasure)
+    trained = f", trained with η = {config.eta:g}" if config else ""
+    done = f"{walk.updates(edited)} of {total} updates" if total else looking.updates(edited)
+    return f" <strong>Edited model: after {done}{trained}.</strong>"
 
 
 def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
@@ -93,9 +101,9 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
         maximum=max(len(stages) - 1, 1), value=len(stages) - 1, interactive=len(stages) > 1,
         info=f"Kept after {counts} updates" if erasure else NOTHING_KEPT,
     )  # fmt: skip
-    eta = looking.config(erasure).get("eta")
-    slider = gr.skip() if eta is None else gr.Slider(
-        value=eta, minimum=min(-2, eta), maximum=max(5, eta)
+    config = looking.config(erasure)
+    slider = gr.skip() if config is None else gr.Slider(
+        value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta)
     )  # fmt: skip
     return looking.concept(erasure), slider, stage, key
 

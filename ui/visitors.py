@@ -20,6 +20,11 @@ MOST = 2 * 2**30  # bytes of tensors that all visitors keep together
 RESTING = 640 * 2**20  # bytes of a run that can be continued: weights, moments, examples
 EXAMPLES = 128 * 2**20  # bytes of a run's examples that are kept for whoever comes next
 IDLE = 60  # seconds without any event after which a visitor may have to make room
+# Beyond this many pages Gradio forgets the one longest unused, whatever it keeps. Closed pages
+# count until `forget`; an open one takes a third of a megabyte besides its tensors, which MOST
+# bounds.
+PAGES = 512
+left_at: dict[str, datetime.datetime] = {}  # when the page of a session was left
 
 
 def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
@@ -76,9 +81,27 @@ def make_room(holder: StateHolder, most: int | None = None, idle: float | None =
 def left(demo: gr.Blocks, request: gr.Request) -> None:
     """A page was closed, or its connection lost: its erasing run ends, and GRACE begins."""
     session = demo.state_holder.session_data.get(request.session_hash)
-    if session is not None:
+    if session is not None and request.session_hash is not None:
         stop(session)
         expire(session)
+        left_at[request.session_hash] = datetime.datetime.now()
+
+
+def forget(holder: StateHolder) -> None:
+    """Forget the pages that were left GRACE seconds ago and keep nothing any more.
+
+    Gradio drops what they keep, but not the session itself, which would take a visitor's place.
+    """
+    now = datetime.datetime.now()
+    for key, when in list(left_at.items()):
+        if (now - when).total_seconds() < GRACE:
+            continue
+        session = holder.session_data.get(key)
+        if session is None or not size(list(session.state_data.values())):
+            with holder.lock:
+                holder.session_data.pop(key, None)
+            holder.time_last_used.pop(key, None)
+            del left_at[key]
 
 
 def stop(session: SessionState) -> None:
@@ -105,6 +128,7 @@ def look_after(demo: gr.Blocks) -> None:
     """Make room when someone comes; start the clock when someone leaves."""
 
     def come() -> None:
+        forget(demo.state_holder)
         make_room(demo.state_holder)
 
     def gone(request: gr.Request) -> None:

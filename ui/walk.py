@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esd_core import EraseStep, Erasure
+from esd_core import EraseStep, Erasure, card
 
 MOST = 4  # stages between the frozen model and the end
 MEMORY = 96 * 2**20  # bytes that one visitor's stages may take, the end not counted
@@ -60,8 +60,8 @@ def size(erasure: Erasure) -> int:
 
 
 def updates(erasure: Erasure | None) -> int:
-    """How many it took; 0 for the frozen model."""
-    return erasure.provenance.get("iterations_done", 0) if erasure else 0
+    """How many it took; 0 for the frozen model, and where no number is on record."""
+    return (card.updates(erasure) or 0) if erasure else 0
 
 
 def stages(erasure: Erasure | None) -> list[Erasure | None]:

@@ -259,6 +259,8 @@ def test_a_new_seed_is_drawn_and_written_back(model: DiffusionModel):
         (dict(concept="a zeppelin"), "never seen: zeppelin"),
         (dict(concept=""), "name a concept"),
         (dict(concept="a cat " * 9), "shorten it"),
+        (dict(concept="cat, " * 2000), "2000 concepts are too many; erase 16 or fewer a run"),
+        (dict(concept="cat, a cat"), "'a cat' is named twice; name each concept once"),
         (dict(eta=99), "eta is 99; use a number from -20 to 20"),
         (dict(iterations=-1), "iterations is -1; use a whole number from 0 to 100000"),
         (dict(iterations=None), "iterations is None"),

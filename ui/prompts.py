@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from esd_core import DiffusionModel, EraseConfig, Target
+from esd_core.config import refuse_too_many
 from esd_core.vocabulary import Concept, Vocabulary
 
 FAVOURITE = "umbrella"  # on the first page: it goes plainly, and its controls stay
@@ -46,17 +47,22 @@ def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
     """Concepts, and what to erase each from, separated by commas or new lines.
 
     Raises:
-        ValueError: as `phrase`; or there are neither no contexts, nor one, nor one for each.
+        ValueError: as `phrase`; or there are too many, or neither no contexts, nor one, nor one
+            for each.
     """
-    concepts = [phrase(model, part) for part in re.split(r"[,\n]", text or "") if part.strip()]
-    contexts = [phrase(model, c) for c in re.split(r"[,\n]", erase_from or "") if c.strip()]
-    if not concepts:
+    named, places = (
+        [part for part in re.split(r"[,\n]", given or "") if part.strip()]
+        for given in (text, erase_from)
+    )
+    if not named:
         phrase(model, "")  # says what to do
-    if len(contexts) not in (0, 1, len(concepts)):
+    refuse_too_many(len(named))  # before each is looked up
+    if len(places) not in (0, 1, len(named)):
         raise ValueError(
-            f"erase_from is {erase_from!r}: {len(contexts)} contexts for {len(concepts)} concepts; "
+            f"erase_from is {erase_from!r}: {len(places)} contexts for {len(named)} concepts; "
             "give none, one for all, or one for each"
         )
+    concepts, contexts = ([phrase(model, part) for part in parts] for parts in (named, places))
     if len(contexts) <= 1:
         contexts = (contexts or [""]) * len(concepts)
     return [Target(*pair) for pair in zip(concepts, contexts, strict=True)]

@@ -7,15 +7,16 @@ column starts from the same latents; `noise_hash` is there to be shown beside th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core.models import DiffusionModel
-from esd_core.sample import generate, noise
+from esd_core.sample import finish, generating, noise
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Comparison:
     seeds: tuple[int, ...]
     columns: dict[str, Tensor]  # column name -> pictures
     noise_hash: str  # of the starting latents, the same for all columns
+
+
+class At(NamedTuple):
+    """How far a comparison is."""
+
+    column: str
+    step: int  # denoising steps made in it
 
 
 def noise_hash(latents: Tensor) -> str:
@@ -55,6 +63,16 @@ def compare(
     Raises:
         ValueError: there is no prompt or no seed, or `sample` refuses an option.
     """
+    return finish(
+        comparing(model, edited, prompts, seeds, negative_prompt=negative_prompt, **options)
+    )
+
+
+def comparing(
+    model: DiffusionModel, edited: UNet2DConditionModel | None, prompts: Sequence[str],
+    seeds: Sequence[int], *, negative_prompt: str | None = None, **options: Any,
+) -> Generator[At, None, Comparison]:  # fmt: skip
+    """The same for an app, which lets others compute in between: yields after every step."""
     if not prompts or not seeds:
         raise ValueError("give at least one prompt and one seed to compare")
     flat_prompts = [p for p in prompts for _ in seeds]
@@ -66,7 +84,9 @@ def compare(
         runs["negative prompt"] = {"negative_prompt": negative_prompt}
     columns = {}
     for name, own in runs.items():
-        pictures = generate(model, flat_prompts, seeds=flat_seeds, **{**options, **own})
+        pictures = yield from generating(
+            model, flat_prompts, partial(At, name), seeds=flat_seeds, **{**options, **own}
+        )
         columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
     start = noise(model, seeds, options.get("image_size"))
     return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start))

@@ -319,6 +319,12 @@ def test_strength_zero_is_the_base_model(model: DiffusionModel):
     assert re.search("<code>[0-9a-f]{8}</code>", shown.status)
 
 
+def test_a_change_of_strength_before_there_is_an_erasure_leaves_the_page(model: DiffusionModel):
+    assert list(compare_tab.redraw(model, None, **COMPARE)) == [compare_tab.Shown()]
+    *_, end = compare_tab.redraw(model, erased(model, iterations=0), **COMPARE)
+    assert "the same noise" in end.status
+
+
 def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):
     shown = compare_tab.draw(model, erased(model), **{**COMPARE, "prompt": " "})
     assert shown.table.count("<img") == 3 * 2 * 3

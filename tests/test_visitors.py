@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -185,6 +186,18 @@ def test_a_long_run_locks_nobody_out_and_goes_on(demo: gr.Blocks):
     assert "“a dog” by" in bob.predict(**COMPARE, api_name="/compare")[0]
     assert not long.done() and len(long.outputs()) > before
     long.cancel()
+
+
+def test_others_compute_between_the_steps_of_a_comparison(demo: gr.Blocks):
+    ann = visitor(demo)
+    ann.predict(**fields(iterations=1), api_name="/erase")
+    job = ann.submit(**{**COMPARE, "num_inference_steps": 100}, api_name="/compare")
+    assert wait_for(lambda: "Drawing the column base: step" in str(job.outputs()[-1:]))
+    assert compute(lambda: 5) == 5
+    assert not job.done() and len(job.outputs()) < 20
+    assert "“a cat” by 1 updates" in job.result(timeout=200)[0]
+    done = [float(v) for v in re.findall(r'progress max="1" value="([0-9.]+)"', str(job.outputs()))]
+    assert done == sorted(done) and 0 < done[0] < done[-1] == 1
 
 
 def test_a_closed_tab_ends_its_run_and_what_it_kept_goes(demo: gr.Blocks, monkeypatch):

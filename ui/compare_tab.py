@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from inspect import getdoc
@@ -10,12 +11,14 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
+from esd_core import Comparison, DiffusionModel, Erasure, card, png
+from esd_core.compare import At, comparing
 from esd_core.figures import comparison_sheet, to_pil
 from esd_core.schedulers import SCHEDULERS
 from ui import badges, fair, grid, grid_panel, moment, pictures, prompts, session
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
+COLUMNS = ("base", "erased", "negative prompt")
 EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
 IDLE = pictures.note(
@@ -31,13 +34,13 @@ GRID_NAMES = {"num_inference_steps": "steps", "seeds": "seed"}
 
 
 class Shown(NamedTuple):
-    """What a comparison puts on the page."""
+    """What a comparison puts on the page; SKIP leaves a part as it is."""
 
-    status: Any
-    table: Any
-    slider: Any
-    caption: Any
-    download: Any
+    status: Any = moment.SKIP
+    table: Any = moment.SKIP
+    slider: Any = moment.SKIP
+    caption: Any = moment.SKIP
+    download: Any = moment.SKIP
 
 
 def listed(model: DiffusionModel, text: str, erasure: Erasure) -> list[str]:
@@ -71,15 +74,21 @@ def numbers(text: str) -> list[int]:
     return seeds
 
 
-def draw(
+def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Shown:  # noqa: ANN401
+    """The end of `drawing`."""
+    *_, end = drawing(model, erasure, **fields)
+    return end
+
+
+def drawing(
     model: DiffusionModel, erasure: Erasure | None, prompt: str, seeds: str, strength: float,
     guidance_scale: float, num_inference_steps: int, scheduler: str,
-) -> Shown:  # fmt: skip
+) -> Iterator[Shown]:  # fmt: skip
     """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
 
     prompt has one per line, `""` for the empty one; empty, it is the erased concept, a neighbour
-    and something unrelated. seeds are numbers separated by commas. The last value returned is the
-    labelled sheet, a PNG that carries its settings.
+    and something unrelated. seeds are numbers separated by commas. It streams how far it is; the
+    last value of the last moment is the labelled sheet, a PNG that carries its settings.
     """
     with moment.told():
         if erasure is None:
@@ -97,9 +106,20 @@ def draw(
         parameters = png.of(
             model, erasure, tuple(wanted), tuple(noises), strength=strength, **options
         )
-        made = compare(model, erasure.apply(model, strength), wanted, noises, **options)
+        steps = comparing(model, erasure.apply(model, strength), wanted, noises, **options)
+        made = yield from moment.between(steps, partial(at_work, num_inference_steps))
+        yield Shown(pictures.note("Checking that nothing else differs", done=1))
         proof = badges.badges(model, erasure, strength, wanted, noises, **options)
-    return shown(made, erasure, parameters, badges.html(proof))
+    yield Shown(pictures.note("Laying out the pictures", done=1))
+    yield shown(made, erasure, parameters, badges.html(proof))
+
+
+def at_work(steps: int, at: At) -> Shown:
+    """How far a comparison is whose columns take so many steps each."""
+    done = (COLUMNS.index(at.column) + min(at.step / steps, 1)) / len(
+        COLUMNS
+    )  # pndm takes one more
+    return Shown(pictures.note(f"Drawing the column {at.column}: step {at.step}", done=done))
 
 
 def shown(made: Comparison, erasure: Erasure, parameters: png.Parameters, proof: str) -> Shown:
@@ -147,9 +167,11 @@ def updates(erasure: Erasure) -> str:
     return "" if made is None else f" by {made} updates"
 
 
-def redraw(model: DiffusionModel, erasure: Erasure | None, **rest: Any) -> Any:  # noqa: ANN401
+def redraw(
+    model: DiffusionModel, erasure: Erasure | None, **rest: Any,  # noqa: ANN401
+) -> Iterator[Shown]:  # fmt: skip
     """Draw again after a change of strength; nothing to do before there is an erasure."""
-    return moment.SKIP if erasure is None else draw(model, erasure, **rest)
+    yield from [Shown()] if erasure is None else drawing(model, erasure, **rest)
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
@@ -206,7 +228,7 @@ def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, parts: Sh
         inputs_kwargs=fields, outputs=list(parts), concurrency_id=fair.MODEL, concurrency_limit=1,
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
-    go.click(partial(draw, model), api_name="compare", api_description=getdoc(draw),
+    go.click(partial(drawing, model), api_name="compare", api_description=getdoc(drawing),
              **on_model).success(
         lambda: (gr.ImageSlider(visible=True), gr.DownloadButton(visible=True)), None,
         [parts.slider, parts.download], queue=False, show_progress="hidden",

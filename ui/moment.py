@@ -18,6 +18,7 @@ TICK = 0.25  # seconds
 AT_ONCE: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
 SKIP: Any = gr.skip()
 M = TypeVar("M")
+P = TypeVar("P", bound=tuple[Any, ...])
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -37,7 +38,7 @@ class Shown(NamedTuple):
     paused: Any = SKIP
 
 
-def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
+def thinned(moments: Iterator[P]) -> Iterator[P]:
     """Without the statuses that follow another within TICK: showing them costs, too."""
     told = 0.0
     for shown in moments:

@@ -155,6 +155,14 @@ def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
     assert go.interactive and not end.interactive
 
 
+def test_stop_before_a_run_had_a_place_leaves_the_former_one(model: DiffusionModel):
+    former = list(erase_tab.erase(model, **fields(iterations=1)))[-1]
+    stopped = (Turn(stopped=True), former.erasure, former.paused)
+    status, download, _, _, more, *_ = erase_tab.ended(model, *stopped)
+    assert "Stopped before it began; the run before it is as it was." in status
+    assert more.interactive and Path(download).name.startswith("a-cat")
+
+
 def test_stop_speaks_of_the_run_and_not_of_the_erasure_in_use(model: DiffusionModel):
     ready_made = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})
     status, download, *_ = erase_tab.ended(model, Turn(stopped=True), ready_made, None)

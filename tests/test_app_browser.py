@@ -18,6 +18,7 @@ from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
+from ui import line
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -156,6 +157,18 @@ def test_stop_keeps_the_partial_result_and_the_next_run_starts_afresh(page):
     assert download.value.suggested_filename.endswith("-updates.safetensors")
     sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     assert page.is_disabled("#erase-stop")
+    erase(page, 3)
+    expect(page, STATUS, "Done.")
+
+
+def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "PLACES", 0)
+        erase(page, 3)
+        expect(page, STATUS, "Waiting for a place")
+        page.click("#erase-stop")
+        expect(page, STATUS, "Stopped before anything was learned.")
+    sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     erase(page, 3)
     expect(page, STATUS, "Done.")
 

@@ -134,7 +134,8 @@ def ended(
     shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
     if turn.stopped and left is None:
         former = session.download(erasure) if erasure else moment.SKIP
-        shown = Shown(pictures.note("Stopped before anything was learned."), download=former)
+        waited = "it began; the run before it is as it was" if paused else "anything was learned"
+        shown = Shown(pictures.note(f"Stopped before {waited}."), download=former)
     elif turn.stopped:
         shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
@@ -267,7 +268,7 @@ def wire(
     turn = gr.State(Turn())
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
-        outputs=list(shown), concurrency_id=fair.MODEL, concurrency_limit=1,
+        outputs=list(shown), concurrency_id=fair.RUN, concurrency_limit=1,
         show_progress_on=shown.status, show_progress="minimal",
     )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.

@@ -181,6 +181,31 @@ def test_the_keyboard_runs_and_stops(page):
     expect(page, STATUS, "Stopped; what was learned is kept.")
 
 
+def test_escape_stops_a_run_from_another_tab(page):
+    erase(page, 100_000)
+    expect_updates(page)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Prompts").fill("a dog")
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Erase").click()
+    expect(page, STATUS, "Stopped; what was learned is kept.")
+
+
+def test_the_keyboard_runs_the_grid_from_its_fields_and_compare_from_the_others(page):
+    erase(page, 1)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_label("Values down").fill("a cat")
+    page.get_by_label("Values across").fill("0, 1")
+    page.keyboard.press("Control+Enter")
+    expect(page, "#grid-status", "2 of 2 pictures")
+    assert page.locator(".esd-table img").count() == 0
+    page.get_by_role("textbox", name="Prompts One per line").fill("a dog")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator(".esd-table img")).to_have_count(6)
+
+
 def test_a_word_never_seen_is_named_at_the_field_and_nothing_runs(page):
     page.fill("#concept input", "a zeppelin")
     page.keyboard.press("Control+Enter")

@@ -309,6 +309,15 @@ def test_presets_fill_the_fields(model: DiffusionModel):
     assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
 
 
+@pytest.mark.parametrize(
+    ("eta", "erase_from", "official"),
+    [(1.0, "", "2"), (2.5, " , ", "3.5"), (2.5, "a red cat", "2.5"), (-1, "", "0")],
+)
+def test_eta_is_told_in_the_units_of_the_official_script(eta, erase_from, official):
+    assert f"--negative_guidance {official} of" in form.in_both_units(eta, erase_from)
+    assert "negative_guidance" not in form.in_both_units(None, erase_from)
+
+
 def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
     offered = form.methods(model)
     assert "esd-x" in offered and "xlayer" not in offered  # this UNet has no such blocks

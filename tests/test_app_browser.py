@@ -226,6 +226,19 @@ def test_compare_without_an_erasure_says_what_to_do(page):
     expect(page, "body", "nothing is erased in this session yet")
 
 
+def test_the_official_number_follows_eta_and_what_it_is_erased_from(page):
+    expect(page, "body", "--negative_guidance 2 of")
+    page.get_by_label("Erasing strength").fill("1.5")
+    expect(page, "body", "--negative_guidance 2.5 of")
+    page.get_by_label("Erase it from").fill("a red cat")
+    expect(page, "body", "--negative_guidance 1.5 of")
+    sync_api.expect(page.get_by_label("Erasing strength")).to_have_value("1.5")
+    page.get_by_label("Erasing strength").fill("99")
+    expect(page, "body", "--negative_guidance 99 of")
+    page.wait_for_timeout(1000)  # the message stays when all that follows a change has happened
+    expect(page, "body", "eta is 99; use a number")
+
+
 def test_a_preset_fills_the_advanced_fields(page):
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Preset").click()

@@ -127,6 +127,15 @@ def test_the_download_is_the_erasure(model: DiffusionModel, cache: Path):
     assert all(torch.equal(loaded.tensors[n], t) for n, t in kept.tensors.items())
 
 
+def test_a_run_that_holds_nothing_out_says_why_its_error_stays_empty(model: DiffusionModel):
+    quick = dict(iterations=1, num_inference_steps=2, batch_size=1, preserve=0.0)
+    told = {}
+    for name in ("official-2025", "live"):
+        begun, *_, end = erase_tab.erase(model, **fields(preset=name, **quick))
+        told[name] = (begun.error.caption, len(end.error))
+    assert told == {"official-2025": (live.NOTHING_HELD_OUT, 0), "live": ("", 2)}
+
+
 def test_zero_iterations_change_nothing(model: DiffusionModel):
     strip = last(erase_tab.erase(model, **fields(iterations=0)), "strip")
     before, now = re.findall(r'src="([^"]+)" alt="a cat, seed 1, (?:before|after)', strip)

@@ -96,10 +96,10 @@ def go_on(
 
 def reset() -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
+    errors = gr.LinePlot(live.curve([], "error"), caption="")
     shown = Shown(
-        IDLE, "", "", presence.frame([]), live.curve([], "loss"), live.curve([], "error"), None,
-        paused=None,
-    )  # fmt: skip
+        IDLE, "", "", presence.frame([]), live.curve([], "loss"), errors, None, paused=None
+    )
     return *shown, *idle(None, None)
 
 

@@ -98,6 +98,31 @@ def test_the_watched_prompts_are_the_concept_its_neighbour_and_a_stranger(model:
     assert roles == ["the concept", "a neighbour", "unrelated"]
 
 
+def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
+    words = replace(model, vocabulary=Vocabulary((
+        *CONCEPTS, Concept("red", "red", "object", "animals"),
+        Concept("blue", "blue", "object", "hearts"),
+    ), frozenset(WORDS)))  # fmt: skip
+
+    def controls(**changes: Any) -> dict[str, str]:
+        config = erase_tab.settings(words, **fields(**changes))
+        watched = prompts.watched_in(words, config)
+        assert len({w.prompt for w in watched}) == len(watched)
+        return {w.role: w.prompt for w in watched if w.role in ("a neighbour", "unrelated")}
+
+    assert controls() == {"a neighbour": "a dog", "unrelated": "a rocket"}
+    assert controls(concept="cat, rocket") == {"a neighbour": "a dog", "unrelated": "blue"}
+    assert controls(concept="cat, dog") == {"a neighbour": "red", "unrelated": "a rocket"}
+    assert controls(erase_from="a dog in noto style")["a neighbour"] == "red"
+    of_compare = [w.prompt for w in prompts.watched(words, "a cat, a rocket")]
+    assert of_compare == ["a cat, a rocket", "a dog", "blue"]
+
+
+def test_text_that_names_no_concept_has_no_neighbour(model: DiffusionModel):
+    listed = [(w.role, w.prompt) for w in prompts.watched(model, "red")]
+    assert listed == [("the concept", "red"), ("unrelated", "a rocket")]
+
+
 def test_a_model_without_vocabulary_watches_the_empty_prompt(tiny: DiffusionModel):
     assert [w.prompt for w in prompts.watched(tiny, "anything")] == ["anything", ""]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,30 +95,35 @@ def first_choice(model: DiffusionModel) -> str:
     return FAVOURITE if FAVOURITE in names or not names else names[0]
 
 
-def watched(model: DiffusionModel, text: str) -> list[Watched]:
-    """The concept itself, a near neighbour, and something unrelated.
+def watched(model: DiffusionModel, text: str, besides: Sequence[str] = ()) -> list[Watched]:
+    """The concept itself, a near neighbour, and something unrelated; neither of them is erased.
 
-    Without a vocabulary the empty prompt is the only control there is.
+    A control is left out if the vocabulary has none: words such as "red", which name no concept,
+    have no neighbour. Without a vocabulary the empty prompt is the only control there is.
+
+    Args:
+        besides: what else the run is about.
     """
-    concept = _concept(model, text)
-    if concept is None or model.vocabulary is None:
+    words = model.vocabulary
+    if words is None:
         return [Watched("the concept", text), Watched("no words", "")]
-    near, far = _neighbour(model, concept), _stranger(model.vocabulary, concept)
-    if concept.kind == "object":
-        listed = [text, near.phrase, far.phrase]
-    else:  # a style or background shows best on one and the same thing
-        subject = model.vocabulary.find(SUBJECT) or model.vocabulary.of_kind("object")[0]
-        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'}"
-        listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near.phrase}"]
-        listed.append(far.phrase)
-    roles = ("the concept", "a neighbour", "unrelated")
-    shown = (mentioned(model.vocabulary, text), near, far)
-    return [Watched(*three) for three in zip(roles, listed, shown, strict=True)]
+    concept, taken = mentioned(words, text), all_mentioned(words, [text, *besides])
+    near = _neighbour(model, concept, taken) if concept else None
+    far = _stranger(words, taken)
+    first, on = text, ""
+    if concept and concept.kind != "object":  # it shows best on one and the same thing
+        subject = words.find(SUBJECT) or words.of_kind("object")[0]
+        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'} "
+        first = f"{on}{text}" if text == concept.phrase else text
+    listed = [Watched("the concept", first, concept)]
+    listed += [Watched("a neighbour", f"{on}{near.phrase}", near)] if near else []
+    return [*listed, *([Watched("unrelated", far.phrase, far)] if far else [])]
 
 
 def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
     """The same for a run: its first concepts, what they are erased from, and the two controls."""
-    first, *controls = watched(model, config.concepts[0].concept)
+    texts = [text for t in config.concepts for text in (t.concept, t.erase_from) if text]
+    first, *controls = watched(model, texts[0], texts[1:])
     listed = [Watched("the context", t.erase_from) for t in config.concepts[:2] if t.erase_from]
     words = model.vocabulary
     listed += [
@@ -132,31 +138,34 @@ def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
 
 def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
     """The concept that `text` names, or the first of the list that it mentions."""
-    words = f" {text.lower()} "
+    words = f" {text.lower().replace(',', ' ')} "
     named = (c for c in vocabulary.concepts if f" {c.name} " in words)
     return vocabulary.find(text) or next(named, None)
 
 
-def _concept(model: DiffusionModel, text: str) -> Concept | None:
-    """The same; the first of the list if there is none."""
-    if model.vocabulary is None:
-        return None
-    return mentioned(model.vocabulary, text) or model.vocabulary.concepts[0]
+def all_mentioned(vocabulary: Vocabulary, texts: Sequence[str]) -> set[Concept]:
+    """Every concept that one of these texts names."""
+    words = " ".join(f" {text.lower().replace(',', ' ')} " for text in texts)
+    named = (vocabulary.find(text) for text in texts)
+    return {*filter(None, named), *(c for c in vocabulary.concepts if f" {c.name} " in words)}
 
 
-def _stranger(vocabulary: Vocabulary, concept: Concept) -> Concept:
-    """An object of another category."""
+def _stranger(vocabulary: Vocabulary, taken: set[Concept]) -> Concept | None:
+    """An object of none of their categories, if there is one."""
     known = [c for name in STRANGERS if (c := vocabulary.find(name))]
-    objects = [*known, *vocabulary.of_kind("object")]
-    return next((c for c in objects if c.category != concept.category), objects[-1])
+    objects = [c for c in (*known, *vocabulary.of_kind("object")) if c not in taken]
+    near = {c.category for c in taken}
+    return next((c for c in objects if c.category not in near), objects[-1] if objects else None)
 
 
 @torch.no_grad()
-def _neighbour(model: DiffusionModel, concept: Concept) -> Concept:
+def _neighbour(model: DiffusionModel, concept: Concept, taken: set[Concept]) -> Concept | None:
     """The one of its category whose phrase the text encoder finds most similar."""
     assert model.vocabulary is not None
-    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept]
-    kin = [c for c in kin if c.category == concept.category] or kin or [concept]
+    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c not in taken]
+    kin = [c for c in kin if c.category == concept.category] or kin
+    if not kin:
+        return None
     ids = model.tokenize([concept.phrase, *(c.phrase for c in kin)])["input_ids"]
     read = torch.tensor(ids, device=model.text_encoder.device)
     states = model.text_encoder(read).pooler_output.float()

@@ -321,9 +321,24 @@ def test_bad_input_is_refused_in_the_librarys_words(
     assert len(marked) == 1 and sentence in marked[0]["message"]
 
 
-def test_the_message_stands_at_the_field_it_is_about(model: DiffusionModel):
-    marked = dict(zip(fields(), erase_tab.check(model, **fields(eta=99)), strict=True))
-    assert [name for name, said in marked.items() if not said["is_valid"]] == ["eta"]
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("eta", dict(eta=99)),
+        ("concept", dict(concept="a zeppelin")),
+        ("erase_from", dict(erase_from="a zeppelin")),
+        ("erase_from", dict(erase_from="a cat " * 9)),
+        ("erase_from", dict(erase_from="a cat, a dog")),
+        ("train_method", dict(train_method="everything")),
+        ("preset", dict(preset="fastest")),
+        ("preserve", dict(preset="paper", preserve=1.0)),
+    ],
+)
+def test_the_message_stands_at_the_field_it_is_about(
+    model: DiffusionModel, field: str, wrong: dict[str, Any]
+):
+    marked = dict(zip(fields(), erase_tab.check(model, **fields(**wrong)), strict=True))
+    assert [name for name, said in marked.items() if not said["is_valid"]] == [field]
     assert all(said["is_valid"] for said in erase_tab.check(model, **fields()))
 
 

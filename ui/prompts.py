@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -63,10 +64,21 @@ def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
             f"erase_from is {erase_from!r}: {len(places)} contexts for {len(named)} concepts; "
             "give none, one for all, or one for each"
         )
-    concepts, contexts = ([phrase(model, part) for part in parts] for parts in (named, places))
+    concepts = [phrase(model, part) for part in named]
+    with of_context(erase_from):
+        contexts = [phrase(model, part) for part in places]
     if len(contexts) <= 1:
         contexts = (contexts or [""]) * len(concepts)
     return [Target(*pair) for pair in zip(concepts, contexts, strict=True)]
+
+
+@contextmanager
+def of_context(erase_from: str) -> Iterator[None]:
+    """A refusal begins with what it is about, so that the page can show it there."""
+    try:
+        yield
+    except ValueError as refused:
+        raise ValueError(f"erase_from is {erase_from!r}: {refused}") from refused
 
 
 def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:

@@ -7,15 +7,16 @@ column starts from the same latents; `noise_hash` is there to be shown beside th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core.models import DiffusionModel
-from esd_core.sample import noise, sample
+from esd_core.sample import Step, finish, generating, noise
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class Comparison:
     # Column name -> hash of the latents that its first step was given: equal, or it is no fair
     # comparison.
     starts: dict[str, str] = field(default_factory=dict)
+
+
+class At(NamedTuple):
+    """How far a comparison is."""
+
+    column: str
+    step: int  # denoising steps made in it
 
 
 def noise_hash(latents: Tensor) -> str:
@@ -58,6 +66,16 @@ def compare(
     Raises:
         ValueError: there is no prompt or no seed, or `sample` refuses an option.
     """
+    return finish(
+        comparing(model, edited, prompts, seeds, negative_prompt=negative_prompt, **options)
+    )
+
+
+def comparing(
+    model: DiffusionModel, edited: UNet2DConditionModel | None, prompts: Sequence[str],
+    seeds: Sequence[int], *, negative_prompt: str | None = None, **options: Any,
+) -> Generator[At, None, Comparison]:  # fmt: skip
+    """The same for an app, which lets others compute in between: yields after every step."""
     if not prompts or not seeds:
         raise ValueError("give at least one prompt and one seed to compare")
     flat_prompts = [p for p in prompts for _ in seeds]
@@ -68,21 +86,16 @@ def compare(
     if negative_prompt is not None:
         runs["negative prompt"] = {"negative_prompt": negative_prompt}
     columns, starts = {}, {}
+
+    def seen(column: str, step: Step) -> At:
+        if column not in starts:
+            starts[column] = noise_hash(step.x_t)
+        return At(column, step.step + 1)
+
     for name, own in runs.items():
-        pictures, starts[name] = _drawn(model, flat_prompts, flat_seeds, **{**options, **own})
+        pictures = yield from generating(
+            model, flat_prompts, partial(seen, name), seeds=flat_seeds, **{**options, **own}
+        )
         columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
     start = noise(model, seeds, options.get("image_size"))
     return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start), starts)
-
-
-def _drawn(
-    model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int], **options: Any
-) -> tuple[Tensor, str]:
-    """The pictures of a column, and the hash of what their first step was given."""
-    given = ""
-    for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
-        given = given or noise_hash(step.x_t)
-        latents = step.latents
-    if not given:
-        raise ValueError("no step to make: start_at must be below num_inference_steps and stop_at")
-    return model.decode(latents), given

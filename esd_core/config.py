@@ -34,6 +34,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "preserve": (0, 1000),
     "seed": (0, 2**31 - 1),
 }
+MOST_CONCEPTS = 16  # of one run: each has trajectories of its own, all kept in memory
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Target:
 class EraseConfig:
     """What to erase and how. The defaults are `live` for objects, without preservation.
 
-    `concepts` also takes a string, or a list of strings and targets.
+    `concepts` also takes a string, or a list of strings and targets, of which no two are the same.
 
     Raises:
         ValueError: an option is out of range or unknown; the message names value and choices.
@@ -132,6 +133,7 @@ class EraseConfig:
 def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
     """Normalise what `EraseConfig.concepts` accepts."""
     items = [concepts] if isinstance(concepts, str | Target) else list(concepts or ())
+    refuse_too_many(len(items))
     targets = tuple(
         Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c
         for c in items
@@ -143,7 +145,16 @@ def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
         raise ValueError("erase_from must be a text")
     if any(not (math.isfinite(t.weight) and t.weight > 0) for t in targets):
         raise ValueError("the weight of a concept must be above 0")
+    named = [(t.concept, t.erase_from) for t in targets]
+    if twice := next((pair for i, pair in enumerate(named) if pair in named[:i]), None):
+        raise ValueError(f"{twice[0]!r} is named twice; name each concept once")
     return targets
+
+
+def refuse_too_many(concepts: int) -> None:
+    """Raise ValueError if one run cannot erase so many concepts."""
+    if concepts > MOST_CONCEPTS:
+        raise ValueError(f"{concepts} concepts are too many; erase {MOST_CONCEPTS} or fewer a run")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

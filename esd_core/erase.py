@@ -26,8 +26,9 @@ from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.examples import Examples, pick
 from esd_core.models import DiffusionModel
-from esd_core.pairs import Pairs, finish
+from esd_core.pairs import Pairs
 from esd_core.parallel import ALONE, Team
+from esd_core.sample import finish
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
 KEEP_EVERY = 10  # updates between copies of the last good weights

@@ -7,14 +7,13 @@ whole trajectory is a set of finished examples. They depend on neither eta, nor 
 nor the learning rate: keep them, and a second run is pure regression.
 
 Collecting takes seconds to minutes. What draws whole sets yields between the teacher's calls, so
-that an app can stop it or let others compute in between; `finish` is for everybody else.
+that an app can stop it or let others compute in between; `sample.finish` is for everybody else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -24,20 +23,9 @@ from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.run_prompts import Asked, preservation_prompts
-from esd_core.sample import sample
+from esd_core.sample import finish, sample
 
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
-
-T = TypeVar("T")
-
-
-def finish(drawing: Generator[None, None, T]) -> T:
-    """What a drawing returns when nobody interrupts it."""
-    while True:
-        try:
-            next(drawing)
-        except StopIteration as end:
-            return end.value
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from esd_core import denoise, objective, pairs
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
-from esd_core.sample import make_scheduler
+from esd_core.sample import finish, make_scheduler
 
 STEPS = 20  # of a trajectory
 KEPT = 16  # trajectories in memory: about 0.5 MB each for the embedded model, 4 MB for SD 1.4
@@ -36,7 +36,7 @@ def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
         ValueError: the prompt is empty or too long, or the seed out of range.
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
-    return pairs.finish(pairs.draw_all(model, model.unet, target, config, [seed]))
+    return finish(pairs.draw_all(model, model.unet, target, config, [seed]))
 
 
 def timesteps(model: DiffusionModel) -> list[int]:

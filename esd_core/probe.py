@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from esd_core.models import DiffusionModel
-from esd_core.sample import generate
+from esd_core.sample import Step, generating
 from esd_core.vocabulary import Concept
 
 
@@ -160,9 +160,14 @@ class Probe:
         return far[:: max(1, len(far) // count)][:count]
 
 
+def steps_made(step: Step) -> int:
+    """In a drawing, after this one."""
+    return step.step + 1
+
+
 def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # noqa: ANN401
-    """All of `probing`, which has the same options, at once."""
-    return list(probing(model, text, **options))
+    """The scores of `probing`, which has the same options, at once."""
+    return [at for at in probing(model, text, **options) if isinstance(at, Score)]
 
 
 def probing(
@@ -174,8 +179,10 @@ def probing(
     seeds: Sequence[int] = range(4),
     guidance_scale: float = 4.0,
     num_inference_steps: int = 20,
-) -> Iterator[Score]:
+) -> Iterator[Score | int]:
     """Draw the concept, its neighbours, unrelated concepts and the empty prompt; yield each score.
+
+    In between, so that an app can let others compute, it yields the steps made in a group.
 
     Args:
         model: a model with a vocabulary and a CLIP.
@@ -194,17 +201,21 @@ def probing(
         "neighbours": judge.neighbours(concept),
         "unrelated": judge.unrelated(concept),
     }
-    options = dict(
+    options: dict[str, Any] = dict(
         unet=unet, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
     )
     for group, concepts in groups.items():
         asked = [c for c in concepts for _ in seeds]
-        images = generate(
-            model, [c.phrase for c in asked], seeds=list(seeds) * len(concepts), **options
+        images = yield from generating(
+            model,
+            [c.phrase for c in asked],
+            steps_made,
+            seeds=list(seeds) * len(concepts),
+            **options,
         )
         presence = judge.presence(images, concept).mean().item()
         accuracy = judge.accuracy(images, asked)
         yield Score(group, tuple(c.phrase for c in concepts), presence, accuracy)
-    images = generate(model, "", seeds=list(seeds), **options)
+    images = yield from generating(model, "", steps_made, seeds=list(seeds), **options)
     presence = judge.presence(images, concept).mean().item()
     yield Score("empty prompt", ("",), presence, None)

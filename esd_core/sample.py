@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import diffusers
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 from esd_core import denoise
 from esd_core.models import DiffusionModel
 from esd_core.schedulers import SCHEDULERS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,28 @@ def generate(
     Raises:
         ValueError: as `sample`, or the options leave no step to make.
     """
+    return finish(generating(model, prompts, lambda step: step, seeds=seeds, **options))
+
+
+def generating(
+    model: DiffusionModel, prompts: str | Sequence[str], show: Callable[[Step], T], *,
+    seeds: Sequence[int], **options: Any,
+) -> Generator[T, None, Tensor]:  # fmt: skip
+    """The same for an app, which lets others compute in between: yields `show(step)` after
+    each."""
     latents = None
     for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
         latents = step.latents
+        yield show(step)
     if latents is None:
         raise ValueError("no step to make: start_at must be below num_inference_steps and stop_at")
     return model.decode(latents)
+
+
+def finish(drawing: Generator[Any, None, T]) -> T:
+    """What a drawing returns when nobody interrupts it."""
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            return end.value

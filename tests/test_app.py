@@ -98,6 +98,31 @@ def test_the_watched_prompts_are_the_concept_its_neighbour_and_a_stranger(model:
     assert roles == ["the concept", "a neighbour", "unrelated"]
 
 
+def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
+    words = replace(model, vocabulary=Vocabulary((
+        *CONCEPTS, Concept("red", "red", "object", "animals"),
+        Concept("blue", "blue", "object", "hearts"),
+    ), frozenset(WORDS)))  # fmt: skip
+
+    def controls(**changes: Any) -> dict[str, str]:
+        config = erase_tab.settings(words, **fields(**changes))
+        watched = prompts.watched_in(words, config)
+        assert len({w.prompt for w in watched}) == len(watched)
+        return {w.role: w.prompt for w in watched if w.role in ("a neighbour", "unrelated")}
+
+    assert controls() == {"a neighbour": "a dog", "unrelated": "a rocket"}
+    assert controls(concept="cat, rocket") == {"a neighbour": "a dog", "unrelated": "blue"}
+    assert controls(concept="cat, dog") == {"a neighbour": "red", "unrelated": "a rocket"}
+    assert controls(erase_from="a dog in noto style")["a neighbour"] == "red"
+    of_compare = [w.prompt for w in prompts.watched(words, "a cat, a rocket")]
+    assert of_compare == ["a cat, a rocket", "a dog", "blue"]
+
+
+def test_text_that_names_no_concept_has_no_neighbour(model: DiffusionModel):
+    listed = [(w.role, w.prompt) for w in prompts.watched(model, "red")]
+    assert listed == [("the concept", "red"), ("unrelated", "a rocket")]
+
+
 def test_a_model_without_vocabulary_watches_the_empty_prompt(tiny: DiffusionModel):
     assert [w.prompt for w in prompts.watched(tiny, "anything")] == ["anything", ""]
 
@@ -127,6 +152,15 @@ def test_the_download_is_the_erasure(model: DiffusionModel, cache: Path):
     assert all(torch.equal(loaded.tensors[n], t) for n, t in kept.tensors.items())
 
 
+def test_a_run_that_holds_nothing_out_says_why_its_error_stays_empty(model: DiffusionModel):
+    quick = dict(iterations=1, num_inference_steps=2, batch_size=1, preserve=0.0)
+    told = {}
+    for name in ("official-2025", "live"):
+        begun, *_, end = erase_tab.erase(model, **fields(preset=name, **quick))
+        told[name] = (begun.error.caption, len(end.error))
+    assert told == {"official-2025": (live.NOTHING_HELD_OUT, 0), "live": ("", 2)}
+
+
 def test_zero_iterations_change_nothing(model: DiffusionModel):
     strip = last(erase_tab.erase(model, **fields(iterations=0)), "strip")
     before, now = re.findall(r'src="([^"]+)" alt="a cat, seed 1, (?:before|after)', strip)
@@ -153,6 +187,14 @@ def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
     status, download, go, end, *_ = erase_tab.ended(model, stopped, None, None)
     assert "before anything was learned" in status and download is moment.SKIP
     assert go.interactive and not end.interactive
+
+
+def test_stop_before_a_run_had_a_place_leaves_the_former_one(model: DiffusionModel):
+    former = list(erase_tab.erase(model, **fields(iterations=1)))[-1]
+    stopped = (Turn(stopped=True), former.erasure, former.paused)
+    status, download, _, _, more, *_ = erase_tab.ended(model, *stopped)
+    assert "Stopped before it began; the run before it is as it was." in status
+    assert more.interactive and Path(download).name.startswith("a-cat")
 
 
 def test_stop_speaks_of_the_run_and_not_of_the_erasure_in_use(model: DiffusionModel):
@@ -259,6 +301,8 @@ def test_a_new_seed_is_drawn_and_written_back(model: DiffusionModel):
         (dict(concept="a zeppelin"), "never seen: zeppelin"),
         (dict(concept=""), "name a concept"),
         (dict(concept="a cat " * 9), "shorten it"),
+        (dict(concept="cat, " * 2000), "2000 concepts are too many; erase 16 or fewer a run"),
+        (dict(concept="cat, a cat"), "'a cat' is named twice; name each concept once"),
         (dict(eta=99), "eta is 99; use a number from -20 to 20"),
         (dict(iterations=-1), "iterations is -1; use a whole number from 0 to 100000"),
         (dict(iterations=None), "iterations is None"),
@@ -277,9 +321,24 @@ def test_bad_input_is_refused_in_the_librarys_words(
     assert len(marked) == 1 and sentence in marked[0]["message"]
 
 
-def test_the_message_stands_at_the_field_it_is_about(model: DiffusionModel):
-    marked = dict(zip(fields(), erase_tab.check(model, **fields(eta=99)), strict=True))
-    assert [name for name, said in marked.items() if not said["is_valid"]] == ["eta"]
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("eta", dict(eta=99)),
+        ("concept", dict(concept="a zeppelin")),
+        ("erase_from", dict(erase_from="a zeppelin")),
+        ("erase_from", dict(erase_from="a cat " * 9)),
+        ("erase_from", dict(erase_from="a cat, a dog")),
+        ("train_method", dict(train_method="everything")),
+        ("preset", dict(preset="fastest")),
+        ("preserve", dict(preset="paper", preserve=1.0)),
+    ],
+)
+def test_the_message_stands_at_the_field_it_is_about(
+    model: DiffusionModel, field: str, wrong: dict[str, Any]
+):
+    marked = dict(zip(fields(), erase_tab.check(model, **fields(**wrong)), strict=True))
+    assert [name for name, said in marked.items() if not said["is_valid"]] == [field]
     assert all(said["is_valid"] for said in erase_tab.check(model, **fields()))
 
 
@@ -299,6 +358,15 @@ def test_presets_fill_the_fields(model: DiffusionModel):
     assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
 
 
+@pytest.mark.parametrize(
+    ("eta", "erase_from", "official"),
+    [(1.0, "", "2"), (2.5, " , ", "3.5"), (2.5, "a red cat", "2.5"), (-1, "", "0")],
+)
+def test_eta_is_told_in_the_units_of_the_official_script(eta, erase_from, official):
+    assert f"--negative_guidance {official} of" in form.in_both_units(eta, erase_from)
+    assert "negative_guidance" not in form.in_both_units(None, erase_from)
+
+
 def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
     offered = form.methods(model)
     assert "esd-x" in offered and "xlayer" not in offered  # this UNet has no such blocks
@@ -315,6 +383,12 @@ def test_strength_zero_is_the_base_model(model: DiffusionModel):
     base, after = (Image.open(io.BytesIO(base64.b64decode(source))) for source in sources)
     assert base.tobytes() == after.tobytes()
     assert re.search("<code>[0-9a-f]{8}</code>", shown.status)
+
+
+def test_a_change_of_strength_before_there_is_an_erasure_leaves_the_page(model: DiffusionModel):
+    assert list(compare_tab.redraw(model, None, **COMPARE)) == [compare_tab.Shown()]
+    *_, end = compare_tab.redraw(model, erased(model, iterations=0), **COMPARE)
+    assert "the same noise" in end.status
 
 
 def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):

@@ -18,7 +18,7 @@ from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
-from ui import grid
+from ui import grid, line
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -167,12 +167,49 @@ def test_stop_keeps_the_partial_result_and_the_next_run_starts_afresh(page):
     expect(page, STATUS, "Done.")
 
 
+def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "PLACES", 0)
+        erase(page, 3)
+        expect(page, STATUS, "Waiting for a place")
+        page.click("#erase-stop")
+        expect(page, STATUS, "Stopped before anything was learned.")
+    sync_api.expect(page.locator("#erase-run")).to_be_enabled()
+    erase(page, 3)
+    expect(page, STATUS, "Done.")
+
+
 def test_the_keyboard_runs_and_stops(page):
     page.get_by_label("Iterations").fill("100000")
     page.keyboard.press("Control+Enter")
     expect_updates(page)
     page.keyboard.press("Escape")
     expect(page, STATUS, "Stopped; what was learned is kept.")
+
+
+def test_escape_stops_a_run_from_another_tab(page):
+    erase(page, 100_000)
+    expect_updates(page)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Prompts").fill("a dog")
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Erase").click()
+    expect(page, STATUS, "Stopped; what was learned is kept.")
+
+
+def test_the_keyboard_runs_the_grid_from_its_fields_and_compare_from_the_others(page):
+    erase(page, 1)
+    expect(page, STATUS, "Done.")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_label("Values down").fill("a cat")
+    page.get_by_label("Values across").fill("0, 1")
+    page.keyboard.press("Control+Enter")
+    expect(page, "#grid-status", "2 of 2 pictures")
+    assert page.locator(".esd-table img").count() == 0
+    page.get_by_role("textbox", name="Prompts One per line").fill("a dog")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator(".esd-table img")).to_have_count(6)
 
 
 def test_a_word_never_seen_is_named_at_the_field_and_nothing_runs(page):
@@ -234,6 +271,19 @@ def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytes
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the grid").click()
     assert download.value.suggested_filename == "grid.png"
+
+
+def test_the_official_number_follows_eta_and_what_it_is_erased_from(page):
+    expect(page, "body", "--negative_guidance 2 of")
+    page.get_by_label("Erasing strength").fill("1.5")
+    expect(page, "body", "--negative_guidance 2.5 of")
+    page.get_by_label("Erase it from").fill("a red cat")
+    expect(page, "body", "--negative_guidance 1.5 of")
+    sync_api.expect(page.get_by_label("Erasing strength")).to_have_value("1.5")
+    page.get_by_label("Erasing strength").fill("99")
+    expect(page, "body", "--negative_guidance 99 of")
+    page.wait_for_timeout(1000)  # the message stays when all that follows a change has happened
+    expect(page, "body", "eta is 99; use a number")
 
 
 def test_a_preset_fills_the_advanced_fields(page):

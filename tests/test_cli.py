@@ -283,6 +283,8 @@ def test_divergence_keeps_the_last_good_state(model, erasure, monkeypatch, learn
 ERASE = ["erase", "a cat"]
 BAD = {
     "name at least one concept to erase": ["erase"],
+    "17 concepts are too many; erase 16 or fewer a run": ["erase", *map(str, range(17))],
+    "'a cat' is named twice; name each concept once": [*ERASE, "a cat"],
     "eta is 99.0; use a number from -20 to 20": [*ERASE, "--eta", "99"],
     "eta is nan; use a number": [*ERASE, "--eta", "nan"],
     "unknown train method 'xatn'; choose one of": [*ERASE, "--train-method", "xatn"],

@@ -73,14 +73,14 @@ def test_a_claim_that_fails_is_not_hidden(model: DiffusionModel, erasure: Erasur
 def test_the_noise_is_what_the_columns_really_started_from(
     model: DiffusionModel, erasure: Erasure, monkeypatch: pytest.MonkeyPatch
 ):
-    drawn = sys.modules["esd_core.compare"].sample
+    drawn = sys.modules["esd_core.compare"].generating
 
     def unfair(*args: Any, **options: Any) -> Any:
         if "unet" in options:
             options["seeds"] = [seed + 1 for seed in options["seeds"]]
         return drawn(*args, **options)
 
-    monkeypatch.setattr(sys.modules["esd_core.compare"], "sample", unfair)
+    monkeypatch.setattr(sys.modules["esd_core.compare"], "generating", unfair)
     holds, claim, _ = proof(model, erasure, 1.0)[0]
     assert not holds and claim.count(",") == 1  # two hashes
 

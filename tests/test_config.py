@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from esd_core.config import BOUNDS, PRESETS, EraseConfig, Target, preset
+from esd_core.config import BOUNDS, MOST_CONCEPTS, PRESETS, EraseConfig, Target, preset
 from esd_core.selection import TRAIN_METHODS
 
 WHOLE = [n for n in BOUNDS if n not in ("eta", "start_guidance", "learning_rate", "preserve")]
@@ -95,6 +95,20 @@ def test_concepts_may_be_given_in_several_ways():
 def test_no_concept_is_refused(concepts):
     with pytest.raises(ValueError, match="name at least one concept"):
         EraseConfig(concepts)
+
+
+def test_a_run_erases_so_many_concepts_and_no_more():
+    names = [f"thing {i}" for i in range(MOST_CONCEPTS + 1)]
+    assert len(EraseConfig(names[:-1]).concepts) == MOST_CONCEPTS
+    with pytest.raises(ValueError, match="^17 concepts are too many; erase 16 or fewer a run$"):
+        EraseConfig(names)
+
+
+def test_a_concept_is_named_once():
+    with pytest.raises(ValueError, match="^'a cat' is named twice; name each concept once$"):
+        EraseConfig(["a cat", "a dog", Target("a cat", weight=2.0)])
+    apart = [Target("red", erase_from="a red cat"), Target("red", erase_from="a red dog")]
+    assert len(EraseConfig(apart).concepts) == 2  # the same word, not the same thing
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])

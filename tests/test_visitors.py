@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from esd_core import DiffusionModel, Erasure
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
-from ui import erase_tab, fair, moment, visitors
+from ui import erase_tab, fair, line, moment, visitors
 from ui.fair import compute, in_turns
 
 
@@ -97,8 +98,10 @@ def test_closing_a_stream_closes_what_it_wraps():
 def test_the_long_events_of_the_page_share(model: DiffusionModel):
     demo = app.build_demo(model)
     long = [event for event in demo.fns.values() if event.concurrency_id == fair.MODEL]
-    assert {event.api_name for event in long} >= {"erase", "continue", "compare"}
+    assert {event.api_name for event in long} >= {"compare", "grid", "probe"}
     assert all(event.concurrency_limit == fair.AT_ONCE for event in long)
+    runs = [event for event in demo.fns.values() if event.concurrency_id == fair.RUN]
+    assert {event.api_name for event in runs} == {"erase", "continue"}
 
 
 # --- what they keep
@@ -217,6 +220,38 @@ def test_a_long_run_locks_nobody_out_and_goes_on(demo: gr.Blocks):
     assert "“a dog” by" in bob.predict(**COMPARE, api_name="/compare")[0]
     assert not long.done() and len(long.outputs()) > before
     long.cancel()
+
+
+def test_others_compute_between_the_steps_of_a_comparison(demo: gr.Blocks):
+    ann = visitor(demo)
+    ann.predict(**fields(iterations=1), api_name="/erase")
+    job = ann.submit(**{**COMPARE, "num_inference_steps": 100}, api_name="/compare")
+    assert wait_for(lambda: "Drawing the column base: step" in str(job.outputs()[-1:]))
+    assert compute(lambda: 5) == 5
+    assert not job.done() and len(job.outputs()) < 20
+    assert "“a cat” by 1 updates" in job.result(timeout=200)[0]
+    done = [float(v) for v in re.findall(r'progress max="1" value="([0-9.]+)"', str(job.outputs()))]
+    assert done == sorted(done) and 0 < done[0] < done[-1] == 1
+
+
+def test_long_runs_leave_room_for_a_comparison_and_a_run_in_line_can_be_stopped(demo: gr.Blocks):
+    cat = visitor(demo)
+    cat.predict(**fields(iterations=1), api_name="/erase")
+    many = [visitor(demo) for _ in range(line.PLACES + 2)]
+    jobs = [ann.submit(**fields(iterations=100_000), api_name="/erase") for ann in many]
+    begun = lambda job: "update " in str(job.outputs())  # noqa: E731
+    assert wait_for(lambda: sum(map(begun, jobs)) == line.PLACES)
+    assert "“a cat” by 1" in cat.predict(**COMPARE, api_name="/compare")[0]
+    held = [job for job in jobs if not begun(job)]
+    said = sorted(job.outputs()[-1][0] for job in held)
+    assert "when 2 other runs end" in said[0] and "when another run ends" in said[1]
+    ann = many[jobs.index(held[0])]
+    ann.close()  # as Stop does, it sets the turn's flag
+    assert wait_for(held[0].done, 20) and not begun(held[0])
+    next(job for job in jobs if begun(job)).cancel()
+    assert wait_for(lambda: begun(held[1]))
+    for job in jobs:
+        job.cancel()
 
 
 def test_a_closed_tab_ends_its_run_and_what_it_kept_goes(demo: gr.Blocks, monkeypatch):

@@ -75,7 +75,7 @@ def test_stop_reaches_it(model: DiffusionModel):
 
 def test_looks_come_back_too(model: DiffusionModel):
     cat = erased(model, iterations=2)
-    shown = zero.lent(partial(compare_tab.draw, model), lend)(cat, **COMPARE)
+    *_, shown = zero.lent(partial(compare_tab.drawing, model), lend)(cat, **COMPARE)
     assert shown.table == compare_tab.draw(model, cat, **COMPARE).table
     *_, numbers = zero.lent(partial(scores_tab.draw, model), lend)(cat, "cat", 1, 700, 1, 4, 9)
     assert numbers["updates"] == 2

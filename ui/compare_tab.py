@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from inspect import getdoc
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import Comparison, DiffusionModel, Erasure, card, compare, png
+from esd_core import Comparison, DiffusionModel, Erasure, card, png
+from esd_core.compare import At, comparing
 from esd_core.figures import comparison_sheet
 from esd_core.schedulers import SCHEDULERS
 from ui import (
@@ -27,6 +29,7 @@ from ui import (
 from ui.before_after import Pairs
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
+COLUMNS = ("base", "erased", "negative prompt")
 EMPTY_PROMPT = '""'
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
 IDLE = pictures.note(
@@ -42,14 +45,14 @@ GRID_NAMES = {"num_inference_steps": "steps", "seeds": "seed"}
 
 
 class Shown(NamedTuple):
-    """What a comparison puts on the page."""
+    """What a comparison puts on the page; SKIP leaves a part as it is."""
 
-    status: Any
-    table: Any
-    slider: Any
-    caption: Any
-    download: Any
-    pairs: Any
+    status: Any = moment.SKIP
+    table: Any = moment.SKIP
+    slider: Any = moment.SKIP
+    caption: Any = moment.SKIP
+    download: Any = moment.SKIP
+    pairs: Any = moment.SKIP
 
 
 def listed(model: DiffusionModel, text: str, erasure: Erasure, most: int = MOST) -> list[str]:
@@ -85,15 +88,21 @@ def numbers(text: str) -> list[int]:
     return seeds
 
 
-def draw(
+def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Shown:  # noqa: ANN401
+    """The end of `drawing`."""
+    *_, end = drawing(model, erasure, **fields)
+    return end
+
+
+def drawing(
     model: DiffusionModel, erasure: Erasure | None, prompt: str, seeds: str, strength: float,
     guidance_scale: float, num_inference_steps: int, scheduler: str,
-) -> Shown:  # fmt: skip
+) -> Iterator[Shown]:  # fmt: skip
     """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
 
     prompt has one per line, `""` for the empty one; empty, it is the erased concepts, a neighbour
-    and something unrelated. seeds are numbers separated by commas. The last value returned is the
-    labelled sheet, a PNG that carries its settings.
+    and something unrelated. seeds are numbers separated by commas. It streams how far it is; the
+    last value of the last moment is the labelled sheet, a PNG that carries its settings.
     """
     with moment.told():
         if erasure is None:
@@ -115,13 +124,23 @@ def draw(
             negative_prompt=negative or "", **options,
         )  # fmt: skip
         edited = erasure.apply(model, strength)
-        made = compare(model, edited, wanted, noises, negative_prompt=negative, **options)
+        steps = comparing(model, edited, wanted, noises, negative_prompt=negative, **options)
+        columns = COLUMNS if negative else COLUMNS[:2]
+        made = yield from moment.between(steps, partial(at_work, columns, num_inference_steps))
+        yield Shown(pictures.note("Checking that nothing else differs", done=1))
         proof = badges.html(badges.badges(model, erasure, strength, edited, made, **options))
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
         f"{subject.named(erasure)}{updates(erasure)}, at strength {strength:g}.{left_out}"
     )
-    return shown(made, parameters, pictures.note(text, tone="good") + proof)
+    yield Shown(pictures.note("Laying out the pictures", done=1))
+    yield shown(made, parameters, pictures.note(text, tone="good") + proof)
+
+
+def at_work(columns: Sequence[str], steps: int, at: At) -> Shown:
+    """How far a comparison is whose columns take so many steps each; pndm takes one more."""
+    done = (columns.index(at.column) + min(at.step / steps, 1)) / len(columns)
+    return Shown(pictures.note(f"Drawing the column {at.column}: step {at.step}", done=done))
 
 
 def shown(made: Comparison, parameters: png.Parameters, status: str) -> Shown:
@@ -159,13 +178,14 @@ def updates(erasure: Erasure) -> str:
 
 
 def redraw(
-    model: DiffusionModel, erasure: Erasure | None, strength: float | None, **rest: Any
-) -> Any:  # noqa: ANN401
+    model: DiffusionModel, erasure: Erasure | None, strength: float | None, **rest: Any,
+) -> Iterator[Shown]:  # fmt: skip
     """Draw again after a change of strength; nothing to do before there is an erasure, or while its
     number is being typed."""
     if erasure is None or strength is None:
-        return moment.SKIP
-    return draw(model, erasure, strength=strength, **rest)
+        yield Shown()
+    else:
+        yield from drawing(model, erasure, strength=strength, **rest)
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
@@ -219,7 +239,7 @@ def wire(
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
     pressed = go.click(
-        partial(draw, model), api_name="compare", api_description=getdoc(draw), **on_model
+        partial(drawing, model), api_name="compare", api_description=getdoc(drawing), **on_model
     )
     # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
     # drawn next.

@@ -35,6 +35,12 @@ from ui.turn import Turn, busy, halt, idle
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
              "x_t_source", "preserve")  # fmt: skip
+# How refusals begin that are about a field without beginning with its name.
+ABOUT = {
+    "train_method": ("unknown train method",),
+    "preset": ("unknown preset",),
+    "preserve": ("x_t_source 'images' and preserve",),
+}
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
 picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
@@ -49,14 +55,16 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
         ValueError: a field holds what `esd_core` refuses.
     """
     values = dict(values)
-    concepts = prompts.targets(model, values.pop("concept"), values.pop("erase_from"))
+    erase_from = values.pop("erase_from")
+    concepts = prompts.targets(model, values.pop("concept"), erase_from)
     name = values.pop("preset")
     if values.pop("randomise"):
         values["seed"] = secrets.randbelow(int(BOUNDS["seed"][1]) + 1)
     config = preset(name, concepts, **values)
-    model.encode(
-        [p for t in concepts for p in (t.concept, t.erase_from) if p]
-    )  # refuses what the text encoder cannot read
+    # The text encoder refuses what it cannot read.
+    model.encode([t.concept for t in concepts])
+    with prompts.of_context(erase_from):
+        model.encode([t.erase_from or "" for t in concepts])
     return config
 
 
@@ -96,10 +104,10 @@ def go_on(
 
 def reset() -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
+    errors = gr.LinePlot(live.curve([], "error"), caption="")
     shown = Shown(
-        IDLE, "", "", presence.frame([]), live.curve([], "loss"), live.curve([], "error"), None,
-        paused=None,
-    )  # fmt: skip
+        IDLE, "", "", presence.frame([]), live.curve([], "loss"), errors, None, paused=None
+    )
     return *shown, *idle(None, None)
 
 
@@ -110,7 +118,8 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
         settings(model, **values)
     except ValueError as refused:
         message = str(refused)
-        wrong = next((name for name in values if message.startswith(f"{name} is ")), "concept")
+        wrong = next((n for n in values if message.startswith((f"{n} is ", *ABOUT.get(n, ())))),
+                     "concept")  # fmt: skip
     return [gr.validate(name != wrong, message) for name in values]
 
 
@@ -134,7 +143,8 @@ def ended(
     shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
     if turn.stopped and left is None:
         former = session.download(erasure) if erasure else moment.SKIP
-        shown = Shown(pictures.note("Stopped before anything was learned."), download=former)
+        waited = "it began; the run before it is as it was" if paused else "anything was learned"
+        shown = Shown(pictures.note(f"Stopped before {waited}."), download=former)
     elif turn.stopped:
         shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
@@ -267,7 +277,7 @@ def wire(
     turn = gr.State(Turn())
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
-        outputs=list(shown), concurrency_id=fair.MODEL, concurrency_limit=1,
+        outputs=list(shown), concurrency_id=fair.RUN, concurrency_limit=1,
         show_progress_on=shown.status, show_progress="minimal",
     )  # fmt: skip
     # Three links of a chain, because a refused validator would not reach the last one.

@@ -21,10 +21,11 @@ from typing import Any
 
 import gradio as gr
 
-from ui import zero
+from ui import line, zero
 
-AT_ONCE = 4  # runs and comparisons under way; further ones queue and see their position
-MODEL = "model"  # concurrency_id of the events that compute for long
+AT_ONCE = 4  # comparisons, grids and measurements under way; further ones see their position
+RUN = "run"  # concurrency_id of erasing runs, which may take hours: they have a line of their own
+MODEL = "model"  # of the other events that compute for long
 LOOK, PICK = "look", "pick"  # of those that do not queue behind the long ones: short, or optional
 PROCESSOR = ThreadPoolExecutor(1, "processor")
 
@@ -64,10 +65,12 @@ def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
 def share(demo: gr.Blocks) -> None:
     """Let the page's long events of several visitors run side by side, step by step."""
     for event in demo.fns.values():
-        if event.concurrency_id == MODEL:
+        if event.concurrency_id in (RUN, MODEL):
             event.concurrency_limit = AT_ONCE
-        if event.concurrency_id in (MODEL, LOOK, PICK):
+        if event.concurrency_id in (RUN, MODEL, LOOK, PICK):
             event.fn = in_turns(event.fn)
+        if event.concurrency_id == RUN and not zero.on():
+            event.concurrency_limit, event.fn = line.MOST, line.in_line(event.fn)
 
 
 def _plain(fn: Any) -> Any:  # noqa: ANN401

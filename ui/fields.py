@@ -8,6 +8,7 @@ import gradio as gr
 
 from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
 from esd_core.config import XtSource
+from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
 from ui import prompts
 
@@ -54,6 +55,14 @@ def rate(name: str, method: str) -> float:
     return preset(name, "anything", train_method=method).learning_rate
 
 
+def in_both_units(eta: float | None, erase_from: str) -> str:
+    """What η is in the paper, and what the authors' 2025 script calls the chosen one."""
+    if eta is None:  # while another is typed
+        return "1 is the paper's."
+    official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
+    return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
+
+
 def concept(model: DiffusionModel) -> dict[str, Any]:
     """What to erase: from the model's list if it has one, else any words."""
     names = prompts.choices(model)
@@ -83,8 +92,13 @@ def main(model: DiffusionModel) -> dict[str, Any]:
         info="Or only from a prompt, such as the concept “red” from “a red house”",
     )  # fmt: skip
     fields["eta"] = gr.Number(
-        config.eta, label="Erasing strength η", step=0.5,
-        info="1 is the paper's. The authors' 2025 script counts this as η + 1",
+        config.eta, label="Erasing strength η", step=0.5, info=in_both_units(config.eta, "")
+    )  # fmt: skip
+    both = [fields["eta"], fields["erase_from"]]
+    gr.on(
+        [field.change for field in both], lambda *now: gr.Number(info=in_both_units(*now)), both,
+        fields["eta"], queue=False, show_progress="hidden", api_visibility="private",
+        trigger_mode="always_last",
     )  # fmt: skip
     with gr.Row():
         fields["iterations"] = gr.Number(

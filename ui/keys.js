@@ -1,18 +1,24 @@
-// Ctrl+Enter (or Cmd+Enter) presses the visible tab's main button, Esc presses Stop.
+// Ctrl+Enter (or Cmd+Enter) presses the visible tab's main button, or the grid's where one types in
+// its fields; Esc presses Stop, from any tab.
 (() => {
-  const press = (id) => {
-    const button = document.getElementById(id);
-    const ready = button && button.offsetParent !== null && !button.disabled;
-    if (ready) button.click();
-    return ready;
+  const press = (button) => {
+    if (button && !button.disabled) button.click();
+  };
+  const visible = (button) => button.offsetParent !== null;
+  const nearest = (element) => {
+    const has = (at) => at.querySelectorAll("#grid-draw, button[id$='-run']");
+    while (element && !has(element).length) element = element.parentElement;
+    return element && has(element).length === 1 ? has(element)[0] : null;
   };
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") ["erase-stop", "grid-stop"].forEach(press);
+    if (event.key === "Escape") document.querySelectorAll("#erase-stop, #grid-stop").forEach(press);
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     event.stopImmediatePropagation(); // an open list would take Enter for a choice
+    const main = [...document.querySelectorAll("button[id$='-run']")].find(visible);
+    const wanted = nearest(document.activeElement) ?? main;
     document.activeElement?.blur(); // so that a field being edited hands over its value
-    setTimeout(() => document.querySelectorAll("button[id$='-run']").forEach((b) => press(b.id)), 60);
+    setTimeout(() => press(wanted), 60);
   }, true);
 
   // Gradio gives a gallery's pictures their captions as alternative text, and a slider's none.

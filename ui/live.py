@@ -34,6 +34,8 @@ from ui.preview import SEEDS
 from ui.prompts import Watched
 from ui.walk import Walk
 
+# The presets that repeat the authors' scripts keep none back, as those do not.
+NOTHING_HELD_OUT = "Nothing to measure: this run trains on every example and holds none out."
 POINTS = 300  # of a curve, at most
 # Whoever tries another eta, method or rate on the same concept does not wait for the teacher again.
 EXAMPLES = KeptExamples(runs=preview.RUNS)
@@ -85,7 +87,7 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
         pictures.note(f"Drawing {name} and its controls before anything changes", done=0),
         pictures.strip(prompts, SEEDS), "",
         over(presence.frame([]), config.iterations),
-        curve([], "loss", config.iterations), curve([], "error", config.iterations), None,
+        curve([], "loss", config.iterations), errors([], config), None,
         seed=config.seed, paused=None,
     )  # fmt: skip
     before = yield from _draw(model, film, pace, None)
@@ -123,7 +125,7 @@ def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Sh
         film=story.film.html(),
         presence=over(presence.frame(story.presences), iterations),
         loss=curve(story.losses, "loss", iterations),
-        error=curve(story.errors, "error", iterations),
+        error=errors(story.errors, config),
     )  # fmt: skip
     yield from _train(model, config, story, Pace(iterations), paused.checkpoint)
 
@@ -240,6 +242,12 @@ def curve(points: list[tuple[int, float]], name: str, total: int | None = None) 
         kept = [*kept, points[-1]]
     frame = pd.DataFrame(kept, columns=["update", name]).astype({"update": int, name: float})
     return frame if total is None else over(frame, total)
+
+
+def errors(points: list[tuple[int, float]], config: EraseConfig) -> gr.LinePlot:
+    """The error's plot for a run; where it stays empty, it says why."""
+    frame, why = curve(points, "error"), "" if config.held_out else NOTHING_HELD_OUT
+    return gr.LinePlot(frame, x_lim=[0, max(config.iterations, 1)], caption=why)
 
 
 def over(frame: pd.DataFrame, total: int) -> gr.LinePlot:

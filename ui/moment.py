@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
@@ -17,6 +17,10 @@ TICK = 0.25  # seconds
 # an error outside of it, but not one after the other.
 AT_ONCE: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
 SKIP: Any = gr.skip()
+M = TypeVar("M")
+P = TypeVar("P", bound=tuple[Any, ...])
+R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Shown(NamedTuple):
@@ -34,7 +38,7 @@ class Shown(NamedTuple):
     paused: Any = SKIP
 
 
-def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
+def thinned(moments: Iterator[P]) -> Iterator[P]:
     """Without the statuses that follow another within TICK: showing them costs, too."""
     told = 0.0
     for shown in moments:
@@ -43,6 +47,19 @@ def thinned(moments: Iterator[Shown]) -> Iterator[Shown]:
             continue
         told = time.perf_counter()
         yield shown
+
+
+def between(steps: Generator[S, None, R], show: Callable[[S], M]) -> Generator[M, None, R]:
+    """What `show` says of something long between its steps, once in a TICK; returns its result."""
+    told = time.perf_counter() - TICK
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if time.perf_counter() - told >= TICK:
+            told = time.perf_counter()
+            yield show(step)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ import gradio as gr
 
 from esd_core import DiffusionModel
 from esd_core.figures import to_pil
-from esd_core.sample import generate
+from esd_core.sample import generating
 from esd_core.vocabulary import Concept
-from ui import fair, preview, prompts
+from ui import fair, moment, preview, prompts
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -44,22 +44,29 @@ def prompt_of(model: DiffusionModel, concept: Concept) -> str:
     return prompts.watched(model, concept.phrase)[0].prompt
 
 
-def thumbnails(model: DiffusionModel, kind: str) -> Iterator[list[tuple[str, str]]]:
-    """The pictures' files of a kind with their names, more each time, until all are there."""
+def thumbnails(model: DiffusionModel, kind: str) -> Iterator[Any]:
+    """The pictures' files of a kind with their names, more each time, until all are there.
+
+    Between two steps of drawing them it leaves the page as it is.
+    """
     listed = concepts(model, kind)
     for start in range(0, len(listed), BATCH):
-        _draw(model, listed[start : start + BATCH])
+        yield from _draw(model, listed[start : start + BATCH])
         yield [(_drawn[id(model.unet), c.name], c.name) for c in listed[: start + BATCH]]
 
 
-def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> None:
-    """Draw those that nobody has asked for yet."""
+def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> Iterator[Any]:
+    """Draw those that nobody has asked for yet; others compute between two steps."""
     missing = [c for c in listed if (id(model.unet), c.name) not in _drawn]
     if not missing:
         return
     wanted = [prompt_of(model, c) for c in missing]
-    made = generate(model, wanted, seeds=[SEED] * len(missing), **preview.PREVIEW)
+    made = yield from generating(
+        model, wanted, lambda _: moment.SKIP, seeds=[SEED] * len(missing), **preview.PREVIEW
+    )
     for concept, picture in zip(missing, made, strict=True):
+        if (id(model.unet), concept.name) in _drawn:  # by another visitor meanwhile
+            continue
         small = to_pil(picture)
         small.thumbnail((SIDE, SIDE))
         name = re.sub(r"[^\w]+", "-", concept.name)

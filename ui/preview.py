@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core import DiffusionModel
-from esd_core.sample import sample
+from esd_core.sample import generating
 
 SEEDS = (1, 2)
 # Eight steps of this solver look like twenty of DDIM.
@@ -36,14 +36,11 @@ def draw(
     if unet is model.unet and (drawn := known(model, prompts, seeds)) is not None:
         return drawn
     listed = [prompt for prompt in prompts for _ in seeds]
-    latents = None
-    for at in sample(
-        model, listed, seeds=[*seeds] * len(prompts), unet=unet, keep_pair=False, **PREVIEW
-    ):
-        latents = at.latents
-        yield show(at.step + 1)
-    assert latents is not None
-    drawn = model.decode(latents).unflatten(0, (len(prompts), len(seeds)))
+    made = yield from generating(
+        model, listed, lambda step: show(step.step + 1), seeds=[*seeds] * len(prompts), unet=unet,
+        **PREVIEW,
+    )  # fmt: skip
+    drawn = made.unflatten(0, (len(prompts), len(seeds)))
     if unet is model.unet:
         _frozen[_key(model, prompts, seeds)] = drawn
         if len(_frozen) > RUNS:

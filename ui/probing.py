@@ -52,17 +52,28 @@ def measure(
         phrase = asked(model, judge, erasure, concept)
         found: dict[str, list[Score]] = {BASE: [], ERASED: []}
         unets = {BASE: model.unet, ERASED: erasure.apply(model)}
-        for state, unet in unets.items():
-            scores = probing(model, phrase, unet=unet, judge=judge, seeds=range(pictures_each))
-            for _ in range(GROUPS):
-                text = f"Drawing {pictures.quoted(phrase)} and its controls: {state}"
-                done = sum(map(len, found.values())) / (2 * GROUPS)
-                yield Shown(pictures.note(text, done=done))
-                found[state].append(next(scores))
+        steps = {
+            state: probing(model, phrase, unet=unet, judge=judge, seeds=range(pictures_each))
+            for state, unet in unets.items()
+        }
+        yield from moment.thinned(scoring(phrase, steps, found))
     said = f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after."
     rows = {state: [asdict(score) for score in own] for state, own in found.items()}
     numbers = {"concept": phrase, **rows}
     yield Shown(pictures.note(said, tone="good"), table(found[BASE], found[ERASED]), numbers)
+
+
+def scoring(
+    phrase: str, steps: dict[str, Iterator[Score | int]], found: dict[str, list[Score]]
+) -> Iterator[Shown]:
+    """Put what each state's steps find there, with a status after every step."""
+    for state, own in steps.items():
+        text = f"Drawing {pictures.quoted(phrase)} and its controls: {state}"
+        for at in own:
+            if isinstance(at, Score):
+                found[state].append(at)
+            done = sum(map(len, found.values())) / (2 * GROUPS)
+            yield Shown(pictures.note(text, done=done))
 
 
 def asked(model: DiffusionModel, judge: Probe, erasure: Erasure, concept: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from esd_core import DiffusionModel, EraseConfig, Target
+from esd_core.config import refuse_too_many
 from esd_core.vocabulary import Concept, Vocabulary
 
 FAVOURITE = "umbrella"  # on the first page: it goes plainly, and its controls stay
@@ -46,20 +49,36 @@ def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
     """Concepts, and what to erase each from, separated by commas or new lines.
 
     Raises:
-        ValueError: as `phrase`; or there are neither no contexts, nor one, nor one for each.
+        ValueError: as `phrase`; or there are too many, or neither no contexts, nor one, nor one
+            for each.
     """
-    concepts = [phrase(model, part) for part in re.split(r"[,\n]", text or "") if part.strip()]
-    contexts = [phrase(model, c) for c in re.split(r"[,\n]", erase_from or "") if c.strip()]
-    if not concepts:
+    named, places = (
+        [part for part in re.split(r"[,\n]", given or "") if part.strip()]
+        for given in (text, erase_from)
+    )
+    if not named:
         phrase(model, "")  # says what to do
-    if len(contexts) not in (0, 1, len(concepts)):
+    refuse_too_many(len(named))  # before each is looked up
+    if len(places) not in (0, 1, len(named)):
         raise ValueError(
-            f"erase_from is {erase_from!r}: {len(contexts)} contexts for {len(concepts)} concepts; "
+            f"erase_from is {erase_from!r}: {len(places)} contexts for {len(named)} concepts; "
             "give none, one for all, or one for each"
         )
+    concepts = [phrase(model, part) for part in named]
+    with of_context(erase_from):
+        contexts = [phrase(model, part) for part in places]
     if len(contexts) <= 1:
         contexts = (contexts or [""]) * len(concepts)
     return [Target(*pair) for pair in zip(concepts, contexts, strict=True)]
+
+
+@contextmanager
+def of_context(erase_from: str) -> Iterator[None]:
+    """A refusal begins with what it is about, so that the page can show it there."""
+    try:
+        yield
+    except ValueError as refused:
+        raise ValueError(f"erase_from is {erase_from!r}: {refused}") from refused
 
 
 def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:
@@ -88,30 +107,35 @@ def first_choice(model: DiffusionModel) -> str:
     return FAVOURITE if FAVOURITE in names or not names else names[0]
 
 
-def watched(model: DiffusionModel, text: str) -> list[Watched]:
-    """The concept itself, a near neighbour, and something unrelated.
+def watched(model: DiffusionModel, text: str, besides: Sequence[str] = ()) -> list[Watched]:
+    """The concept itself, a near neighbour, and something unrelated; neither of them is erased.
 
-    Without a vocabulary the empty prompt is the only control there is.
+    A control is left out if the vocabulary has none: words such as "red", which name no concept,
+    have no neighbour. Without a vocabulary the empty prompt is the only control there is.
+
+    Args:
+        besides: what else the run is about.
     """
-    concept = _concept(model, text)
-    if concept is None or model.vocabulary is None:
+    words = model.vocabulary
+    if words is None:
         return [Watched("the concept", text), Watched("no words", "")]
-    near, far = _neighbour(model, concept), _stranger(model.vocabulary, concept)
-    if concept.kind == "object":
-        listed = [text, near.phrase, far.phrase]
-    else:  # a style or background shows best on one and the same thing
-        subject = model.vocabulary.find(SUBJECT) or model.vocabulary.of_kind("object")[0]
-        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'}"
-        listed = [f"{on} {text}" if text == concept.phrase else text, f"{on} {near.phrase}"]
-        listed.append(far.phrase)
-    roles = ("the concept", "a neighbour", "unrelated")
-    shown = (mentioned(model.vocabulary, text), near, far)
-    return [Watched(*three) for three in zip(roles, listed, shown, strict=True)]
+    concept, taken = mentioned(words, text), all_mentioned(words, [text, *besides])
+    near = _neighbour(model, concept, taken) if concept else None
+    far = _stranger(words, taken)
+    first, on = text, ""
+    if concept and concept.kind != "object":  # it shows best on one and the same thing
+        subject = words.find(SUBJECT) or words.of_kind("object")[0]
+        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'} "
+        first = f"{on}{text}" if text == concept.phrase else text
+    listed = [Watched("the concept", first, concept)]
+    listed += [Watched("a neighbour", f"{on}{near.phrase}", near)] if near else []
+    return [*listed, *([Watched("unrelated", far.phrase, far)] if far else [])]
 
 
 def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
     """The same for a run: its first concepts, what they are erased from, and the two controls."""
-    first, *controls = watched(model, config.concepts[0].concept)
+    texts = [text for t in config.concepts for text in (t.concept, t.erase_from) if text]
+    first, *controls = watched(model, texts[0], texts[1:])
     listed = [Watched("the context", t.erase_from) for t in config.concepts[:2] if t.erase_from]
     words = model.vocabulary
     listed += [
@@ -126,31 +150,34 @@ def watched_in(model: DiffusionModel, config: EraseConfig) -> list[Watched]:
 
 def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
     """The concept that `text` names, or the first of the list that it mentions."""
-    words = f" {text.lower()} "
+    words = f" {text.lower().replace(',', ' ')} "
     named = (c for c in vocabulary.concepts if f" {c.name} " in words)
     return vocabulary.find(text) or next(named, None)
 
 
-def _concept(model: DiffusionModel, text: str) -> Concept | None:
-    """The same; the first of the list if there is none."""
-    if model.vocabulary is None:
-        return None
-    return mentioned(model.vocabulary, text) or model.vocabulary.concepts[0]
+def all_mentioned(vocabulary: Vocabulary, texts: Sequence[str]) -> set[Concept]:
+    """Every concept that one of these texts names."""
+    words = " ".join(f" {text.lower().replace(',', ' ')} " for text in texts)
+    named = (vocabulary.find(text) for text in texts)
+    return {*filter(None, named), *(c for c in vocabulary.concepts if f" {c.name} " in words)}
 
 
-def _stranger(vocabulary: Vocabulary, concept: Concept) -> Concept:
-    """An object of another category."""
+def _stranger(vocabulary: Vocabulary, taken: set[Concept]) -> Concept | None:
+    """An object of none of their categories, if there is one."""
     known = [c for name in STRANGERS if (c := vocabulary.find(name))]
-    objects = [*known, *vocabulary.of_kind("object")]
-    return next((c for c in objects if c.category != concept.category), objects[-1])
+    objects = [c for c in (*known, *vocabulary.of_kind("object")) if c not in taken]
+    near = {c.category for c in taken}
+    return next((c for c in objects if c.category not in near), objects[-1] if objects else None)
 
 
 @torch.no_grad()
-def _neighbour(model: DiffusionModel, concept: Concept) -> Concept:
+def _neighbour(model: DiffusionModel, concept: Concept, taken: set[Concept]) -> Concept | None:
     """The one of its category whose phrase the text encoder finds most similar."""
     assert model.vocabulary is not None
-    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept]
-    kin = [c for c in kin if c.category == concept.category] or kin or [concept]
+    kin = [c for c in model.vocabulary.of_kind(concept.kind) if c not in taken]
+    kin = [c for c in kin if c.category == concept.category] or kin
+    if not kin:
+        return None
     ids = model.tokenize([concept.phrase, *(c.phrase for c in kin)])["input_ids"]
     read = torch.tensor(ids, device=model.text_encoder.device)
     states = model.text_encoder(read).pooler_output.float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,11 @@ class Turn:
 
     stopped: bool = False
     erasure: Erasure | None = None  # what this run has left so far, until its end is told
+
+    @classmethod
+    def among(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Turn:
+        """The one that a call was given; a new one, which nobody stops, if there is none."""
+        return next((own for own in (*args, *kwargs.values()) if isinstance(own, cls)), cls())
 
     def of(self, stream: Iterator[Shown]) -> Iterator[Shown]:
         """The stream up to Stop."""

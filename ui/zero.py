@@ -43,7 +43,6 @@ def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Call
 
     @functools.wraps(fn)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        turns = (own for own in (*args, *kwargs.values()) if isinstance(own, Turn))
-        yield from next(turns, Turn()).of(far(*args, **kwargs))
+        yield from Turn.among(args, kwargs).of(far(*args, **kwargs))
 
     return stream

@@ -101,8 +101,10 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned)
         with gr.Tab("Compare") as comparing:
-            in_use.build(erasure, owned, ready, comparing)
-            for_compare = compare_tab.build(model, erasure)
+            chosen = in_use.build(ready)
+            for_compare, go = compare_tab.build(model, erasure)
+            dial = for_compare["strength"]
+            in_use.wire(erasure, owned, ready, chosen, comparing, go, dial)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
         with gr.Tab("Mixture") as mixture:

@@ -248,6 +248,23 @@ def test_the_strength_dial_draws_also_by_keyboard_and_to_its_last_value(page):
     sync_api.expect(page.get_by_role("button", name="Download as one sheet")).to_be_visible()
 
 
+def test_the_list_follows_a_run_that_ends_while_compare_is_open(page):
+    erase(page, 1)
+    expect(page, STATUS, "Done.")
+    page.get_by_label("Iterations").fill("80")
+    page.click("#erase-run")
+    page.get_by_role("tab", name="Compare").click()
+    sync_api.expect(page.locator(STATUS)).not_to_contain_text("Done.")  # it goes on
+    listed, dial = page.locator("#in-use input"), page.locator("#strength input[type=range]")
+    expect(page, STATUS, "80 updates in")
+    page.click("#compare-run")
+    expect(page, "#compare-result .esd-note", "by 80 updates")
+    sync_api.expect(listed).to_have_value(re.compile("80 updates"), timeout=PATIENCE)
+    dial.press("ArrowLeft")
+    expect(page, "#compare-result .esd-note", "by 80 updates, at strength 0.9")
+    sync_api.expect(listed).to_have_value(re.compile("80 updates"))
+
+
 def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytest.MonkeyPatch):
     erase(page, 2)
     expect(page, STATUS, "Done.")

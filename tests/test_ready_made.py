@@ -85,6 +85,12 @@ def test_the_visitors_own_comes_before_it(model: DiffusionModel, made: list[Path
     assert chosen.value == owned[0].key and len(chosen.choices) == 3
 
 
+def test_the_list_names_no_erasure_but_the_one_in_use(model: DiffusionModel, made: list[Path]):
+    ready, _ = shelf.ready_made(model, made[0].parent)
+    assert in_use.name(ready, (), ready[1].erasure).value == "noto-style"
+    assert in_use.name(ready, (), erased(model, iterations=1)).value is None
+
+
 def test_without_any_the_list_is_not_shown():
     owned, erasure, chosen = in_use.offer((), (), None)
     assert owned is moment.SKIP and erasure is moment.SKIP and not chosen.visible

@@ -188,8 +188,12 @@ def redraw(
         yield from drawing(model, erasure, strength=strength, **rest)
 
 
-def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
-    """Lay out the tab: what to draw on the left, the pictures on the right; returns the choices."""
+def build(model: DiffusionModel, erasure: gr.State) -> tuple[dict[str, Any], gr.Button]:
+    """Lay out the tab: what to draw on the left, the pictures on the right.
+
+    Returns:
+        the choices by name, and the button that draws.
+    """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
             prompt = gr.Textbox(
@@ -227,7 +231,8 @@ def build(model: DiffusionModel, erasure: gr.State) -> dict[str, Any]:
     wire(model, fields, go, chosen, Shown(status, table, slider, caption, download, pairs))
     fixed = {GRID_NAMES.get(name, name): field for name, field in fields.items()}
     grid_panel.wire(model, {**fixed, **knobs}, price, pressed, fold, sheet)
-    return {name: field for name, field in fields.items() if field is not erasure} | knobs
+    choices = {name: field for name, field in fields.items() if field is not erasure}
+    return choices | knobs, go
 
 
 def wire(

@@ -26,6 +26,12 @@ def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...
     return moment.SKIP if kept is owned else kept, first or moment.SKIP, chosen
 
 
+def name(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Any:  # noqa: ANN401
+    """The list, which names the erasure in use or, if that is a run's of just now, none."""
+    listed = [*ready, *owned]
+    return gr.Dropdown(shelf.choices(listed), value=shelf.key_of(listed, erasure))
+
+
 def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
     """Take an erasure for Compare, Scores and Attention.
 
@@ -34,16 +40,28 @@ def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
     return library_tab.choose(ready, owned, key)
 
 
-def build(erasure: gr.State, owned: gr.State, ready: Shelf, tab: gr.Tab) -> None:
-    """Lay out the list above the tab's own fields. The API has one event: `use_erasure`."""
-    chosen = gr.Dropdown(
+def build(ready: Shelf) -> gr.Dropdown:
+    """Lay out the list above the tab's own fields."""
+    return gr.Dropdown(
         shelf.choices(ready), value=None, label="Erasure in use", elem_id="in-use",
         info="Ready-made ones, and yours", filterable=False, visible=bool(ready),
     )  # fmt: skip
-    tab.select(
-        partial(offer, ready), [owned, erasure], [owned, erasure, chosen], queue=False,
-        show_progress="hidden", api_visibility="private",
-    )  # fmt: skip
+
+
+def wire(
+    erasure: gr.State, owned: gr.State, ready: Shelf, chosen: gr.Dropdown, tab: gr.Tab,
+    go: gr.Button, dial: gr.Slider,
+) -> None:  # fmt: skip
+    """Connect the events. The API has one of them: `use_erasure`.
+
+    A run of the same visitor may end while the tab is open, so the list is brought up to date with
+    every drawing, too; with those of the dial only by name, because each that put a stage of a run
+    on the shelf would push something off it.
+    """
+    quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
+    gr.on([tab.select, go.click], partial(offer, ready), [owned, erasure],
+          [owned, erasure, chosen], **quiet)  # fmt: skip
+    dial.input(partial(name, ready), [owned, erasure], chosen, **quiet)
     chosen.input(
         partial(use, ready), [owned, chosen], erasure, api_name="use_erasure", **moment.AT_ONCE,
     )  # fmt: skip

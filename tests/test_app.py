@@ -23,7 +23,7 @@ import app
 from esd_core import DiffusionModel, Erasure, erase, preset
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
-from ui import compare_tab, erase_tab, live, moment, pace, prompts, session, theme
+from ui import compare_tab, erase_tab, live, moment, pace, prompts, session, theme, walk
 from ui import fields as form
 from ui.turn import Turn, halt
 
@@ -249,6 +249,23 @@ def test_a_continued_run_ends_as_an_uninterrupted_one(model: DiffusionModel, aft
     *_, last_one = erase_tab.go_on(model, paused, 6 - after)
     assert last_one.erasure.hash == expected.erasure.hash
     assert last_one.strip == expected.strip and last_one.loss.equals(expected.loss)
+
+
+@pytest.mark.parametrize("iterations", [None, -1, 2.5, 10**6])
+def test_a_finished_run_goes_on_by_a_number_of_updates(model: DiffusionModel, iterations):
+    paused = list(erase_tab.erase(model, **fields(iterations=1)))[-1].paused
+    with pytest.raises(gr.Error, match="^.?iterations is .*use a whole number from 0 to 100000"):
+        list(erase_tab.go_on(model, paused, iterations))
+    *_, end = erase_tab.go_on(model, paused, 2)
+    assert end.erasure.provenance["iterations_done"] == 3
+
+
+def test_a_run_that_goes_on_beyond_its_end_has_stages_there_too(model: DiffusionModel):
+    end = list(erase_tab.erase(model, **fields(iterations=4)))[-1]
+    began, *_, end = erase_tab.go_on(model, end.paused, 60)
+    assert "with the settings that the run began with" in began.status
+    reached = [walk.updates(stage) for stage in walk.stages(end.erasure)]
+    assert reached == [0, 1, 3, 8, 23, 64]
 
 
 def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionModel, monkeypatch):

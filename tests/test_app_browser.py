@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from esd_core import DiffusionModel, Erasure, load_model
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
-from ui import grid, line
+from ui import grid, line, visitors
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -177,6 +178,23 @@ def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pyte
     sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     erase(page, 3)
     expect(page, STATUS, "Done.")
+
+
+def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
+    erase(page, 100_000)
+    expect_updates(page)
+    (left,) = line._line
+    with page.expect_response("**/gradio_api/run/predict*"):
+        page.reload()
+    expect(page, STATUS, "Press Erase")
+    sync_api.expect(page.locator("#erase-run")).to_be_enabled()
+    assert page.is_disabled("#erase-stop") and page.is_disabled("#erase-continue")
+    erase(page, 3)
+    expect(page, STATUS, "Done.")
+    end = time.monotonic() + visitors.GRACE
+    while left in line._line and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    assert line._line == []
 
 
 def test_the_keyboard_runs_and_stops(page):

@@ -39,6 +39,23 @@ def test_a_stage_is_the_model_as_it_was_then(tiny: DiffusionModel):
     assert not all(torch.equal(whole.tensors[n], t) for n, t in short.tensors.items())
 
 
+def test_more_updates_make_room_for_later_stages(tiny: DiffusionModel):
+    kept, steps = Walk(16), {}
+    for step in erase(tiny, EraseConfig("a cat", iterations=32)):
+        steps[step.iteration] = step.erasure
+        if step.iteration == 16:
+            kept.note(step)
+            kept.extend(32, step.erasure)
+            assert [walk.updates(e) for e in kept.earlier] == [1, 2, 4, 16]  # marks 1, 2, 6, 13
+        else:
+            kept.note(step)
+    assert reached(kept.end(steps[32])) == [0, 1, 2, 4, 16, 32]
+    kept.extend(32, steps[32])  # to finish a stopped run changes nothing
+    assert reached(kept.end(steps[32])) == [0, 1, 2, 4, 16, 32]
+    kept.extend(1000, steps[32])
+    assert len(kept.earlier) <= walk.MOST and max(kept.marks) > 32
+
+
 def test_what_is_kept_is_still_an_erasure(tiny: DiffusionModel, tmp_path):
     kept = walked(tiny, 4)
     loaded = Erasure.load(kept.save(tmp_path / "kept.safetensors"))

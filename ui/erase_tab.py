@@ -45,7 +45,9 @@ IDLE = pictures.note("Press Erase. The same seeds appear below, before and after
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
 picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
 more than to anything else.</p>"""
-KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>'
+KEYS = """<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>
+<p class="esd-keys">Continue goes on with the settings that the run began with; to one that is done
+it adds as many updates as Iterations says.</p>"""
 
 
 def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN401
@@ -96,8 +98,11 @@ def go_on(
         with moment.told():
             if paused is None:
                 raise ValueError("there is no run to continue; press Erase first")
-            made, planned = paused.checkpoint.iteration, paused.checkpoint.config.iterations
-            yield from live.go_on(model, paused, planned if made < planned else made + iterations)
+            made, config = paused.checkpoint.iteration, paused.checkpoint.config
+            if made >= config.iterations:
+                replace(config, iterations=iterations)  # refuses what is no number of updates
+                config = replace(config, iterations=made + iterations)
+            yield from live.go_on(model, paused, config.iterations)
 
     yield from moment.thinned(turn.of(stream()))
 

@@ -119,9 +119,11 @@ def prepare(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watche
 def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Shown]:
     """The run from where it stood, up to so many updates in all."""
     config, story = replace(paused.checkpoint.config, iterations=iterations), paused.story
-    story.forget_after(paused.checkpoint.iteration)
+    made = paused.checkpoint.iteration
+    story.forget_after(made)
+    story.walk.extend(iterations, paused.checkpoint.erasure)
     yield Shown(
-        pictures.note(f"Going on after update {paused.checkpoint.iteration}"),
+        pictures.note(f"Going on after update {made}, with the settings that the run began with"),
         film=story.film.html(),
         presence=over(presence.frame(story.presences), iterations),
         loss=curve(story.losses, "loss", iterations),

@@ -37,6 +37,20 @@ class Walk:
         if step.iteration in self.marks:
             self.earlier.append(step.erasure)
 
+    def extend(self, iterations: int, reached: Erasure) -> None:
+        """More updates are asked for: of the stages so far keep those nearest to the new marks."""
+        if iterations == self.iterations:
+            return
+        self.iterations, done = iterations, updates(reached)
+        self.marks = marks(iterations, size(reached))
+        passed = [e for e in (*self.earlier, reached) if updates(e)]
+        nearest = [
+            min(passed, key=lambda stage: abs(updates(stage) - mark))
+            for mark in sorted(self.marks)
+            if mark <= done and passed
+        ]
+        self.earlier = list({updates(stage): stage for stage in nearest}.values())
+
     def forget_after(self, update: int) -> None:
         """Drop the stages between a run's last checkpoint and its stop."""
         self.earlier = [e for e in self.earlier if updates(e) <= update]

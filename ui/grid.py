@@ -205,11 +205,13 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
         unets = {s: erasure.apply(model, float(s)) for s in made.of("strength")}
         about, erased = parameters(model, erasure, made), ", ".join(card.concepts(erasure))
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
+        # Said again with every status: what a stream skips may be lost to the page when it stops.
+        sheet: tuple[Any, Any] = (moment.SKIP, moment.SKIP)
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
             for at in _steps(model, made.cell(i, j), unets):
                 text = f"Picture {n + 1} of {made.size}, step {at.step + 1}"
-                yield Shown(pictures.note(text, done=n / made.size))
+                yield Shown(pictures.note(text, done=n / made.size), *sheet)
                 latents = at.latents
             drawn[i, j] = model.decode(latents)[0]
             last = n + 1 == made.size

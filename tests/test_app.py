@@ -118,6 +118,12 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
     assert of_compare == ["a cat, a rocket", "a dog", "blue"]
 
 
+def test_a_list_of_two_has_one_control(tiny: DiffusionModel):
+    two = replace(tiny, vocabulary=Vocabulary.of_labels(["a cat", "a dog"]))
+    assert [w.prompt for w in prompts.watched(two, "a cat")] == ["a cat", "a dog"]
+    assert [w.prompt for w in prompts.watched(two, "a cat, a dog")] == ["a cat, a dog"]
+
+
 def test_text_that_names_no_concept_has_no_neighbour(model: DiffusionModel):
     listed = [(w.role, w.prompt) for w in prompts.watched(model, "red")]
     assert listed == [("the concept", "red"), ("unrelated", "a rocket")]

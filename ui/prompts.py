@@ -121,7 +121,7 @@ def watched(model: DiffusionModel, text: str, besides: Sequence[str] = ()) -> li
         return [Watched("the concept", text), Watched("no words", "")]
     concept, taken = mentioned(words, text), all_mentioned(words, [text, *besides])
     near = _neighbour(model, concept, taken) if concept else None
-    far = _stranger(words, taken)
+    far = _stranger(words, taken | {near} if near else taken)
     first, on = text, ""
     if concept and concept.kind != "object":  # it shows best on one and the same thing
         subject = words.find(SUBJECT) or words.of_kind("object")[0]

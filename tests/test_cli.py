@@ -226,7 +226,15 @@ def test_ctrl_c_finishes_the_update_and_keeps_everything(model, monkeypatch):
     assert saved.provenance["iterations_done"] == 2
 
 
-def test_a_second_ctrl_c_quits_at_once(model, monkeypatch):
+@pytest.fixture
+def heard():
+    """Ctrl-C reaches the tests; in the background, as `make test &`, a shell turns it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_quits_at_once(model, monkeypatch, heard):
     monkeypatch.setattr(erase_run, "erase", interrupting(at=1, times=2))
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "interrupted; nothing is kept" in made.stderr

@@ -13,6 +13,9 @@ import gradio as gr
 from esd_core import DivergenceError
 
 TICK = 0.25  # seconds
+# What a drawing computes before others have their turn: about as long as an update of a run takes,
+# so that it gets its share beside one, and short enough for their Stop.
+TURN = 0.6  # seconds
 # Of events that refuse something and compute nothing: in the queue, because gradio says nothing of
 # an error outside of it, but not one after the other.
 AT_ONCE: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
@@ -50,16 +53,16 @@ def thinned(moments: Iterator[P]) -> Iterator[P]:
 
 
 def between(steps: Generator[S, None, R], show: Callable[[S], M]) -> Generator[M, None, R]:
-    """What `show` says of something long between its steps, once in a TICK; returns its result."""
-    told = time.perf_counter() - TICK
+    """What `show` says of something long between its steps, once in a TURN; returns its result."""
+    told = time.perf_counter() - TURN
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
             return end.value
-        if time.perf_counter() - told >= TICK:
-            told = time.perf_counter()
+        if time.perf_counter() - told >= TURN:
             yield show(step)
+            told = time.perf_counter()  # of this turn, however long the others' took
 
 
 @contextmanager

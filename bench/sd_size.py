@@ -98,8 +98,12 @@ def run_job(job: dict[str, Any]) -> dict[str, float]:
         marks = [time.perf_counter() for _ in sample(model, "a cat", **options)]
         found["seconds per step"] = (marks[-1] - marks[0]) / (len(marks) - 1)
     else:
-        options = dict(train_method=job["method"], iterations=job["updates"], image_size=size)
-        config = preset(job["preset"], "a cat", **options, **job["options"])
+        options = {
+            "train_method": job["method"], "iterations": job["updates"], "image_size": size,
+            "learning_rate": 1e-7,  # random weights diverge at a real one
+            **job["options"],
+        }  # fmt: skip
+        config = preset(job["preset"], "a cat", **options)
         for step in erase(model, config):
             if on_gpu:
                 torch.cuda.synchronize()

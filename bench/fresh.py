@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import trials
-from bench.speed import peak_resident
+from bench.memory import peak
 from esd_core import DiffusionModel, load_model
 from esd_core.probe import _loaded
 
@@ -67,7 +67,7 @@ def peak_since(work: Callable[[], Any]) -> float:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
     work()
-    return peak_resident()
+    return peak()
 
 
 def memory(name: str) -> dict[str, float]:

@@ -27,9 +27,10 @@ from typing import Any
 import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
+from bench import memory
 from bench.judged import Watch
 from bench.kept import Kept
-from bench.speed import LOOKS, peak_resident, watch_run
+from bench.speed import LOOKS, watch_run
 from bench.written import MACHINE
 from esd_core import load_model
 from esd_core.erasure import Erasure
@@ -49,8 +50,8 @@ WORKED_AROUND = [
 ]
 
 
-def redirect(size: int, float32: bool) -> None:
-    """Make the loaders read the embedded model whatever they are asked for."""
+def redirect(weights: str, size: int, float32: bool) -> None:
+    """Make the loaders read our folder whatever they are asked for."""
     patched = (UNet2DConditionModel, StableDiffusionPipeline)
     own = {cls: cls.from_pretrained.__func__ for cls in patched}
 
@@ -58,7 +59,7 @@ def redirect(size: int, float32: bool) -> None:
         dtype = options.pop("torch_dtype", None)
         if dtype is not None:
             options["dtype"] = torch.float32 if float32 else dtype
-        loaded = own[cls](cls, str(EMOJI), *args, **options)
+        loaded = own[cls](cls, weights, *args, **options)
         if cls is StableDiffusionPipeline:
             kept = loaded.scheduler.config
             loaded.scheduler = PNDMScheduler.from_config(kept, skip_prk_steps=True)
@@ -98,28 +99,34 @@ def watch_updates(looks: set[int], folder: Path) -> list[float]:
 
 
 def run_inside(job: dict[str, Any]) -> None:
-    """The script, in this process; leaves times, memory and weights in the job's folder."""
+    """The script, in this process; leaves times, memory and weights in the job's folder.
+
+    Keys: repo; folder; weights (a pipeline's folder); size of the pictures; float32 (or as
+    written); device; seed; prompt; method; iterations; looks (updates after which to keep the
+    weights); more (arguments of the script).
+    """
     repo, folder = Path(job["repo"]).resolve(), Path(job["folder"])
     sys.path.insert(0, str(repo))
-    redirect(job["size"], job["float32"])
+    redirect(job["weights"], job["size"], job["float32"])
     random.seed(job["seed"])
-    looks = {max(1, round(share * job["iterations"])) for share in LOOKS}
-    marks = watch_updates(looks, folder)
+    marks = watch_updates(set(job["looks"]), folder)
     sys.argv = ["esd_sd.py", "--erase_concept", job["prompt"], "--train_method", job["method"],
-                "--iterations", str(job["iterations"]), "--device", "cpu",
-                "--save_path", str(folder / "saved")]  # fmt: skip
+                "--iterations", str(job["iterations"]), "--device", job["device"],
+                "--save_path", str(folder / "saved"), *job["more"]]  # fmt: skip
     runpy.run_path(str(repo / "esd_sd.py"), run_name="__main__")
-    (folder / "times.json").write_text(json.dumps({"marks": marks, "peak MB": peak_resident()}))
+    times = {"marks": marks, "peak MB": memory.peak(job["device"])}
+    (folder / "times.json").write_text(json.dumps(times))
 
 
 def one_run(args: argparse.Namespace, watch: Watch, concept: str, method: str, seed: int) -> dict:
     """A run of the script, and what the judge sees in the weights that it passed through."""
     model, marker = load_model("emoji"), judge.load_judge()
     names = select(model.unet, method)
+    looks = sorted({max(1, round(share * args.iterations)) for share in LOOKS})
     with tempfile.TemporaryDirectory() as folder:
-        job = dict(repo=str(args.repo), folder=folder, size=model.image_size, seed=seed,
-                   prompt=f"a {concept}", method=method, iterations=args.iterations,
-                   float32=args.float32)  # fmt: skip
+        job = dict(repo=str(args.repo), folder=folder, weights=str(EMOJI), size=model.image_size,
+                   seed=seed, prompt=f"a {concept}", method=method, iterations=args.iterations,
+                   float32=args.float32, device="cpu", looks=looks, more=[])  # fmt: skip
         command = [sys.executable, "-m", "bench.official", "--job", json.dumps(job)]
         subprocess.run(command, check=True)
         times = json.loads((Path(folder) / "times.json").read_text())

@@ -1,11 +1,13 @@
 """Updates per second and peak memory at Stable Diffusion's size, without its weights.
 
-The UNets of SD 1.4 and SDXL are built with random weights, so nothing is downloaded: what they
-predict is noise, but what they cost is real. Text encoder and VAE take no part in erasing and are
-left out; text states are random. Each figure comes from a fresh process.
+The models are those of `bench.sized`. Each figure comes from a fresh process; the first update,
+which also warms up or compiles, is told apart from the others.
 
-    python -m bench.sd_size --side 8 --updates 2 --methods esd-x     # on a CPU: small latents
+    python -m bench.sd_size --side 8 --updates 3 --methods esd-x     # on a CPU: small latents
     python -m bench.sd_size --arch sd-1.4 sdxl                       # on a GPU: the real size
+    python -m bench.sd_size --presets live --compile                 # or --attention MATH
+    python -m bench.sd_size --presets live --dtype float32 --set batch_size=16
+    python -m bench.sd_size --presets live --repo erasing            # and the authors' own loop
 
 Results are kept as they come: the same command goes on where it stopped.
 """
@@ -16,105 +18,84 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench import memory, official, sized
 from bench.kept import Kept
-from bench.speed import peak_resident
 from bench.written import MACHINE
 from esd_core import DiffusionModel, erase, preset, sample
 from esd_core.config import PRESETS
 
-SD_14 = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)  # diffusers' defaults
-SDXL = dict(
-    sample_size=128, cross_attention_dim=2048, attention_head_dim=(5, 10, 20),
-    block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10),
-    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
-    projection_class_embeddings_input_dim=2816,
-)  # fmt: skip
+SCRIPT = "authors' script"
+BACKENDS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION",
+            "cudnn": "CUDNN_ATTENTION", "math": "MATH"}  # fmt: skip
+STILL = 1e-7  # a learning rate: random weights diverge at a real one
 
 
-class SdxlUNet(UNet2DConditionModel):
-    """SDXL's, given its pooled text and picture sizes (here any) beside the prompt's states."""
-
-    def forward(self, x_t: Tensor, t: Tensor, encoder_hidden_states: Tensor) -> Any:
-        pooled = encoder_hidden_states[:, 0, :1280]
-        sizes = pooled.new_full((len(pooled), 6), 1024)
-        added = {"text_embeds": pooled, "time_ids": sizes}
-        return super().forward(x_t, t, encoder_hidden_states, added_cond_kwargs=added)
-
-
-class Sized(DiffusionModel):
-    """A model of which only the UNet is real."""
-
-    def encode(self, prompts: list[str]) -> Tensor:
-        width = self.unet.config.cross_attention_dim
-        generators = [torch.Generator().manual_seed(sum(p.encode())) for p in prompts]
-        states = [torch.randn(77, width, generator=g) for g in generators]
-        return torch.stack(states).to(self.device)
+def paces(marks: list[float], whole: int) -> dict[str, float]:
+    """What a run of `whole` updates costs, from the seconds before and after each of a few."""
+    first, *rest = (after - before for before, after in pairwise(marks))
+    each = mean(rest or [first])
+    return {
+        "seconds before": marks[0], "first update": first, "updates per second": 1 / each,
+        "whole run": marks[1] + (whole - 1) * each, "200 updates": marks[1] + 199 * each,
+    }  # fmt: skip
 
 
-def build_unet(arch: str) -> UNet2DConditionModel:
-    """Without memory for its weights yet (device meta)."""
-    with torch.device("meta"):
-        return UNet2DConditionModel(**SD_14) if arch == "sd-1.4" else SdxlUNet(**SDXL)
+def sampling(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
+    """Guided steps for one picture."""
+    options = dict(seeds=[0], num_inference_steps=job["updates"] + 1, image_size=job["size"])
+    marks = [time.perf_counter() for _ in sample(model, "a cat", **options)]
+    return {"seconds per step": (marks[-1] - marks[0]) / (len(marks) - 1)}
 
 
-def build(arch: str, device: str, dtype: torch.dtype) -> Sized:
-    """Random weights of a size that keeps activations finite."""
-    unet = build_unet(arch).to(dtype).to_empty(device=device).requires_grad_(False).eval()
-    for name, weight in unet.named_parameters():
-        flat = name.endswith("weight") and weight.ndim == 1  # of a norm
-        weight.fill_(1) if flat else weight.normal_(0, 0.02) if weight.ndim > 1 else weight.zero_()
-    vae = AutoencoderKL(
-        block_out_channels=(8,) * 4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
-    scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
-    return Sized(arch, None, None, unet, vae, scheduler)  # type: ignore[arg-type]
+def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
+    """A few updates of a preset, from the first trajectory on."""
+    options = {"train_method": job["method"], "iterations": job["updates"],
+               "image_size": job["size"], "learning_rate": STILL, **job["options"]}  # fmt: skip
+    marks = []
+    for step in erase(model, preset(job["preset"], "a cat", **options)):
+        if step.iteration == 0 and job["compile"]:
+            step._run.unet.compile()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        marks.append(step.seconds)
+    return paces(marks, preset(job["preset"], "a cat").iterations)
 
 
-def run_job(job: dict[str, Any]) -> dict[str, float]:
+def our_job(job: dict[str, Any]) -> dict[str, float]:
     """One measurement in this process."""
-    device, dtype = job["device"], getattr(torch, job["dtype"])
-    model = build(job["arch"], device, dtype)
-    size = job["side"] * model.scale_factor if job["side"] else None
-    on_gpu = device.startswith("cuda")
-    loaded = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident()
-    found: dict[str, float] = {}
-    if job["preset"] == "sample":
-        options = dict(seeds=[0], num_inference_steps=job["updates"] + 1, image_size=size)
-        marks = [time.perf_counter() for _ in sample(model, "a cat", **options)]
-        found["seconds per step"] = (marks[-1] - marks[0]) / (len(marks) - 1)
-    else:
-        options = {
-            "train_method": job["method"], "iterations": job["updates"], "image_size": size,
-            "learning_rate": 1e-7,  # random weights diverge at a real one
-            **job["options"],
-        }  # fmt: skip
-        config = preset(job["preset"], "a cat", **options)
-        for step in erase(model, config):
-            if on_gpu:
-                torch.cuda.synchronize()
-            if step.iteration == 0:
-                before = step.seconds
-        found["seconds before"] = before
-        found["updates per second"] = config.iterations / (step.seconds - before)
-        whole = preset(job["preset"], "a cat").iterations
-        found["whole run"] = before + whole / found["updates per second"]
-    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident()
-    return {**found, "MB loaded": loaded, "peak MB": peak}
+    model = sized.build(job["arch"], job["device"], getattr(torch, job["dtype"]))
+    loaded = memory.peak(job["device"])
+    if job["compile"]:
+        model.unet.compile()
+    chosen = job["attention"] and SDPBackend.__members__[BACKENDS[job["attention"]]]
+    with sdpa_kernel(chosen) if chosen else nullcontext():
+        found = (sampling if job["preset"] == "sample" else erasing)(model, job)
+    return {**found, "MB loaded": loaded, "peak MB": memory.peak(job["device"])}
+
+
+def their_job(job: dict[str, Any]) -> dict[str, float]:
+    """A few updates of the authors' script in this process; its loading is not counted."""
+    official.run_inside({
+        **{k: job[k] for k in ("repo", "folder", "weights", "size", "method", "device")},
+        "prompt": "a cat", "seed": 0, "iterations": job["updates"], "looks": [],
+        "float32": job["dtype"] == "float32", "more": ["--lr", str(STILL)],
+    })  # fmt: skip
+    times = json.loads((Path(job["folder"]) / "times.json").read_text())
+    each = mean(after - before for before, after in pairwise(times["marks"]))
+    return {"updates per second": 1 / each, "200 updates": 200 * each, "peak MB": times["peak MB"]}
 
 
 def measure(job: dict[str, Any]) -> dict[str, float] | str:
@@ -123,30 +104,50 @@ def measure(job: dict[str, Any]) -> dict[str, float] | str:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         return (made.stderr.strip().splitlines() or [f"exit code {made.returncode}"])[-1]
-    return json.loads(made.stdout)
+    return json.loads(made.stdout.splitlines()[-1])
+
+
+def measure_theirs(job: dict[str, Any]) -> dict[str, float] | str:
+    """Likewise, from random weights in a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights"
+        sized.save_sd_14(weights, getattr(torch, job["dtype"]))
+        return measure({**job, "folder": folder, "weights": str(weights)})
+
+
+def tasks(args: argparse.Namespace) -> Iterator[tuple[str, partial]]:
+    """A name and what to measure."""
+    dtype = args.dtype or ("bfloat16" if args.device.startswith("cuda") else "float32")
+    given = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
+    extras = [*args.set, *(["compiled"] if args.compile else []),
+              *([f"{args.attention} attention"] if args.attention else [])]  # fmt: skip
+    for arch in args.arch:
+        common = dict(arch=arch, device=args.device, dtype=dtype, updates=args.updates)
+        size = 8 * (args.side or sized.build_unet(arch).config.sample_size)
+        ours = dict(options=given, compile=args.compile, attention=args.attention)
+        where = f"{arch}/{dtype}/latents {args.side or 'own'}"
+        for name, method in [("sample", ""), *((p, m) for m in args.methods for p in args.presets)]:
+            job = dict(preset=name, method=method, size=size, **common, **ours)
+            key = " ".join([f"{where}/{name}", method, ", ".join(extras)])
+            yield " ".join(key.split()), partial(measure, job)
+        if args.repo and arch == "sd-1.4":
+            for method in args.methods:
+                job = dict(preset=SCRIPT, method=method, size=size, repo=str(args.repo), **common)
+                yield f"{where}/{SCRIPT} {method}", partial(measure_theirs, job)
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing, and print all of it."""
     on_gpu = args.device.startswith("cuda")
-    dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
     kept = Kept(args.out, torch.cuda.get_device_name() if on_gpu else f"{MACHINE}, cpu")
-    given = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
-    tasks = []
-    for arch in args.arch:
-        jobs = [("sample", ""), *((p, m) for m in args.methods for p in args.presets)]
-        for name, method in jobs:
-            job = dict(arch=arch, preset=name, method=method, device=args.device, dtype=dtype,
-                       side=args.side, updates=args.updates, options=given)  # fmt: skip
-            side = args.side or "own"
-            key = f"{arch}/{dtype}/latents {side}/{name} {method} {args.set or ''}".strip()
-            tasks.append((key, partial(measure, job)))
-    kept.measure(tasks, args.budget_seconds)
-    for key, _ in tasks:
+    wanted = list(tasks(args))
+    kept.measure(wanted, args.budget_seconds)
+    for key, _ in wanted:
         print(key, kept.results.get(key, "not measured"))
 
 
-if __name__ == "__main__":
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -160,11 +161,19 @@ if __name__ == "__main__":
     )
     parser.add_argument("--side", type=int, help="of the latents; default: the model's own")
     parser.add_argument("--updates", type=int, default=10, help="per measurement")
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--compile", action="store_true", help="teacher and student")
+    parser.add_argument("--attention", choices=BACKENDS, help="default: torch's choice")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
+                        help="EraseConfig options, as JSON values")  # fmt: skip
+    parser.add_argument("--repo", type=Path, help="a clone of the authors' repository")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--job", type=json.loads, help="internal: measure one job")
-    arguments = parser.parse_args()
-    if arguments.job:
-        print(json.dumps(run_job(arguments.job)))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    if job := arguments.job:
+        print(json.dumps((their_job if job["preset"] == SCRIPT else our_job)(job)))
     else:
         main(arguments)

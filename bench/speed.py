@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bench import speed_report
+from bench import memory, speed_report
 from bench.judged import Watch
 from bench.kept import Kept
 from bench.written import MACHINE
@@ -114,13 +114,7 @@ def run_job(job: str) -> float:
         method = job.removeprefix("train ")
         for _ in erase(model, preset("live", "a cat", train_method=method, iterations=5)):
             pass
-    return peak_resident()
-
-
-def peak_resident() -> float:
-    """MB. Not `ru_maxrss`: on Linux a child starts with its parent's, which hides its own."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return memory.peak()
 
 
 Tasks = Iterator[tuple[str, Callable[[], Any]]]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from torch.testing import assert_close
 
-from bench import official, recipes, sd_size, speed_report, tried_report
+from bench import official, recipes, sd_size, sized, speed_report, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
 from esd_core import EraseConfig, erase
@@ -100,8 +100,16 @@ def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(("arch", "parameters"), [("sd-1.4", 859_520_964), ("sdxl", 2_567_463_684)])
 def test_the_built_unets_have_stable_diffusions_size(arch, parameters):
-    unet = sd_size.build_unet(arch)
+    unet = sized.build_unet(arch)
     assert sum(p.numel() for p in unet.parameters()) == parameters
+
+
+def test_a_run_is_foretold_from_its_later_updates():
+    found = sd_size.paces([3.0, 9.0, 10.0, 12.0], whole=16)  # the first update compiled
+    assert found["updates per second"] == pytest.approx(1 / 1.5)
+    assert found["whole run"] == pytest.approx(9 + 15 * 1.5)
+    assert found["200 updates"] == pytest.approx(9 + 199 * 1.5)
+    assert sd_size.paces([3.0, 5.0], whole=2)["whole run"] == pytest.approx(7)
 
 
 # --- what was tried -----------------------------------------------------------------------------
@@ -173,3 +181,12 @@ def test_a_warm_start_begins_at_the_closed_form(tiny):
     begun = recipes.from_closed_form(tiny, replace(LONG, iterations=0)).erasure.tensors
     assert edit.tensors.items() and all((begun[n] == v).all() for n, v in edit.tensors.items())
     assert recipes.from_closed_form(tiny, replace(LONG, iterations=2)).iteration == 2
+
+
+def test_the_mean_of_the_last_half_is_of_the_weights_after_its_updates(tiny):
+    config = replace(LONG, iterations=4)
+    passed = [step.erasure.tensors for step in erase(tiny, config)][3:]
+    mean = recipes.averaged(tiny, config).erasure.tensors
+    for name, value in mean.items():
+        assert_close(value, (passed[0][name] + passed[1][name]) / 2)
+        assert not (value == passed[1][name]).all()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
+from esd_core.examples import Examples
 from esd_core.models import DiffusionModel
-from esd_core.pairs import Pairs
-
-if TYPE_CHECKING:
-    from esd_core.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,3 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         for index, own in known["state"].items()
     }
     return {"state": moments, "param_groups": known["param_groups"]}
-
-
-def moved(pairs: Pairs, device: torch.device | str) -> Pairs:
-    """The same examples on another device; not copied if they are there."""
-    return Pairs(*(getattr(pairs, f.name).to(device) for f in fields(Pairs)))

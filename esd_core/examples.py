@@ -16,7 +16,6 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core import pairs
-from esd_core.checkpoint import moved
 from esd_core.config import EraseConfig
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
@@ -43,9 +42,9 @@ class Examples:
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on another device."""
         held_out, preserve = (
-            None if p is None else moved(p, device) for p in (self.held_out, self.preserve)
+            None if p is None else p.to(device) for p in (self.held_out, self.preserve)
         )
-        train = tuple(moved(p, device) for p in self.train)
+        train = tuple(p.to(device) for p in self.train)
         return replace(self, train=train, held_out=held_out, preserve=preserve)
 
 
@@ -178,7 +177,7 @@ def whole(team: Team, part: Pairs | None, lines: int, device: torch.device) -> P
     if team.size == 1:
         assert part is not None
         return part
-    parts = team.everyones(None if part is None else moved(part, "cpu"))
+    parts = team.everyones(None if part is None else part.to("cpu"))
     owned = [torch.tensor(Team(rank, team.size).mine(lines)) for rank in range(team.size)]
     held = [(found, own) for found, own in zip(parts, owned, strict=True) if found is not None]
     together = Pairs.cat([found for found, _ in held])
@@ -188,7 +187,7 @@ def whole(team: Team, part: Pairs | None, lines: int, device: torch.device) -> P
         for found, own in held
     ]
     ordered = together[torch.cat(places).argsort()]
-    return moved(ordered, device)
+    return ordered.to(device)
 
 
 def draw_one(

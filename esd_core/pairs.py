@@ -46,6 +46,10 @@ class Pairs:
     def __getitem__(self, index: Tensor | slice) -> Pairs:
         return Pairs(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def to(self, device: torch.device | str) -> Pairs:
+        """The same examples on another device; not copied if they are there."""
+        return Pairs(*(getattr(self, f.name).to(device) for f in fields(self)))
+
     @staticmethod
     def cat(parts: Sequence[Pairs]) -> Pairs:
         """All examples of several sets."""

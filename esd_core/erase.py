@@ -162,13 +162,15 @@ def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Ru
     return run
 
 
-def draw(run: _Run, images: Tensor | None) -> Examples:
-    """New examples, from the model whose trajectories the run follows."""
+def draw(run: _Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
+    """New examples, from the model whose trajectories the run follows; those that hold are kept."""
     unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
     if run.config.points == "last":
         return drawing.draw_one(run.model, unet, run.config, run.generator, run.team)
     return finish(
-        drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team)
+        drawing.draw_examples(
+            run.model, unet, run.config, run.generator, images, run.team, preserve
+        )
     )
 
 
@@ -261,7 +263,7 @@ def erase(
         mark = time.perf_counter()
         stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
         if stale or not examples.train:
-            examples = draw(run, images)
+            examples = draw(run, images, examples.preserve)
         loss, t = update(run, examples)
         run.iteration += 1
         run.examples_seen += len(t)

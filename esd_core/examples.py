@@ -20,7 +20,7 @@ from esd_core.config import EraseConfig
 from esd_core.models import DiffusionModel
 from esd_core.pairs import Pairs
 from esd_core.parallel import ALONE, Team
-from esd_core.run_prompts import asked
+from esd_core.run_prompts import asked, held
 
 # Options that the examples of a run depend on, apart from the model.
 DRAWN_BY = (
@@ -128,11 +128,13 @@ def collect(model: DiffusionModel, config: EraseConfig) -> Generator[None, None,
 def draw_examples(
     model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
     generator: torch.Generator, images: Tensor | None = None, team: Team = ALONE,
+    preserve: Pairs | None = None,
 ) -> Generator[None, None, Examples]:  # fmt: skip
     """All examples of a run that keeps them (`points="all"`), or of one drawing of it.
 
     Args:
         unet: whose trajectories are followed: the frozen one or the one under training.
+        preserve: examples of the first drawing, to keep: the frozen model does not change.
         team: shares out the trajectories; every process gets all examples.
     """
     train, held_out = [], []
@@ -156,14 +158,16 @@ def draw_examples(
         kept = torch.arange(len(drawn)) % lines < config.trajectories
         train.append(drawn[kept])
         held_out.append(drawn[~kept])
-    everything = Pairs.cat(train)
-    preserve = None
-    if config.preserve:
-        mine = list(team.mine(len(everything)))
-        part = yield from pairs.draw_preservation(model, config, everything.x_t, everything.t, mine)
-        preserve = whole(team, part, len(everything), model.device)
-    held = Pairs.cat(held_out) if config.held_out else None
-    return Examples(tuple(train), held, preserve, origin(model, config))
+    if config.preserve and preserve is None:
+        prompts = held(model, config)
+        seeds, own, part = draw_seeds(len(prompts), generator), list(team.mine(len(prompts))), None
+        if own:
+            part = yield from pairs.draw_preservation(
+                model, config, [prompts[i] for i in own], [seeds[i] for i in own]
+            )
+        preserve = whole(team, part, len(prompts), model.device)
+    kept_back = Pairs.cat(held_out) if config.held_out else None
+    return Examples(tuple(train), kept_back, preserve, origin(model, config))
 
 
 def whole(team: Team, part: Pairs | None, lines: int, device: torch.device) -> Pairs:

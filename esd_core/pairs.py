@@ -13,7 +13,7 @@ that an app can stop it or let others compute in between; `sample.finish` is for
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -22,10 +22,11 @@ from torch import Tensor
 from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
-from esd_core.run_prompts import Asked, preservation_prompts
-from esd_core.sample import finish, sample
+from esd_core.run_prompts import Asked
+from esd_core.sample import Step, finish, sample
 
 TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
+HELD_STEPS = 6  # at most, of a trajectory that holds another prompt
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,28 @@ def complete(
     return Pairs(x_t, t, null, concept, centre, drawn, embeds)
 
 
+def walk(
+    model: DiffusionModel, unet: UNet2DConditionModel, prompts: list[str], seeds: list[int],
+    config: EraseConfig,
+) -> Generator[None, None, list[Step]]:  # fmt: skip
+    """The steps of a whole guided trajectory for each prompt and its seed."""
+    steps = []
+    for step in sample(
+        model, prompts, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
+        num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
+        image_size=config.image_size,
+    ):  # fmt: skip
+        steps.append(step)
+        yield
+    return steps
+
+
+def places(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
+    """Every x_t on trajectories `(N, C, h, w)`, and its training timestep `(N,)`."""
+    t = torch.stack([s.t.long() for s in steps])
+    return torch.cat([s.x_t for s in steps]), t.repeat_interleave(len(steps[0].x_t))
+
+
 def draw_all(
     model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
     seeds: list[int], asks: Sequence[Asked] = (),
@@ -110,17 +133,9 @@ def draw_all(
     Args:
         asks: a prompt for each seed; default the target's own for all.
     """
-    asks, steps = asks or [Asked.of(target)] * len(seeds), []
-    for step in sample(
-        model, [a.prompt for a in asks], seeds=seeds, unet=unet,
-        guidance_scale=config.start_guidance,
-        num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
-        image_size=config.image_size,
-    ):  # fmt: skip
-        steps.append(step)
-        yield
-    x_t = torch.cat([s.x_t for s in steps])
-    t = torch.stack([s.t.long() for s in steps]).repeat_interleave(len(seeds))
+    asks = asks or [Asked.of(target)] * len(seeds)
+    steps = yield from walk(model, unet, [a.prompt for a in asks], seeds, config)
+    x_t, t = places(steps)
     if unet is not model.unet:  # the edited model's by-products are not the teacher's
         return (yield from complete(model, target, x_t, t, asks=asks))
     null = torch.cat([s.output_null for s in steps if s.output_null is not None])
@@ -192,20 +207,21 @@ def noised(
 
 
 def draw_preservation(
-    model: DiffusionModel, config: EraseConfig, x_t: Tensor, t: Tensor,
-    mine: list[int] | None = None,
-) -> Generator[None, None, Pairs]:  # fmt: skip
-    """Examples whose target is the frozen prediction itself, for other prompts at given x_t.
+    model: DiffusionModel, config: EraseConfig, prompts: list[str], seeds: list[int]
+) -> Generator[None, None, Pairs]:
+    """Examples whose target is the frozen prediction itself: short guided trajectories of others.
+
+    What these prompts draw is decided on their own trajectories. Held only where the erased concept
+    passes, as it is cheaper to do, their pictures change more (bench/README.md).
 
     Null, concept and centre coincide, so the erasing target is the frozen output whatever eta is.
 
     Args:
-        x_t: `(N, C, h, w)`.
-        t: training timesteps `(N,)`.
-        mine: make only these of the examples; see `parallel.Team`.
+        prompts: of the trajectories, a seed each.
     """
-    embeds = model.encode(preservation_prompts(model, config))
-    which = torch.arange(len(t)) if mine is None else torch.tensor(mine)
-    x_t, t, embeds = x_t[which], t[which], embeds[which % len(embeds)]
-    output = yield from evaluate(model, x_t, t, embeds)
-    return Pairs(x_t, t, output, output, output, output, embeds)
+    total = min(HELD_STEPS, config.num_inference_steps)
+    shorter = replace(config, num_inference_steps=total)
+    steps = yield from walk(model, model.unet, prompts, seeds, shorter)
+    output = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
+    embeds = model.encode(prompts).repeat(len(steps), 1, 1)
+    return Pairs(*places(steps), output, output, output, output, embeds)

@@ -13,6 +13,7 @@ from esd_core.models import DiffusionModel
 from esd_core.probe import Probe
 from esd_core.vocabulary import joined
 
+HELD = 16  # trajectories at least that hold other prompts
 NEIGHBOURS = 12  # of the prompts that are held
 COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
 
@@ -49,6 +50,12 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     order = torch.randperm(len(objects), generator=torch.Generator().manual_seed(config.seed))
     dressed = (Asked(joined([objects[i], known]), objects[i].phrase) for i in order.tolist())
     return [plain, *islice(cycle(dressed), lines - 1)]
+
+
+def held(model: DiffusionModel, config: EraseConfig) -> list[str]:
+    """A prompt for each trajectory that holds another prompt where it was; they take turns."""
+    prompts = preservation_prompts(model, config, HELD)
+    return list(islice(cycle(prompts), max(HELD, len(prompts))))
 
 
 def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:

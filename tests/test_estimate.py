@@ -25,7 +25,7 @@ def collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:
 def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
     each_call = Line(1.0, 0.0)  # a machine on which every call takes a second
     assert collecting(tiny, CONFIG, each_call) == 10
-    assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 80 / 16
+    assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 6
     often = replace(CONFIG, redraw_every=4, iterations=16)
     assert collecting(tiny, often, each_call) == 40
     one = preset("paper", "a cat", iterations=100)
@@ -35,6 +35,10 @@ def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
 def test_collecting_counts_examples(tiny: DiffusionModel):
     each_example = Line(0.0, 1.0)
     assert collecting(tiny, CONFIG, each_example) == 10 * 16
+    held = replace(CONFIG, preserve=1.0, num_inference_steps=4, redraw_every=1, iterations=3)
+    assert collecting(tiny, held, each_example) == 3 * 4 * 16 + 4 * 2 * 16  # what holds: once
+    many = replace(held, preserve_prompts=[f"{n} dogs" for n in range(20)])
+    assert collecting(tiny, many, each_example) == 3 * 4 * 16 + 4 * 2 * 20
     assert collecting(tiny, replace(CONFIG, x_t_source="edited"), each_example) == 160 + 2 * 80
 
 

@@ -13,9 +13,9 @@ from esd_core.denoise import add_noise, predict
 from esd_core.erasure import shared_copy
 from esd_core.examples import draw_examples
 from esd_core.objective import erasing_target
-from esd_core.pairs import Pairs
+from esd_core.pairs import HELD_STEPS, Pairs
 from esd_core.probe import Probe
-from esd_core.run_prompts import Asked, asked, preservation_prompts
+from esd_core.run_prompts import HELD, Asked, asked, held, preservation_prompts
 from esd_core.sample import sample
 from esd_core.schedulers import SCHEDULERS
 from esd_core.vocabulary import Concept, Vocabulary
@@ -204,19 +204,33 @@ def test_every_picture_is_used(tiny, monkeypatch):
 
 
 def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
-    config = replace(CONFIG, preserve=1.0, preserve_prompts=("", "a dog", "a rocket"))
-    drawn = pairs.finish(pairs.draw_all(model, model.unet, CAT, CONFIG, [1]))
-    held = pairs.finish(pairs.draw_preservation(model, config, drawn.x_t, drawn.t))
-    assert len(held) == len(drawn)
+    prompts = ["", "a dog", "a rocket"]
+    drawn = pairs.finish(pairs.draw_preservation(model, CONFIG, prompts, [1, 2, 3]))
+    assert_close(drawn.embeds, model.encode(prompts).repeat(5, 1, 1))
     assert_close(
-        held.frozen, predict(model.unet, held.x_t, held.t, held.embeds), atol=1e-5, rtol=1e-4
+        drawn.frozen, predict(model.unet, drawn.x_t, drawn.t, drawn.embeds), atol=1e-5, rtol=1e-4
     )
     for eta in (0.0, 1.0, 7.5):
-        target = erasing_target(held.null, held.concept, eta, held.centre)
-        assert torch.equal(target, held.frozen)
-    # Prompts take turns: 5 examples, 3 prompts.
-    expected = model.encode(["", "a dog", "a rocket", "", "a dog"])
-    assert_close(held.embeds, expected)
+        target = erasing_target(drawn.null, drawn.concept, eta, drawn.centre)
+        assert torch.equal(target, drawn.frozen)
+
+
+def test_what_is_held_is_held_on_its_own_trajectory(tiny):
+    long = replace(CONFIG, num_inference_steps=50)
+    drawn = pairs.finish(pairs.draw_preservation(tiny, long, ["", "a dog"], [1, 2]))
+    dog = list(sample(tiny, "a dog", seeds=[2], guidance_scale=long.start_guidance,
+                      num_inference_steps=HELD_STEPS))  # fmt: skip
+    assert len(drawn) == 2 * len(dog)
+    assert_close(drawn.x_t[1::2], torch.cat([s.x_t for s in dog]), atol=1e-5, rtol=1e-4)
+    assert drawn.t[1::2].tolist() == [int(s.t) for s in dog]
+
+
+def test_prompts_take_turns_in_holding(tiny):
+    assert held(tiny, replace(CONFIG, preserve_prompts=("a dog", "a cow"))) == (
+        ["a dog", "a cow"] * (HELD // 2)
+    )
+    many = tuple(f"{n} dogs" for n in range(HELD + 3))  # none of one's own is left out
+    assert held(tiny, replace(CONFIG, preserve_prompts=many)) == list(many)
 
 
 def test_without_a_vocabulary_the_empty_prompt_is_held(tiny):
@@ -289,12 +303,12 @@ def test_sets_are_indexed_and_joined_field_by_field(tiny):
 def test_neighbours_of_what_is_erased_are_held():
     model = load_model("emoji", device="cpu")
     probe = Probe(model)
-    held = preservation_prompts(model, EraseConfig(["a cat", "a church"]))
-    assert len(held) == len(set(held)) == 32 and "" in held
+    found = preservation_prompts(model, EraseConfig(["a cat", "a church"]))
+    assert len(found) == len(set(found)) == 32 and "" in found
     near = [n.phrase for c in ("cat", "church") for n in probe.neighbours(probe.concept(c), 5)]
-    assert set(near) <= set(held) and not {"a cat", "a church"} & set(held)
-    held = preservation_prompts(model, EraseConfig("noto style"))
+    assert set(near) <= set(found) and not {"a cat", "a church"} & set(found)
+    found = preservation_prompts(model, EraseConfig("noto style"))
     styles = {c.phrase for c in model.vocabulary.of_kind("style")}
-    assert styles - set(held) == {"noto style"}  # the word "style" is not what is erased
+    assert styles - set(found) == {"noto style"}  # the word "style" is not what is erased
     ones_own = preservation_prompts(model, EraseConfig("a cat", preserve_prompts=["a dog"]))
     assert ones_own == ["a dog"]

@@ -18,8 +18,8 @@ from diffusers import UNet2DConditionModel
 
 from esd_core import DiffusionModel, EraseConfig, denoise
 from esd_core.erase import start
-from esd_core.pairs import TEACHER_BATCH
-from esd_core.run_prompts import asked
+from esd_core.pairs import HELD_STEPS, TEACHER_BATCH
+from esd_core.run_prompts import HELD, asked
 from ui.film import MOST, SHARE, Film
 from ui.pace import duration
 
@@ -163,10 +163,12 @@ def _collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float
     each = examples / TEACHER_BATCH * call(TEACHER_BATCH)
     walk = config.num_inference_steps * call(2 * lines) * len(config.concepts)
     contexts += sum(any(a.neutral for a in asked(model, t, config, 2)) for t in config.concepts)
-    sets = contexts + len(config.concepts) * (
-        bool(config.preserve) + 2 * (config.x_t_source == "edited")
-    )
-    return drawings * (walk + sets * each)
+    sets = contexts + len(config.concepts) * 2 * (config.x_t_source == "edited")
+    held = 0.0
+    if config.preserve:
+        count = max(HELD, len(config.preserve_prompts))
+        held = min(HELD_STEPS, config.num_inference_steps) * call(2 * count)
+    return held + drawings * (walk + sets * each)
 
 
 def _frames(iterations: int, update_seconds: float, frame_seconds: float) -> list[int]:

@@ -10,6 +10,8 @@ and by the independent judge, which was trained on the real drawings only.
     python -m bench.quality --concepts cat church --eta 1 3 10 --out bench/results/quality-eta
     python -m bench.quality --kinds style background --from-objects none all \
                             --out bench/results/quality-from-objects
+    python -m bench.quality --concepts cat church --recipe plain "held at the concept's x_t" \
+                            --out bench/results/quality-held
 
 A finished run is a line in OUT.jsonl and is not repeated; OUT.json, OUT.md and OUT.png sum up what
 is there. Other weights of the embedded model make new lines.
@@ -30,8 +32,9 @@ import torch
 from torch import Tensor
 
 from bench import quality_report
+from bench.recipes import RECIPES
 from bench.written import MACHINE
-from esd_core import DiffusionModel, Gallery, Probe, erase, evaluate, load_model, preset
+from esd_core import DiffusionModel, Gallery, Probe, evaluate, load_model, preset
 from esd_core.evaluate import Marker, clip_marker
 from esd_core.vocabulary import Concept
 from tools import data, judge
@@ -88,11 +91,10 @@ class Bench:
         """One erasure, evaluated: a row."""
         began = time.perf_counter()
         found = self.probe.concept(concept)
-        options = {k: v for k, v in settings.items() if k != "preset"}
-        for step in erase(
-            self.model, preset(settings["preset"], found.phrase, seed=seed, **options)
-        ):
-            last = step
+        recipe = RECIPES[settings.get("recipe", "plain")]
+        chosen = {k: v for k, v in settings.items() if k not in ("preset", "recipe")}
+        options = {**recipe.options, **chosen, "seed": seed}
+        last = recipe.train(self.model, preset(settings["preset"], found.phrase, **options))
         made = evaluate(
             self.gallery, self.probe, concept, last.unet, markers=self.markers, pictures=pictures,
             first_seed=SEED_STEP * seed,
@@ -153,7 +155,8 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
         variants = [{"eta": 3.0}, {"eta": 10.0}, *({"preserve": 0.0, "eta": e} for e in (1.0, 3.0))]
         table = [(c, plain, s) for s in range(3) for c in concepts]
         return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
-    knobs = {k: v for k in ("eta", "preserve", "from_objects") if (v := getattr(args, k))}
+    names = ("eta", "preserve", "from_objects", "recipe")
+    knobs = {k: v for k in names if (v := getattr(args, k))}
     grid = [
         {**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())
     ]
@@ -173,6 +176,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
     parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
     parser.add_argument("--from-objects", nargs="*", help="likewise")
+    parser.add_argument("--recipe", nargs="*", choices=RECIPES, help="likewise; bench.recipes")
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
                         help="other EraseConfig options, as JSON values")  # fmt: skip
     parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from esd_core import DiffusionModel, EraseConfig, erase
 from esd_core.closed_form import closed_form_edit
 from esd_core.erase import EraseStep
+from esd_core.pairs import Pairs, evaluate, finish
 from esd_core.run_prompts import preservation_prompts
 
 FALLEN, PATIENCE = 0.98, 3  # an error that three updates do not bring below this share is flat
@@ -100,6 +101,18 @@ def from_closed_form(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     return step
 
 
+def held_where_the_concept_passes(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """32 prompts held at the erased concept's own x_t: no trajectories but the concept's."""
+    examples = next(erase(model, config)).examples
+    drawn = Pairs.cat(examples.train)
+    prompts = preservation_prompts(model, config, 32)
+    embeds = model.encode(prompts)[torch.arange(len(drawn)) % len(prompts)]
+    output = finish(evaluate(model, drawn.x_t, drawn.t, embeds))
+    held = Pairs(drawn.x_t, drawn.t, output, output, output, output, embeds)
+    *_, step = erase(model, config, examples=replace(examples, preserve=held))
+    return step
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Options that replace those of `live`, and how to train with them."""
@@ -126,13 +139,13 @@ RECIPES: dict[str, Recipe] = {
     "closed form, 8 updates": Recipe({"iterations": 8}, from_closed_form),
     "until the error is flat": Recipe({"iterations": 40}, until_flat),
     "rate falls to 0": Recipe({}, scheduled(cosine)),
-    "preserve 6": Recipe({"preserve": 6.0}),
+    "preserve 2": Recipe({"preserve": 2.0}),
     "8 updates": Recipe({"iterations": 8}),
     "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),
     "rate rises over 4 updates": Recipe({}, scheduled(warm_up)),
     "24 updates, rate 2e-3": Recipe({"iterations": 24, "learning_rate": 2e-3}),
     "batch 16": Recipe({"batch_size": 16}),
-    "preserve 10": Recipe({"preserve": 10.0}),
+    "preserve 1": Recipe({"preserve": 1.0}),
     "32 updates, rate 5e-4": Recipe({"iterations": 32, "learning_rate": 5e-4}),
     "24 updates, rate 5e-4": Recipe({"iterations": 24, "learning_rate": 5e-4}),
     "closed form only": Recipe({"iterations": 0}, from_closed_form),
@@ -140,4 +153,5 @@ RECIPES: dict[str, Recipe] = {
     "mean of the last half": Recipe({}, averaged),
     "24 updates, mean of the last half": Recipe({"iterations": 24}, averaged),
     "betas 0.9, 0.95": Recipe({}, quick_to_forget),
+    "held at the concept's x_t": Recipe({}, held_where_the_concept_passes),
 }

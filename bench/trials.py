@@ -15,7 +15,7 @@ import torch
 
 from esd_core import DiffusionModel, denoise, erase, objective, preset
 from esd_core import pairs as teacher
-from esd_core.erase import start, update
+from esd_core.erase import holding, start, update
 
 Work = Callable[[], Any]
 CONFIG = preset("live", "a cat", learning_rate=1e-7)  # timed again and again: it must not diverge
@@ -92,7 +92,7 @@ def together(model: DiffusionModel) -> Work:
         edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
         erasing = objective.erasing_loss(edited[:size], target[:size])
         preserving = objective.erasing_loss(edited[size:], target[size:])
-        (erasing + CONFIG.preserve * preserving).backward()
+        (erasing + holding(examples, CONFIG) * preserving).backward()
         run.optimizer.step()
 
     return work

@@ -75,7 +75,7 @@ class EraseConfig:
     redraw_every: int = 0  # updates between drawings; 0 draws once
     timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
     held_out: int = 1  # whole trajectories per concept kept back to measure the target error
-    preserve: float = 0.0  # weight of the loss that holds other prompts where they were
+    preserve: float = 0.0  # how much it counts to hold other prompts where they were; `erase.HOLD`
     preserve_prompts: tuple[str, ...] = ()  # () lets the run choose, see run_prompts
     seed: int = 0
 
@@ -160,7 +160,7 @@ def refuse_too_many(concepts: int) -> None:
 PRESETS: dict[str, dict[str, Any]] = {
     # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with 40
     # updates, with none held, and with styles erased by their own phrase alone.
-    "live": dict(preserve=3.0, from_objects="styles"),
+    "live": dict(preserve=0.5, from_objects="styles"),
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(

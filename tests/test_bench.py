@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from bench import official, recipes, sd_size, sized, speed_report, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
-from esd_core import EraseConfig, erase
+from esd_core import EraseConfig, denoise, erase
 from esd_core.closed_form import closed_form_edit
 from tools.catalog import OBJECTS
 
@@ -190,3 +190,12 @@ def test_the_mean_of_the_last_half_is_of_the_weights_after_its_updates(tiny):
     for name, value in mean.items():
         assert_close(value, (passed[0][name] + passed[1][name]) / 2)
         assert not (value == passed[1][name]).all()
+
+
+def test_prompts_can_be_held_where_the_concept_passes(tiny):
+    step = recipes.held_where_the_concept_passes(tiny, replace(LONG, iterations=1))
+    held = step.examples.preserve
+    assert_close(held.x_t, step.examples.train[0].x_t)
+    assert_close(held.embeds, tiny.encode(["a dog"]).expand_as(held.embeds))
+    fresh = denoise.predict(tiny.unet, held.x_t, held.t, held.embeds)
+    assert_close(held.frozen, fresh, atol=1e-5, rtol=1e-4)

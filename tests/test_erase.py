@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from esd_core import denoise
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.erase import DivergenceError, erase
+from esd_core.erase import HOLD, DivergenceError, erase, holding
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick
 from esd_core.objective import erasing_target
@@ -344,6 +344,14 @@ def test_preservation_holds_other_prompts_in_place(tiny):
 
     held = replace(CONFIG, preserve=10.0, preserve_prompts=("a dog",))
     assert drift(held) < 0.5 * drift(CONFIG)
+
+
+def test_holding_counts_in_proportion_to_the_way_to_the_target(tiny):
+    examples = next(erase(tiny, replace(CONFIG, preserve=1.0))).examples
+    one = holding(examples, replace(CONFIG, preserve=1.0))
+    way = (examples.train[0].frozen - examples.train[0].null).square().mean().item()
+    assert one == pytest.approx(HOLD * 4 * way)  # frozen to target: 1 + eta times concept - null
+    assert holding(examples, replace(CONFIG, preserve=0.5, eta=3.0)) == pytest.approx(2 * one)
 
 
 # --- precision and prediction type ------------------------------------------------------------

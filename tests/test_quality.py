@@ -42,7 +42,7 @@ def row(concept, settings, seed, pictures, after=2, lost=3):
 def options(**given):
     defaults = dict(
         preset="live", full=False, concepts=None, seeds=[0], eta=None, preserve=None,
-        from_objects=None, kinds=["object", "style", "background"],
+        from_objects=None, recipe=None, kinds=["object", "style", "background"],
     )  # fmt: skip
     return argparse.Namespace(**{**defaults, "set": [], **given})
 
@@ -70,6 +70,8 @@ def test_a_grid_of_eta_and_preservation():
     )
     assert len(plan) == 4
     assert plan[0][1] == {"preset": "live", "batch_size": 4, "eta": 1, "preserve": 0}
+    plan = quality.plans(options(concepts=["cat"], recipe=["plain", "batch 4"]))
+    assert [settings["recipe"] for _, settings, _ in plan] == ["plain", "batch 4"]
     plan = quality.plans(options(kinds=["background"], from_objects=["none", "all"]))
     assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["all"]
 

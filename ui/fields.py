@@ -134,7 +134,7 @@ def advanced() -> dict[str, Any]:
         ),
         "preserve": gr.Number(
             config.preserve, label="Preserve", step=0.5,
-            info="Weight of a loss that holds other prompts where they were",
+            info="How much it counts to hold other prompts where they were",
         ),
     }  # fmt: skip
     fields["preset"].change(

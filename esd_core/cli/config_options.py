@@ -35,7 +35,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "timesteps": ("--timesteps", "exact, or compvis for the 2023 script's timestep quirk"),
     "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target "
                  "error"),
-    "preserve": ("--preserve", "Weight of the loss that holds other prompts where they were"),
+    "preserve": ("--preserve", "How much it counts to hold other prompts where they were"),
     "preserve_prompts": ("--preserve-prompt", "Hold this one; repeatable; default: chosen from the "
                          "model's vocabulary"),
     "seed": ("--seed", "Of the whole run"),

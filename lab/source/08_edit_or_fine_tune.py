@@ -12,7 +12,7 @@ import torch
 
 from esd_core import Probe, closed_form_edit, erase, figures, generate, load_model, preset, select
 from esd_core.denoise import predict
-from esd_core.run_prompts import preservation_prompts
+from esd_core.run_prompts import held
 from lab.charts import bars, curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, choice, slider
@@ -186,20 +186,20 @@ check("8.5", eta_at_strength_2)
 #
 # ## Which one breaks less?
 #
-# Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same 32
+# Three rivals for "a cat", all frozen but for what they edit. The second and third hold the same 16
 # phrases: the cat's neighbours, and others drawn at random. The cell after next says which of our test
 # prompts are among them.
 
 # %%
-config = preset("live", "a cat")  # 16 updates, preserve 3
-held = preservation_prompts(model, config)
+config = preset("live", "a cat")  # 16 updates
+others = held(model, config)
 *_, last = erase(model, config)
 
 # %%
 rivals = {
     "edit, nothing preserved": closed_form_edit(model, {"a cat": ""}),
     "edit, others preserved": closed_form_edit(
-        model, {"a cat": ""}, preserve=held, preserve_weight=0.1
+        model, {"a cat": ""}, preserve=others, preserve_weight=0.1
     ),
     "ESD, others preserved": last.erasure,
 }
@@ -219,8 +219,8 @@ groups = {
 # %%
 asked = [prompt for group in groups.values() for prompt in group]
 group_of = [name for name, group in groups.items() for _ in group]
-print("preserved by name:", set(asked) & set(held))
-assert set(groups["neighbours"]) <= set(held) and not set(groups["other styles"]) & set(held)
+print("preserved by name:", set(asked) & set(others))
+assert set(groups["neighbours"]) <= set(others) and not set(groups["other styles"]) & set(others)
 groups
 
 
@@ -309,7 +309,7 @@ check("8.6", paid)
 # solve finds the optimum that a few updates only walk towards.
 #
 # Now look at the bars of "other styles". The preserved phrases are single nouns, styles and colours;
-# "a house in openmoji style" is none of them, and there the lead shrinks or is lost.
+# "a house in openmoji style" is none of them, and there the lead is lost.
 
 # %%
 lead = {
@@ -318,11 +318,11 @@ lead = {
 print(
     {group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()}
 )
-assert lead["other styles"] < min(1.5, 0.5 * lead["neighbours"])
+assert lead["other styles"] < min(1.0, 0.5 * lead["neighbours"])
 
 # %% [markdown]
 # A least-squares edit keeps its word about the states it was given, and promises nothing about
-# others. ESD's loss is over predictions, not states: far less exact on the list, and hardly worse on
+# others. ESD's loss is over predictions, not states: far less exact on the list, and gentler on
 # sentences that no list foresaw.
 #
 # ## And a style?
@@ -335,9 +335,9 @@ style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
 config = preset("live", style.phrase, seed=1, from_objects="none")
-held = preservation_prompts(model, config)
+others = held(model, config)
 *_, last = erase(model, config)
-edit = closed_form_edit(model, {style.phrase: ""}, preserve=held, preserve_weight=0.1)
+edit = closed_form_edit(model, {style.phrase: ""}, preserve=others, preserve_weight=0.1)
 erasers = {"edit": edit, "ESD": last.erasure}
 
 # %% tags=["gallery"]
@@ -361,7 +361,7 @@ half = (seen["edit"][0] + unnamed) / 2
 price = {n: at_equal_erasure(half, seen[n], moved[n]) for n in erasers}
 print("drift of the flat pictures when half of the style is gone:",
       {n: round(x, 3) for n, x in price.items()})  # fmt: skip
-assert price["edit"] < 0.7 * price["ESD"]
+assert price["edit"] < 0.9 * price["ESD"]
 
 # %% [markdown]
 # **What you saw.** A style that is a word of its own can be edited away like a noun, and at equal erasure

@@ -49,11 +49,15 @@ Picture(
         [f"seed {s}" for s in range(4)],
         title="prompt 'a cat'",
     ),
-    "Four seeds of the prompt a cat, frozen and edited: most cats are gone from the edited row",
+    "Four seeds of the prompt a cat, frozen and edited: the cats are gone from the edited row",
 )
 
 # %% [markdown]
-# A low presence for one phrase is what the training asked for. So look where it did not ask.
+# By eye no cat is left. CLIP's presence has only fallen from 0.46 to about 0.3, where the empty prompt
+# has 0.2: it measures resemblance, and what is round and orange resembles a cat. Look at the pictures
+# first and at the number second, here and in every paper.
+#
+# And one phrase is what the training asked for. So look where it did not ask.
 #
 # ## Other words
 #

@@ -5,7 +5,7 @@ which also warms up or compiles, is told apart from the others.
 
     python -m bench.sd_size --side 8 --updates 3 --methods esd-x     # on a CPU: small latents
     python -m bench.sd_size --arch sd-1.4 sdxl                       # on a GPU: the real size
-    python -m bench.sd_size --presets live --compile                 # or --attention MATH
+    python -m bench.sd_size --presets live --compile                 # or --attention math
     python -m bench.sd_size --presets live --dtype float32 --set batch_size=16
     python -m bench.sd_size --presets live --repo erasing            # and the authors' own loop
 
@@ -64,13 +64,13 @@ def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
     """A few updates of a preset, from the first trajectory on."""
     options = {"train_method": job["method"], "iterations": job["updates"],
                "image_size": job["size"], "learning_rate": STILL, **job["options"]}  # fmt: skip
-    marks = []
+    marks, began = [], time.perf_counter()
     for step in erase(model, preset(job["preset"], "a cat", **options)):
         if step.iteration == 0 and job["compile"]:
             step._run.unet.compile()
         if model.device.type == "cuda":
             torch.cuda.synchronize()
-        marks.append(step.seconds)
+        marks.append(time.perf_counter() - began)
     return paces(marks, preset(job["preset"], "a cat").iterations)
 
 
@@ -168,7 +168,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repo", type=Path, help="a clone of the authors' repository")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--job", type=json.loads, help="internal: measure one job")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.updates < 2:
+        parser.error("--updates: the first one is not counted; use 2 or more")
+    return args
 
 
 if __name__ == "__main__":

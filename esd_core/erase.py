@@ -186,14 +186,19 @@ def share_of_loss(run: _Run, batch: Pairs) -> Tensor:
 
 
 def holding(examples: Examples, config: EraseConfig) -> float:
-    """The weight of the held examples' loss: in proportion to how far there is to go.
+    """The weight of the held examples' loss: `preserve` times the loss that there is to erase.
 
-    A style's target is half as far from the frozen prediction as an object's, and eta 3 asks for
-    twice the way of eta 1. With one weight for all, styles stay and a large eta ruins the rest.
+    That of a style is half an object's, and eta 3 has four times that of eta 1. With one weight
+    for all, styles stay and a large eta ruins the rest.
     """
-    drawn = Pairs.cat(examples.train)
-    target = objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre)
-    return HOLD * config.preserve * objective.erasing_loss(drawn.frozen, target).item()
+    losses = [
+        objective.erasing_loss(
+            drawn.frozen,
+            objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre),
+        ).item()
+        for drawn in examples.train
+    ]
+    return HOLD * config.preserve * sum(losses) / len(losses)
 
 
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
@@ -213,8 +218,9 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
     run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
     value = total.item()
     if run.first_loss is None:
-        run.first_loss = value
-    if not math.isfinite(value) or value > DIVERGED * max(run.first_loss, 1e-6):
+        run.first_loss = value  # of erasing alone: nothing held has moved yet
+    limit = DIVERGED * max(run.first_loss, 1e-6) * sum(weight for _, weight in batches)
+    if not math.isfinite(value) or value > limit:
         raise DivergenceError(
             f"the loss went from {run.first_loss:.3g} to {value:.3g} by update "
             f"{run.iteration + 1}; lower the learning rate (now {config.learning_rate:g}) or eta "

@@ -120,8 +120,8 @@ def walk(
 
 def places(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
     """Every x_t on trajectories `(N, C, h, w)`, and its training timestep `(N,)`."""
-    t = torch.stack([s.t.long() for s in steps])
-    return torch.cat([s.x_t for s in steps]), t.repeat_interleave(len(steps[0].x_t))
+    t = torch.cat([s.t.long().expand(len(s.x_t)) for s in steps])
+    return torch.cat([s.x_t for s in steps]), t
 
 
 def draw_all(
@@ -221,7 +221,11 @@ def draw_preservation(
     """
     total = min(HELD_STEPS, config.num_inference_steps)
     shorter = replace(config, num_inference_steps=total)
-    steps = yield from walk(model, model.unet, prompts, seeds, shorter)
+    walks = []
+    for first in range(0, len(prompts), TEACHER_BATCH):
+        few = slice(first, first + TEACHER_BATCH)
+        walks.append((yield from walk(model, model.unet, prompts[few], seeds[few], shorter)))
+    steps = [step for at_once in zip(*walks, strict=True) for step in at_once]
     output = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
-    embeds = model.encode(prompts).repeat(len(steps), 1, 1)
+    embeds = model.encode(prompts).repeat(len(walks[0]), 1, 1)
     return Pairs(*places(steps), output, output, output, output, embeds)

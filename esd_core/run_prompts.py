@@ -54,11 +54,13 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
 
 def held(model: DiffusionModel, config: EraseConfig) -> list[str]:
     """A prompt for each trajectory that holds another prompt where it was; they take turns."""
-    prompts = preservation_prompts(model, config, HELD)
+    prompts = preservation_prompts(model, config)
     return list(islice(cycle(prompts), max(HELD, len(prompts))))
 
 
-def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = 32) -> list[str]:
+def preservation_prompts(
+    model: DiffusionModel, config: EraseConfig, count: int = HELD
+) -> list[str]:
     """Prompts to hold: the config's own, or else the empty prompt and phrases of the vocabulary.
 
     Those are the neighbours of what is erased, which suffer most, if the model has a CLIP to find

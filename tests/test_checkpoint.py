@@ -12,7 +12,9 @@ SHORT = dict(iterations=7, num_inference_steps=3, trajectories=2, batch_size=2)
 TWO = [Target("a cat", weight=2.0), Target("red", "a red dog")]
 CONFIGS = {
     "live": preset("live", "a cat", **SHORT, seed=3),
-    "two concepts, redrawn": EraseConfig(TWO, redraw_every=2, x_t_source="edited", **SHORT),
+    "two concepts, redrawn": EraseConfig(
+        TWO, redraw_every=2, x_t_source="edited", preserve=1.0, **SHORT
+    ),
     "paper": preset("paper", "a cat", iterations=7, num_inference_steps=4),
     "official": preset("official-2025", TWO, iterations=7, num_inference_steps=3),
 }

@@ -354,6 +354,10 @@ def test_holding_counts_in_proportion_to_the_way_to_the_target(tiny):
     assert holding(examples, replace(CONFIG, preserve=0.5, eta=3.0)) == pytest.approx(2 * one)
 
 
+def test_holding_hard_is_no_divergence(tiny):
+    assert finish(tiny, replace(CONFIG, preserve=1000.0)).iteration == CONFIG.iterations
+
+
 # --- precision and prediction type ------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from esd_core.denoise import add_noise, predict
 from esd_core.erasure import shared_copy
 from esd_core.examples import draw_examples
 from esd_core.objective import erasing_target
-from esd_core.pairs import HELD_STEPS, Pairs
+from esd_core.pairs import HELD_STEPS, TEACHER_BATCH, Pairs
 from esd_core.probe import Probe
 from esd_core.run_prompts import HELD, Asked, asked, held, preservation_prompts
 from esd_core.sample import sample
@@ -216,13 +216,15 @@ def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
 
 
 def test_what_is_held_is_held_on_its_own_trajectory(tiny):
-    long = replace(CONFIG, num_inference_steps=50)
-    drawn = pairs.finish(pairs.draw_preservation(tiny, long, ["", "a dog"], [1, 2]))
+    long, lines = replace(CONFIG, num_inference_steps=50), TEACHER_BATCH + 2  # more than a batch
+    prompts, seeds = ["", "a dog"] * (lines // 2), [1, 2] * (lines // 2)
+    drawn = pairs.finish(pairs.draw_preservation(tiny, long, prompts, seeds))
     dog = list(sample(tiny, "a dog", seeds=[2], guidance_scale=long.start_guidance,
                       num_inference_steps=HELD_STEPS))  # fmt: skip
-    assert len(drawn) == 2 * len(dog)
-    assert_close(drawn.x_t[1::2], torch.cat([s.x_t for s in dog]), atol=1e-5, rtol=1e-4)
-    assert drawn.t[1::2].tolist() == [int(s.t) for s in dog]
+    assert len(drawn) == lines * len(dog)
+    for line in (1, lines - 1):
+        assert_close(drawn.x_t[line::lines], torch.cat([s.x_t for s in dog]), atol=1e-5, rtol=1e-4)
+        assert drawn.t[line::lines].tolist() == [int(s.t) for s in dog]
 
 
 def test_prompts_take_turns_in_holding(tiny):
@@ -304,9 +306,10 @@ def test_neighbours_of_what_is_erased_are_held():
     model = load_model("emoji", device="cpu")
     probe = Probe(model)
     found = preservation_prompts(model, EraseConfig(["a cat", "a church"]))
-    assert len(found) == len(set(found)) == 32 and "" in found
+    assert len(found) == len(set(found)) == HELD and "" in found
     near = [n.phrase for c in ("cat", "church") for n in probe.neighbours(probe.concept(c), 5)]
     assert set(near) <= set(found) and not {"a cat", "a church"} & set(found)
+    assert held(model, EraseConfig(["a cat", "a church"])) == found
     found = preservation_prompts(model, EraseConfig("noto style"))
     styles = {c.phrase for c in model.vocabulary.of_kind("style")}
     assert styles - set(found) == {"noto style"}  # the word "style" is not what is erased

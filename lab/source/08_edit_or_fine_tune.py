@@ -308,7 +308,7 @@ check("8.6", paid)
 # With them in the sum the same equation treats them far better than ESD, which was told the same: one
 # solve finds the optimum that a few updates only walk towards.
 #
-# Now look at the bars of "other styles". The preserved phrases are single nouns, styles and colours;
+# Now look at the bars of "other styles". The preserved phrases name one thing each;
 # "a house in openmoji style" is none of them, and there the lead is lost.
 
 # %%
@@ -366,7 +366,7 @@ assert price["edit"] < 0.9 * price["ESD"]
 # %% [markdown]
 # **What you saw.** A style that is a word of its own can be edited away like a noun, and at equal erasure
 # the edit moves the flat pictures less here, too. So when does which one win? Here the edit wins among
-# phrases of the kind that was on its list. ESD catches up on whole sentences, of which none was. And
+# phrases of the kind that was on its list. ESD wins on whole sentences, of which none was. And
 # neither this edit nor esd-x reaches a concept that comes without its word (the paper trains esd-u there).
 #
 # Draw your own: which strength is the first without a cat, and what has it cost by then?

@@ -116,7 +116,8 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
 
 
 def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
-    planned = sweep.read_table(f"concept,learning_rate,{SHORT}\na cat,1,50,3,2\n")
+    # So near is the target that a far too large step looks like what it is.
+    planned = sweep.read_table(f"concept,learning_rate,eta,{SHORT}\na cat,1,-0.9,50,3,2\n")
     list(sweep.carry_out(tiny, planned, tmp_path))
     (row,) = sweep.gathered(planned, tmp_path)
     assert row["ending"] == "diverged"

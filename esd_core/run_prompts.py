@@ -52,10 +52,14 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     return [plain, *islice(cycle(dressed), lines - 1)]
 
 
+def lines_held(config: EraseConfig) -> int:
+    """How many trajectories hold other prompts; none that the config names is left out."""
+    return max(HELD, len(config.preserve_prompts))
+
+
 def held(model: DiffusionModel, config: EraseConfig) -> list[str]:
     """A prompt for each trajectory that holds another prompt where it was; they take turns."""
-    prompts = preservation_prompts(model, config)
-    return list(islice(cycle(prompts), max(HELD, len(prompts))))
+    return list(islice(cycle(preservation_prompts(model, config)), lines_held(config)))
 
 
 def preservation_prompts(

@@ -19,7 +19,7 @@ from diffusers import UNet2DConditionModel
 from esd_core import DiffusionModel, EraseConfig, denoise
 from esd_core.erase import start
 from esd_core.pairs import HELD_STEPS, TEACHER_BATCH
-from esd_core.run_prompts import HELD, asked
+from esd_core.run_prompts import asked, lines_held
 from ui.film import MOST, SHARE, Film
 from ui.pace import duration
 
@@ -166,8 +166,7 @@ def _collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float
     sets = contexts + len(config.concepts) * 2 * (config.x_t_source == "edited")
     held = 0.0
     if config.preserve:
-        count = max(HELD, len(config.preserve_prompts))
-        held = min(HELD_STEPS, config.num_inference_steps) * call(2 * count)
+        held = min(HELD_STEPS, config.num_inference_steps) * call(2 * lines_held(config))
     return held + drawings * (walk + sets * each)
 
 

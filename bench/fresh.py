@@ -52,6 +52,8 @@ MEMORY: dict[str, tuple[Callable[[DiffusionModel], None], str]] = {
     "text encoder and VAE freed": (encoders, "plain"),
     "text encoder, VAE and CLIP freed": (encoders_and_probe, "plain"),
     "gradient checkpointing": (nothing, "gradient checkpointing"),
+    "micro-batches of 4": (nothing, "micro-batches of 4"),
+    "micro-batches of 1": (nothing, "micro-batches of 1"),
     "erasing and preserving examples in one batch": (
         nothing, "erasing and preserving examples in one batch",
     ),

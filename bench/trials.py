@@ -133,6 +133,8 @@ UPDATES: dict[str, Callable[[DiffusionModel], Work]] = {
     "channels_last": lambda m: updating(channels_last(m)),
     "bfloat16": lambda m: updating(half(m)),
     "gradient checkpointing": lambda m: updating(m, checkpointing),
+    "micro-batches of 4": lambda m: updating(m, micro_batch_size=4),
+    "micro-batches of 1": lambda m: updating(m, micro_batch_size=1),
     "erasing and preserving examples in one batch": together,
     "keys and values of the text for free (a bound)": lambda m: updating(m, free_text_states),
     "esd-x with a gradient for x_t": lambda m: updating(m, gradient_to_x_t),

@@ -27,6 +27,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (0, 100_000),
     "learning_rate": (1e-8, 1),
     "batch_size": (1, 256),
+    "micro_batch_size": (1, 256),
     "num_inference_steps": (1, 999),
     "trajectories": (1, 256),
     "redraw_every": (0, 100_000),
@@ -63,6 +64,7 @@ class EraseConfig:
     iterations: int = 16  # optimiser updates
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 8  # erasing examples per update
+    micro_batch_size: int = 256  # examples forward and backward at once: bounds memory
     num_inference_steps: int = 12  # steps of a full trajectory
     scheduler: str = "ddim"
     image_size: int | None = None  # pixels; None is the model's own

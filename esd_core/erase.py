@@ -175,14 +175,24 @@ def draw(run: _Run, images: Tensor | None, preserve: Pairs | None = None) -> Exa
     )
 
 
-def share_of_loss(run: _Run, batch: Pairs) -> Tensor:
-    """This process's part of a batch's loss; the parts add up to the loss of one process."""
+def backward(run: _Run, batch: Pairs, weight: float) -> Tensor:
+    """Add a batch's gradients, times `weight`; returns its loss, likewise.
+
+    Of several processes each does its share, which add up to what one would do. Only one
+    micro-batch's activations are in memory at a time.
+    """
     rows = list(run.team.mine(len(batch)))
+    total = torch.zeros((), device=batch.x_t.device)
     # A process without examples takes part with one that counts nothing.
-    mine = batch if run.team.size == 1 else batch[torch.tensor(rows or [0])]
-    target = objective.erasing_target(mine.null, mine.concept, run.config.eta, mine.centre)
-    edited = denoise.predict(run.unet, mine.x_t, mine.t, mine.embeds)
-    return len(rows) / len(batch) * objective.erasing_loss(edited, target)
+    for few in torch.tensor(rows or [0]).split(run.config.micro_batch_size):
+        part = batch[few.to(batch.t.device)]
+        target = objective.erasing_target(part.null, part.concept, run.config.eta, part.centre)
+        edited = denoise.predict(run.unet, part.x_t, part.t, part.embeds)
+        share = len(few) / len(batch) if rows else 0.0
+        loss = weight * share * objective.erasing_loss(edited, target)
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 def holding(examples: Examples, config: EraseConfig) -> float:
@@ -211,10 +221,8 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
         batches.append((examples.preserve[order.to(erasing.t.device)], holding(examples, config)))
     run.optimizer.zero_grad()
     total = torch.zeros((), device=erasing.x_t.device)
-    for batch, weight in batches:  # one after the other: only one's activations are in memory
-        loss = weight * share_of_loss(run, batch)
-        loss.backward()
-        total += loss.detach()
+    for batch, weight in batches:
+        total += backward(run, batch, weight)
     run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
     value = total.item()
     if run.first_loss is None:

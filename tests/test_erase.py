@@ -126,6 +126,24 @@ def test_eta_scales_the_distance_to_travel(tiny):
     assert losses[1] == pytest.approx(4 * losses[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("preserve", [0.0, 0.5])
+def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
+    def made(**options):
+        steps = erase(tiny, replace(SHORT, preserve=preserve, **options))
+        first, at_once = next(steps), []
+        hook = first.unet.register_forward_pre_hook(lambda _, given: at_once.append(len(given[0])))
+        *_, last = steps
+        hook.remove()
+        return last.loss, last.erasure.tensors, at_once
+
+    loss, tensors, whole = made()
+    parts_loss, parts_tensors, parts = made(micro_batch_size=3)
+    assert set(whole) == {8} and parts == [3, 3, 2] * len(whole)
+    assert parts_loss == pytest.approx(loss, rel=1e-4)
+    for name, tensor in tensors.items():
+        assert_close(parts_tensors[name], tensor, atol=1e-5, rtol=1e-3)
+
+
 def test_no_iterations_is_the_frozen_model(tiny):
     (step,) = erase(tiny, replace(CONFIG, iterations=0))
     assert torch.equal(prediction(tiny, step.erasure.apply(tiny)), prediction(tiny, tiny.unet))

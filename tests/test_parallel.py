@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from esd_core import parallel
 from esd_core.config import preset
-from esd_core.erase import erase, share_of_loss
+from esd_core.erase import backward, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import draw_one
 from esd_core.parallel import Team
@@ -45,9 +45,8 @@ def test_the_shares_of_a_loss_add_up_to_it_and_so_do_the_gradients(tiny, size, k
     def gradient(team):
         run.team = team
         run.optimizer.zero_grad()
-        loss = share_of_loss(run, batch)
-        loss.backward()
-        return loss.detach(), [p.grad.clone() for p in run.trained.values()]
+        loss = backward(run, batch, 1.0)
+        return loss, [p.grad.clone() for p in run.trained.values()]
 
     loss, expected = gradient(Team())
     shares = [gradient(Team(rank, size)) for rank in range(size)]

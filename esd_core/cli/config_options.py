@@ -20,6 +20,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "iterations": ("--iterations", "Optimiser updates"),
     "learning_rate": ("--learning-rate --lr", "Of Adam"),
     "batch_size": ("--batch-size", "Erasing examples per update"),
+    "micro_batch_size": ("--micro-batch-size", "Examples forward and backward at once: fewer need "
+                         "less memory, for the same update"),
     "num_inference_steps": ("--steps --num-inference-steps --ddim-steps",
                             "Sampling steps of a full trajectory"),
     "scheduler": ("--scheduler", "Samples x_t: ddim, dpm++, euler or pndm"),

@@ -58,10 +58,6 @@ def default_adam(run: Any) -> None:
     run.optimizer = torch.optim.Adam(run.trained.values(), lr=1e-7)
 
 
-def checkpointing(run: Any) -> None:
-    run.unet.train().enable_gradient_checkpointing()
-
-
 def free_text_states(run: Any) -> None:
     """Cross-attention's keys and values cost nothing: more than caching them could gain."""
     for name, module in run.unet.named_modules():
@@ -132,7 +128,7 @@ UPDATES: dict[str, Callable[[DiffusionModel], Work]] = {
     "Adam not fused": lambda m: updating(m, default_adam),
     "channels_last": lambda m: updating(channels_last(m)),
     "bfloat16": lambda m: updating(half(m)),
-    "gradient checkpointing": lambda m: updating(m, checkpointing),
+    "gradient checkpointing": lambda m: updating(m, gradient_checkpointing=True),
     "micro-batches of 4": lambda m: updating(m, micro_batch_size=4),
     "micro-batches of 1": lambda m: updating(m, micro_batch_size=1),
     "erasing and preserving examples in one batch": together,

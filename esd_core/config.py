@@ -65,6 +65,7 @@ class EraseConfig:
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 8  # erasing examples per update
     micro_batch_size: int = 256  # examples forward and backward at once: bounds memory
+    gradient_checkpointing: bool = False  # compute activations twice: less memory, more time
     num_inference_steps: int = 12  # steps of a full trajectory
     scheduler: str = "ddim"
     image_size: int | None = None  # pixels; None is the model's own
@@ -102,6 +103,9 @@ class EraseConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}"
                 )
+        if not isinstance(self.gradient_checkpointing, bool):
+            given = self.gradient_checkpointing
+            raise ValueError(f"gradient_checkpointing is {given!r}; use true or false")
         if not (self.image_size is None or isinstance(self.image_size, int)):
             raise ValueError(f"image_size is {self.image_size!r}; use a whole number of pixels")
         if any(not isinstance(prompt, str) for prompt in self.preserve_prompts):

@@ -134,6 +134,8 @@ def start(model: DiffusionModel, config: EraseConfig) -> _Run:
     """An edited copy whose selected parameters are trainable float32 copies."""
     names = selection.select(model.unet, config.train_method)
     unet = shared_copy(model.unet, names)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     trained = {}
     for name, parameter in unet.named_parameters():
         if name in set(names):

@@ -32,7 +32,8 @@ def command_line(config: EraseConfig, model: str = "emoji") -> str:
         words += [f"--weight={t.weight!r}" for t in config.concepts]
     for option, value in changed.items():
         values = value if isinstance(value, list | tuple) else [value]
-        words += [f"{OPTIONS[option][0].split()[0]}={v}" for v in values]
+        flag = OPTIONS[option][0].split()[0]
+        words += [flag if v is True else f"{flag}={v}" for v in values]
     erased = [t.concept for t in config.concepts]
     words += ["--"] if any(concept.startswith("-") for concept in erased) else []
     return shlex.join(["python", "-m", "esd_core", "erase", *words, *erased])

@@ -24,6 +24,7 @@ CONFIGS = {
     "context": preset("live", [Target("red", "a red cat", 2.0), Target("a dog")], **SHORT),
     "quoting": preset("live", '-a\'s "cat" $a', seed=7, train_method="esd-u", **SHORT),
     "held prompts": preset("live", "a cat", preserve_prompts=["a dog", "-a rocket"], **SHORT),
+    "memory": preset("live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
     "sizes": replace(preset("live", "a cat", **SHORT), image_size=32, learning_rate=1e-5),
 }
 

@@ -195,6 +195,8 @@ def test_unknown_presets_are_refused():
         dict(image_size="large"),
         dict(train_method={}),
         dict(eta=float("nan")),
+        dict(gradient_checkpointing="yes"),
+        dict(gradient_checkpointing=1),
     ],
 )
 def test_options_of_the_wrong_kind_are_refused_whatever_they_are(wrong):

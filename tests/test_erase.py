@@ -144,6 +144,22 @@ def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
         assert_close(parts_tensors[name], tensor, atol=1e-5, rtol=1e-3)
 
 
+def test_checkpointed_gradients_are_the_same_and_keep_less(tiny):
+    def made(**options):
+        steps = erase(tiny, replace(SHORT, **options))
+        next(steps)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+            *_, last = steps
+        return sum(x.nbytes for x in kept), last.erasure.tensors
+
+    (whole, tensors), (less, again) = made(), made(gradient_checkpointing=True)
+    assert less < whole / 2
+    for name, tensor in tensors.items():
+        assert_close(again[name], tensor, atol=1e-5, rtol=1e-3)
+    assert not any(getattr(m, "gradient_checkpointing", False) for m in tiny.unet.modules())
+
+
 def test_no_iterations_is_the_frozen_model(tiny):
     (step,) = erase(tiny, replace(CONFIG, iterations=0))
     assert torch.equal(prediction(tiny, step.erasure.apply(tiny)), prediction(tiny, tiny.unet))

@@ -22,6 +22,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "batch_size": ("--batch-size", "Erasing examples per update"),
     "micro_batch_size": ("--micro-batch-size", "Examples forward and backward at once: fewer need "
                          "less memory, for the same update"),
+    "gradient_checkpointing": ("--gradient-checkpointing", "Compute activations a second time "
+                               "instead of keeping them: less memory, more time"),
     "num_inference_steps": ("--steps --num-inference-steps --ddim-steps",
                             "Sampling steps of a full trajectory"),
     "scheduler": ("--scheduler", "Samples x_t: ddim, dpm++, euler or pndm"),

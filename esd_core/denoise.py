@@ -39,7 +39,8 @@ def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: T
     if len(prompt_embeds) != len(x_t):
         prompt_embeds = prompt_embeds.expand(len(x_t), -1, -1)
     half = next((p.dtype for p in unet.parameters() if p.dtype in HALF), None)
-    with torch.autocast(x_t.device.type, dtype=half, enabled=half is not None):
+    # No cache: each weight is used once, and its half-precision copy need not outlive that.
+    with torch.autocast(x_t.device.type, dtype=half, enabled=half is not None, cache_enabled=False):
         return unet(x_t, t, encoder_hidden_states=prompt_embeds).sample.float()
 
 

@@ -35,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "preserve": (0, 1000),
     "seed": (0, 2**31 - 1),
 }
+MEMORY_ONLY = ("micro_batch_size", "gradient_checkpointing")  # options that change no update
 MOST_CONCEPTS = 16  # of one run: each has trajectories of its own, all kept in memory
 
 
@@ -64,7 +65,7 @@ class EraseConfig:
     iterations: int = 16  # optimiser updates
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 8  # erasing examples per update
-    micro_batch_size: int = 256  # examples forward and backward at once: bounds memory
+    micro_batch_size: int = 256  # examples, or trajectories, at once: bounds memory
     gradient_checkpointing: bool = False  # compute activations twice: less memory, more time
     num_inference_steps: int = 12  # steps of a full trajectory
     scheduler: str = "ddim"

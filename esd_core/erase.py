@@ -65,6 +65,13 @@ class _Run:
     def capture(self) -> dict[str, Tensor]:
         return {n: p.detach().to("cpu", torch.float32, copy=True) for n, p in self.trained.items()}
 
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Write the trained values over those kept before: one copy, never two."""
+        for name, parameter in self.trained.items():
+            self.kept[name].copy_(parameter)
+        self.kept_at = self.iteration
+
     def erasure(self, tensors: dict[str, Tensor], iterations_done: int) -> Erasure:
         record: dict[str, Any] = {
             "model": self.model.name,
@@ -162,7 +169,7 @@ def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Ru
     run.picker.set_state(rest.generators[1])
     run.iteration, run.seconds = rest.iteration, rest.seconds
     run.examples_seen, run.first_loss = rest.examples_seen, rest.first_loss
-    run.kept, run.kept_at = run.capture(), run.iteration
+    run.keep()
     return run
 
 
@@ -239,7 +246,7 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
             run.erasure(run.kept, run.kept_at),
         )
     if run.iteration % KEEP_EVERY == 0:
-        run.kept, run.kept_at = run.capture(), run.iteration
+        run.keep()
     run.optimizer.step()
     return value, erasing.t
 

@@ -25,7 +25,7 @@ from esd_core.models import DiffusionModel
 from esd_core.run_prompts import Asked
 from esd_core.sample import Step, finish, sample
 
-TEACHER_BATCH = 16  # examples per frozen evaluation; bounds memory on large models
+TEACHER_BATCH = 16  # examples or trajectories at once; bounds memory on large models
 HELD_STEPS = 6  # at most, of a trajectory that holds another prompt
 
 
@@ -106,16 +106,20 @@ def walk(
     model: DiffusionModel, unet: UNet2DConditionModel, prompts: list[str], seeds: list[int],
     config: EraseConfig,
 ) -> Generator[None, None, list[Step]]:  # fmt: skip
-    """The steps of a whole guided trajectory for each prompt and its seed."""
-    steps = []
-    for step in sample(
-        model, prompts, seeds=seeds, unet=unet, guidance_scale=config.start_guidance,
-        num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
-        image_size=config.image_size,
-    ):  # fmt: skip
-        steps.append(step)
-        yield
-    return steps
+    """The steps of a whole guided trajectory for each prompt and its seed, a few lines at once."""
+    at_once = min(TEACHER_BATCH, config.micro_batch_size)
+    walks: list[list[Step]] = []
+    for first in range(0, len(prompts), at_once):
+        few = slice(first, first + at_once)
+        walks.append([])
+        for step in sample(
+            model, prompts[few], seeds=seeds[few], unet=unet, guidance_scale=config.start_guidance,
+            num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
+            image_size=config.image_size,
+        ):  # fmt: skip
+            walks[-1].append(step)
+            yield
+    return [step for together in zip(*walks, strict=True) for step in together]
 
 
 def places(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
@@ -221,11 +225,7 @@ def draw_preservation(
     """
     total = min(HELD_STEPS, config.num_inference_steps)
     shorter = replace(config, num_inference_steps=total)
-    walks = []
-    for first in range(0, len(prompts), TEACHER_BATCH):
-        few = slice(first, first + TEACHER_BATCH)
-        walks.append((yield from walk(model, model.unet, prompts[few], seeds[few], shorter)))
-    steps = [step for at_once in zip(*walks, strict=True) for step in at_once]
+    steps = yield from walk(model, model.unet, prompts, seeds, shorter)
     output = torch.cat([s.output_cond for s in steps if s.output_cond is not None])
-    embeds = model.encode(prompts).repeat(len(walks[0]), 1, 1)
+    embeds = model.encode(prompts).repeat(len(output) // len(prompts), 1, 1)
     return Pairs(*places(steps), output, output, output, output, embeds)

@@ -410,8 +410,10 @@ def test_v_prediction_has_the_same_target(tiny_v):
 @pytest.mark.parametrize(
     ("method", "rate"), [("esd-x", 5e-3), ("esd-u", 3e-4), ("noxattn", 3e-4), ("full", 3e-4)]
 )
-def test_half_precision_models_train_float32_tensors(tiny_half, method, rate):
-    config = replace(CONFIG, iterations=10, train_method=method, learning_rate=rate)
+@pytest.mark.parametrize("thrifty", [False, True])
+def test_half_precision_models_train_float32_tensors(tiny_half, method, rate, thrifty):
+    less = dict(micro_batch_size=3, gradient_checkpointing=True) if thrifty else {}
+    config = replace(CONFIG, iterations=10, train_method=method, learning_rate=rate, **less)
     before = weights(tiny_half.unet)
     errors = []
     for step in erase(tiny_half, config):

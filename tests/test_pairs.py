@@ -79,6 +79,20 @@ def test_they_lie_on_the_guided_trajectories_of_their_seeds(tiny):
     assert drawn.t.tolist() == [int(s.t) for s in steps for _ in range(2)]
 
 
+def test_trajectories_one_at_a_time_make_the_same_examples(tiny):
+    seeds, single = [1, 2, 3], replace(CONFIG, micro_batch_size=1)
+    unet, sizes = tiny.unet, []
+    hook = unet.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    whole, split = (
+        pairs.finish(pairs.draw_all(tiny, unet, CAT, c, seeds)) for c in (CONFIG, single)
+    )
+    hook.remove()
+    assert sizes == 5 * [6] + 15 * [2]  # each twice, for guidance
+    assert whole.t.tolist() == split.t.tolist()
+    for name in ("x_t", "null", "concept", "embeds"):
+        assert_close(getattr(split, name), getattr(whole, name), atol=1e-5, rtol=1e-4)
+
+
 def test_they_cost_no_evaluation_beyond_sampling(tiny):
     unet, calls = counted(tiny.unet)
     pairs.finish(pairs.draw_all(tiny.with_unet(unet), unet, CAT, CONFIG, [1, 2]))

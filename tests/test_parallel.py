@@ -37,7 +37,7 @@ def test_work_is_shared_without_gap_or_overlap(count):
 @pytest.mark.parametrize("kind", ["erasing", "preserving"])
 @pytest.mark.parametrize("size", [2, 3, 20])
 def test_the_shares_of_a_loss_add_up_to_it_and_so_do_the_gradients(tiny, size, kind):
-    config = preset("live", "a cat", **OPTIONS, batch_size=4)
+    config = preset("live", "a cat", **OPTIONS, batch_size=4, micro_batch_size=2)
     step = next(erase(tiny, config))
     run, examples = step._run, step.examples
     batch = (examples.train[0] if kind == "erasing" else examples.preserve)[:5]

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
-from esd_core.config import BOUNDS
+from esd_core.config import BOUNDS, MEMORY_ONLY
 from ui import (
     estimate,
     fair,
@@ -162,11 +162,12 @@ def fill(name: str, method: str = "esd-x") -> list[Any]:
 
 
 def recall(config: EraseConfig) -> dict[str, Any]:
-    """The fields that describe a run; `settings` inverts it.
+    """The fields that describe a run, but for how little memory it took; `settings` inverts it.
 
     Raises:
         ValueError: the run has options that no field shows.
     """
+    config = replace(config, **{name: getattr(EraseConfig, name) for name in MEMORY_ONLY})
     shown: dict[str, Any] = {name: getattr(config, name) for name in OF_PRESET}
     shown |= dict(train_method=config.train_method, eta=config.eta, seed=config.seed)
     contexts = [t.erase_from or "" for t in config.concepts]

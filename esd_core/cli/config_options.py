@@ -20,7 +20,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "iterations": ("--iterations", "Optimiser updates"),
     "learning_rate": ("--learning-rate --lr", "Of Adam"),
     "batch_size": ("--batch-size", "Erasing examples per update"),
-    "micro_batch_size": ("--micro-batch-size", "Examples forward and backward at once: fewer need "
+    "micro_batch_size": ("--micro-batch-size", "Examples, or trajectories, at once: fewer need "
                          "less memory, for the same update"),
     "gradient_checkpointing": ("--gradient-checkpointing", "Compute activations a second time "
                                "instead of keeping them: less memory, more time"),

@@ -152,11 +152,11 @@ def common(rows: Sequence[dict]) -> list[dict]:
 
 def markdown(rows: Sequence[dict], machine: str = "") -> str:
     """Everything for a reader."""
-    first, *more = split(rows, "settings").values()
-    names = [name_of(group[0]["settings"]) for group in (first, *more)]
+    groups = list(split(rows, "settings").values())
+    names = [name_of(group[0]["settings"]) for group in groups]
     lines = [
         f"# Quality: {'; '.join(names)}", "",
-        f"Weights {first[0]['model']}; {first[0]['pictures']} pictures of each concept and run, "
+        f"Weights {rows[0]['model']}; {rows[0]['pictures']} pictures of each concept and run, "
         "half as many of its neighbours, twice as many of others, from the same noise before and "
         f"after. {machine}".rstrip(),
         "Brackets are 95 % intervals: of one concept over its pictures, of a mean over its "
@@ -168,10 +168,11 @@ def markdown(rows: Sequence[dict], machine: str = "") -> str:
     for marker, title in zip(
         MARKERS, ("the independent judge", "the model's own CLIP"), strict=True
     ):
-        lines += [f"## By {title}", "", *([f"{names[0]}:", ""] if more else [])]
-        lines += [*table(first, marker), ""]
-        if more and common(rows):
-            lines += [f"### Trade-off, by {title}", "", *trade_off(rows, marker), ""]
+        lines += [f"## By {title}", ""]
+        if len(groups) > 1 and common(rows):
+            lines += ["### Trade-off", "", *trade_off(rows, marker), ""]
+        for name, group in zip(names, groups, strict=True):
+            lines += [*([f"### {name}", ""] if len(groups) > 1 else []), *table(group, marker), ""]
     return "\n".join(lines)
 
 

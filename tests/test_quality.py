@@ -106,7 +106,8 @@ def test_settings_are_compared_over_what_all_of_them_have():
     kept = quality_report.common(rows)
     assert [r["concept"] for r in kept] == ["cat", "cat"]
     text = quality_report.markdown(rows)
-    assert text.startswith("# Quality: live; live, eta 3\n") and "\nlive:\n" in text
+    assert text.startswith("# Quality: live; live, eta 3\n") and "\n### Trade-off\n" in text
+    assert text.count("\n### live\n") == text.count("\n### live, eta 3\n") == 2  # by each marker
     assert "| live | 1 |" in text and "| live, eta 3 | 1 |" in text
     assert "-50 (" in text and "**mean of 2 objects**" in text
     assert "100% +0 (" in text  # what erasing a style leaves of the objects

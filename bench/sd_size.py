@@ -5,7 +5,7 @@ which also warms up or compiles, is told apart from the others.
 
     python -m bench.sd_size --side 8 --updates 3 --methods esd-x     # on a CPU: small latents
     python -m bench.sd_size --side 64 --updates 2 --presets live --methods esd-x --dtype bfloat16 \
-        --set micro_batch_size=1 batch_size=2 trajectories=1 num_inference_steps=2 held_out=0  # memory
+        --set micro_batch_size=1 batch_size=2 trajectories=1 num_inference_steps=2 held_out=0
     python -m bench.sd_size --arch sd-1.4 sdxl                       # on a GPU: the real size
     python -m bench.sd_size --presets live --compile                 # or --attention math
     python -m bench.sd_size --presets live --dtype float32 --set batch_size=16

@@ -57,11 +57,6 @@ def scheduled(share: Callable[[int, EraseConfig], float]) -> Train:
     return train
 
 
-def cosine(made: int, config: EraseConfig) -> float:
-    """From 1 to 0, half of it on average."""
-    return (1 + math.cos(math.pi * made / config.iterations)) / 2
-
-
 def warm_up(made: int, config: EraseConfig) -> float:
     """In equal steps to 1, then 1."""
     return min(1.0, (made + 1) / WARM_UP)
@@ -138,7 +133,7 @@ RECIPES: dict[str, Recipe] = {
     "plain, again": Recipe(),
     "closed form, 8 updates": Recipe({"iterations": 8}, from_closed_form),
     "until the error is flat": Recipe({"iterations": 40}, until_flat),
-    "rate falls to 0": Recipe({}, scheduled(cosine)),
+    "rate falls to 0": Recipe({"learning_rate_schedule": "cosine"}),
     "preserve 2": Recipe({"preserve": 2.0}),
     "8 updates": Recipe({"iterations": 8}),
     "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),

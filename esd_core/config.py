@@ -19,6 +19,7 @@ XtSource = Literal["frozen", "edited", "images"]
 Points = Literal["all", "last"]
 FromObjects = Literal["none", "styles", "all"]
 Timesteps = Literal["exact", "compvis"]
+Schedule = Literal["constant", "cosine"]
 
 # Inclusive ranges of the numeric options; the command line and the app show the same ones.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -64,6 +65,7 @@ class EraseConfig:
     start_guidance: float = 3.0  # guidance scale while sampling x_t
     iterations: int = 16  # optimiser updates
     learning_rate: float = 1e-3  # of Adam
+    learning_rate_schedule: Schedule = "constant"  # `cosine` falls to 0 over the run
     batch_size: int = 8  # erasing examples per update
     micro_batch_size: int = 256  # examples, or trajectories, at once: bounds memory
     gradient_checkpointing: bool = False  # compute activations twice: less memory, more time
@@ -97,6 +99,7 @@ class EraseConfig:
         choices = {
             "x_t_source": get_args(XtSource), "points": get_args(Points),
             "from_objects": get_args(FromObjects), "timesteps": get_args(Timesteps),
+            "learning_rate_schedule": get_args(Schedule),
             "scheduler": tuple(SCHEDULERS),
         }  # fmt: skip
         for name, allowed in choices.items():

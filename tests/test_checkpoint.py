@@ -15,6 +15,7 @@ CONFIGS = {
     "in little memory": preset(
         "live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT
     ),
+    "falling rate": preset("live", "a cat", learning_rate_schedule="cosine", **SHORT),
     "two concepts, redrawn": EraseConfig(
         TWO, redraw_every=2, x_t_source="edited", preserve=1.0, **SHORT
     ),

@@ -46,6 +46,7 @@ def test_counts_are_whole_numbers(name):
         ("x_t_source", "frozen, edited, images"),
         ("points", "all, last"),
         ("timesteps", "exact, compvis"),
+        ("learning_rate_schedule", "constant, cosine"),
         ("scheduler", r"ddim, dpm\+\+, euler, pndm"),
         ("train_method", ", ".join(TRAIN_METHODS)),
     ],

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from esd_core import denoise
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.erase import HOLD, DivergenceError, erase, holding
+from esd_core.erase import HOLD, DivergenceError, erase, falling_rate, holding
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick
 from esd_core.objective import erasing_target
@@ -142,6 +142,22 @@ def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
     assert parts_loss == pytest.approx(loss, rel=1e-4)
     for name, tensor in tensors.items():
         assert_close(parts_tensors[name], tensor, atol=1e-5, rtol=1e-3)
+
+
+def test_a_cosine_rate_falls_to_nought(tiny):
+    config = replace(SHORT, learning_rate_schedule="cosine", iterations=4)
+    rates = [falling_rate(config, made) / config.learning_rate for made in range(5)]
+    assert rates == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])
+
+    def strides(schedule):  # Adam's first steps are about as long as its rate
+        steps = erase(tiny, replace(config, learning_rate_schedule=schedule))
+        (name, *_), at = next(steps).erasure.tensors, []
+        at = [weights(tiny.unet)[name], *(s.erasure.tensors[name] for s in steps)]
+        return [(b - a).abs().max().item() for a, b in zip(at, at[1:], strict=False)]
+
+    straight, falling = strides("constant"), strides("cosine")
+    assert falling[0] == pytest.approx(straight[0]) == pytest.approx(config.learning_rate, rel=0.01)
+    assert falling[3] < 0.4 * straight[3]
 
 
 def test_checkpointed_gradients_are_the_same_and_keep_less(tiny):

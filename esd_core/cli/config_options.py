@@ -19,6 +19,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "start_guidance": ("--start-guidance", "Guidance scale while sampling x_t"),
     "iterations": ("--iterations", "Optimiser updates"),
     "learning_rate": ("--learning-rate --lr", "Of Adam"),
+    "learning_rate_schedule": ("--learning-rate-schedule", "constant, or cosine, which falls to 0 "
+                               "over the run"),
     "batch_size": ("--batch-size", "Erasing examples per update"),
     "micro_batch_size": ("--micro-batch-size", "Examples, or trajectories, at once: fewer need "
                          "less memory, for the same update"),

@@ -138,10 +138,15 @@ def text(summary: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Erasure and collateral against seconds: one curve per preset and method, over all runs."""
+    """Erasure and collateral against seconds: a curve per preset and method, over all runs.
+
+    Only the methods of LINES: more curves hide each other.
+    """
     times = timings(results)
     curves: dict = defaultdict(lambda: defaultdict(list))
     for (name, method, concept, _), looks in parts(results, "run"):
+        if method not in LINES:
+            continue
         base = results[f"base/{concept}"]
         for look in looks:
             at = seconds(times, name, method, look["updates"])
@@ -159,7 +164,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             values = [[pair[index] for pair in looks[s]] for s in at]
             colour = COLOURS[name]
             panel.plot(
-                at, [100 * median(v) for v in values], LINES.get(method, ":"), color=colour,
+                at, [100 * median(v) for v in values], LINES[method], color=colour,
                 marker="o", markersize=3, label=f"{name}, {method}",
             )  # fmt: skip
             low, high = ([100 * pick(v) for v in values] for pick in (min, max))

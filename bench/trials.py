@@ -54,8 +54,8 @@ def examples_of(model: DiffusionModel):
     return examples_of.drawn
 
 
-def default_adam(run: Any) -> None:
-    run.optimizer = torch.optim.Adam(run.trained.values(), lr=1e-7)
+def fused_adam(run: Any) -> None:
+    run.optimizer = torch.optim.Adam(run.trained.values(), lr=1e-7, fused=True)
 
 
 def free_text_states(run: Any) -> None:
@@ -125,7 +125,7 @@ def floor(model: DiffusionModel, evaluations: int) -> Work:
 
 UPDATES: dict[str, Callable[[DiffusionModel], Work]] = {
     "plain": updating,
-    "Adam not fused": lambda m: updating(m, default_adam),
+    "fused Adam": lambda m: updating(m, fused_adam),
     "channels_last": lambda m: updating(channels_last(m)),
     "bfloat16": lambda m: updating(half(m)),
     "gradient checkpointing": lambda m: updating(m, gradient_checkpointing=True),

@@ -149,8 +149,8 @@ def start(model: DiffusionModel, config: EraseConfig) -> _Run:
             trained[name] = nn.Parameter(parameter.detach().float(), requires_grad=True)
     for name, parameter in trained.items():
         set_parameter(unet, name, parameter)
-    # Fused: on a GPU the default makes copies of all that is trained.
-    optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate, fused=True)
+    on_gpu = model.device.type == "cuda"  # there Adam's default makes copies of all that is trained
+    optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate, fused=on_gpu)
     generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
     run = _Run(model, config, unet, trained, optimizer, generator, picker)
     run.kept = run.capture()  # should the very first update diverge

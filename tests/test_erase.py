@@ -305,6 +305,13 @@ def test_what_is_held_is_drawn_once(tiny):
     assert all(e.preserve is examples[0].preserve is not None for e in examples)
 
 
+def test_what_is_held_is_drawn_once(tiny):
+    config = replace(CONFIG, iterations=3, redraw_every=1, preserve=1.0)
+    examples = [s.examples for s in erase(tiny, config)]
+    assert examples[-1].train is not examples[0].train
+    assert all(e.preserve is examples[0].preserve is not None for e in examples)
+
+
 def test_each_update_of_the_original_draws_its_own(tiny):
     steps = list(erase(tiny, preset("paper", "a cat", iterations=3, num_inference_steps=4)))
     assert [len(s.examples.train) for s in steps] == [0, 1, 1, 1]

@@ -58,6 +58,8 @@ def wire(
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     # Not the erasure's change: gradio would hash it after every event.
     touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
+    # Of two edits in quick succession the browser has, rarely, told of the first alone.
+    touched += [field.blur for field in inputs.values() if isinstance(field, gr.Textbox)]
     if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
         gr.on(
             [fold.expand, *touched], partial(grid.cost, model), inputs_kwargs=inputs, outputs=price,

@@ -63,7 +63,7 @@ class EraseConfig:
     train_method: str = "esd-x"  # see esd_core.selection
     eta: float = 1.0  # erasing strength in the paper's units
     start_guidance: float = 3.0  # guidance scale while sampling x_t
-    iterations: int = 16  # optimiser updates
+    iterations: int = 20  # optimiser updates
     learning_rate: float = 1e-3  # of Adam
     learning_rate_schedule: Schedule = "constant"  # `cosine` falls to 0 over the run
     batch_size: int = 8  # erasing examples per update
@@ -187,9 +187,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
-# Of the embedded model: at 1e-3 sixteen updates leave the outline of a cat; at twice that, esd-u,
-# which trains many more weights, hardly draws anything else any longer.
-LIVE_CROSS_ATTENTION_RATE = 3e-3
+# Of the embedded model: at twice this rate the rest of what it draws suffers and nothing more goes;
+# at two thirds of it more is left of styles (bench/README.md, "What was tried"). Methods that train
+# many more weights, such as esd-u, take smaller steps.
+LIVE_CROSS_ATTENTION_RATE = 1.5e-3
 
 
 def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:

@@ -72,13 +72,13 @@ assert torch.equal(frozen, copied)
 check("6.1", nought)
 
 # %% [markdown]
-# ## What do sixteen change?
+# ## What do twenty change?
 #
 # The loss falls from the first update on. Which pictures change first, and is that when the curve is
 # steepest? Afterwards try the other concepts and methods, with **Run**.
 
 # %%
-live.knobs["updates"].value = 16
+live.knobs["updates"].value = 20
 live.run()
 live
 
@@ -160,7 +160,7 @@ Picture(
 
 # %% [markdown]
 # **What you saw.** The second row has lost most of its cats (count them), the third has none. The two need
-# not look alike: sixteen updates do not reach the target, and eps_null of the edited model moves too.
+# not look alike: twenty updates do not reach the target, and eps_null of the edited model moves too.
 #
 # ## Why not just a negative prompt?
 #

@@ -75,7 +75,7 @@ for method in ("esd-x-strict", "esd-x", "selfattn", "esd-u", "full"):
 # %%
 runs, errors, examples = {}, {}, None
 for method in METHODS:
-    for step in erase(model, live_config(OBJECT, method, 1.0, 16), examples=examples):
+    for step in erase(model, live_config(OBJECT, method, 1.0, 20), examples=examples):
         examples = step.examples  # the same for all: drawn once by the frozen model
     runs[method], errors[method] = step.erasure, step.held_out_error()
 prompts = [OBJECT, "a lion", "a dog", "a rocket"]
@@ -86,7 +86,7 @@ rows = [
 
 # %%
 Picture(
-    figures.sheet(torch.stack(rows), list(unets), prompts, title="16 updates, eta 1, seed 3"),
+    figures.sheet(torch.stack(rows), list(unets), prompts, title="20 updates, eta 1, seed 3"),
     "A cat and three others after erasing a cat from two selections of weights",
 )
 
@@ -167,7 +167,7 @@ verdict
 # objects, which erases it further).
 
 # %%
-*_, step = erase(model, replace(live_config(STYLE, "esd-x", 1.0, 16), from_objects="none"))
+*_, step = erase(model, replace(live_config(STYLE, "esd-x", 1.0, 20), from_objects="none"))
 erasures = {OBJECT: runs["esd-x"], STYLE: step.erasure}
 LABELS = {n: layer_label(n.partition(".attn2.")[0]) for n in step.erasure.tensors}
 order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before "up ..."

@@ -191,7 +191,7 @@ check("8.5", eta_at_strength_2)
 # prompts are among them.
 
 # %%
-config = preset("live", "a cat")  # 16 updates
+config = preset("live", "a cat")  # 20 updates
 others = held(model, config)
 *_, last = erase(model, config)
 

@@ -26,7 +26,7 @@ judge = Probe(model)  # the model's own CLIP
 cat = judge.concept("cat")
 
 # %%
-config = preset("live", "a cat")  # ESD-x, eta 1, 16 updates
+config = preset("live", "a cat")  # ESD-x, eta 1, 20 updates
 *_, last = erase(model, config)
 edited = last.erasure.apply(model)
 

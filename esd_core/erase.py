@@ -132,7 +132,8 @@ class EraseStep:
         if held is None:
             return None
         target = objective.erasing_target(held.null, held.concept, run.config.eta, held.centre)
-        edited = denoise.predict(run.unet, held.x_t, held.t, held.embeds)
+        few = (v.split(run.config.micro_batch_size) for v in (held.x_t, held.t, held.embeds))
+        edited = torch.cat([denoise.predict(run.unet, *part) for part in zip(*few, strict=True)])
         distance = (edited - target).square().mean() / (held.frozen - target).square().mean()
         return distance.item()
 

@@ -133,8 +133,11 @@ def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
         first, at_once = next(steps), []
         hook = first.unet.register_forward_pre_hook(lambda _, given: at_once.append(len(given[0])))
         *_, last = steps
+        trained, error = at_once[:], last.held_out_error()
         hook.remove()
-        return last.loss, last.erasure.tensors, at_once
+        assert sum(at_once[len(trained) :]) == 4  # the steps of the one trajectory held out
+        assert max(at_once) <= last._run.config.micro_batch_size
+        return (last.loss, error), last.erasure.tensors, trained
 
     loss, tensors, whole = made()
     parts_loss, parts_tensors, parts = made(micro_batch_size=3)
@@ -296,13 +299,6 @@ def test_examples_are_redrawn_when_asked(tiny):
     examples = [s.examples for s in erase(tiny, replace(CONFIG, iterations=5, redraw_every=2))]
     new = [a is not b for a, b in zip(examples, examples[1:], strict=False)]
     assert new == [False, False, True, False, True]  # before updates 3 and 5
-
-
-def test_what_is_held_is_drawn_once(tiny):
-    config = replace(CONFIG, iterations=3, redraw_every=1, preserve=1.0)
-    examples = [s.examples for s in erase(tiny, config)]
-    assert examples[-1].train is not examples[0].train
-    assert all(e.preserve is examples[0].preserve is not None for e in examples)
 
 
 def test_what_is_held_is_drawn_once(tiny):

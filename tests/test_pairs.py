@@ -230,13 +230,15 @@ def test_preservation_asks_for_the_frozen_output_whatever_eta_is(model):
 
 
 def test_what_is_held_is_held_on_its_own_trajectory(tiny):
-    long = replace(CONFIG, num_inference_steps=50)
-    drawn = pairs.finish(pairs.draw_preservation(tiny, long, ["", "a dog"], [1, 2]))
+    long, lines = replace(CONFIG, num_inference_steps=50), TEACHER_BATCH + 2  # more than a batch
+    prompts, seeds = ["", "a dog"] * (lines // 2), [1, 2] * (lines // 2)
+    drawn = pairs.finish(pairs.draw_preservation(tiny, long, prompts, seeds))
     dog = list(sample(tiny, "a dog", seeds=[2], guidance_scale=long.start_guidance,
                       num_inference_steps=HELD_STEPS))  # fmt: skip
-    assert len(drawn) == 2 * len(dog)
-    assert_close(drawn.x_t[1::2], torch.cat([s.x_t for s in dog]), atol=1e-5, rtol=1e-4)
-    assert drawn.t[1::2].tolist() == [int(s.t) for s in dog]
+    assert len(drawn) == lines * len(dog)
+    for line in (1, lines - 1):
+        assert_close(drawn.x_t[line::lines], torch.cat([s.x_t for s in dog]), atol=1e-5, rtol=1e-4)
+        assert drawn.t[line::lines].tolist() == [int(s.t) for s in dog]
 
 
 def test_prompts_take_turns_in_holding(tiny):

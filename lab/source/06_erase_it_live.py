@@ -257,9 +257,9 @@ Explorer(
 )
 
 # %% [markdown]
-# **What you saw.** Between 0 and 1 the cat leaves by degrees. Beyond 1 the pictures leave the world of
-# drawings. Below 0 the weights walk the other way: whether that makes more of a cat or only a stranger
-# one is worth a look at several seeds, because nothing was ever trained there.
+# **What you saw.** Between 0 and 1 the cat leaves by degrees. Beyond 1 the pictures go on, away from the
+# cat: at 2 CLIP finds less of it than at 1. Below 0 the weights walk the other way, which makes no more of
+# a cat but a broken one. Look at several seeds, because nothing was ever trained out there.
 #
 # ## In three sentences
 #

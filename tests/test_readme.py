@@ -31,8 +31,8 @@ def test_the_client_of_the_readme_erases_compares_and_probes(url: str, capsys):
     seen: dict = {}
     exec(code.replace("http://127.0.0.1:7860", url), seen)
     printed = capsys.readouterr().out
-    assert "update 3 of 16" in printed or "Update 4" in printed  # it streams
-    assert Erasure.load(seen["erasure_file"]).provenance["iterations_done"] == 16
+    assert "update 3 of 20" in printed or "Update 4" in printed  # it streams
+    assert Erasure.load(seen["erasure_file"]).provenance["iterations_done"] == 20
     assert seen["seed"] == 0
     assert png.read(seen["sheet"]).prompts == ("a rocket", "a bicycle")
     before, after = (seen["numbers"][state][0] for state in ("base", "erased"))

@@ -92,11 +92,12 @@ def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
 
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
-    config = preset("live", "a rocket")
+    # Steps large enough for CLIP, which sees a rocket in red things that are none.
+    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3)
     watched = prompts.watched_in(emoji, config)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()
     assert set(points["prompt"]) == {w.role for w in watched} | {presence.NO_WORDS}
     rocket = points[points["prompt"] == "the concept"].set_index("update")["presence"]
-    assert rocket[0] > 0.15 and rocket[20] < 0.8 * rocket[0]  # one picture each
-    assert 'a rocket, seed 1, after 20 updates"' in shown[-1].film
+    assert rocket[0] > 0.15 and rocket[16] < rocket[0] / 2
+    assert 'a rocket, seed 1, after 16 updates"' in shown[-1].film

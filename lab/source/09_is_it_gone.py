@@ -55,8 +55,7 @@ Picture(
 # %% [markdown]
 # By eye hardly a cat is left: one face of the four might be some cat's. CLIP's presence has only fallen
 # from 0.46 to about 0.4, where the empty prompt has 0.2: it measures resemblance, and what is round and
-# orange resembles a cat. Look at the pictures
-# first and at the number second, here and in every paper.
+# orange resembles a cat. Look at the pictures first and at the number second, here and in every paper.
 #
 # And one phrase is what the training asked for. So look where it did not ask.
 #
@@ -314,9 +313,9 @@ Picture(figure, "Presence of the cat against updates of relearning: it rises wit
 
 # %% [markdown]
 # **What you saw.** Fewer updates than erasing took, even from a handful of pictures. (CLIP's scale is short
-# here: what it marks 0.38 at the left was hardly a cat by eye.) Most of the cat must
-# still have been there: what was erased is the way from the word to it. (To be sure, teach the edited
-# model eight drawings of something it never knew, and compare.)
+# here: what it marks 0.38 at the left was hardly a cat by eye.) Most of the cat must still have been
+# there: what was erased is the way from the word to it. (To be sure, teach the edited model eight
+# drawings of something it never knew, and compare.)
 #
 # Try it yourself: how few updates of inversion, and which guidance, still draw a cat?
 

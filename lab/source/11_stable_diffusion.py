@@ -181,14 +181,14 @@ Picture(
 
 # %%
 def named_right(unet):
-    concept, *others = probe(model, config.concepts[0].concept, unet=unet, seeds=range(4))
+    concept, *others = probe(model, config.concepts[0].concept, unet=unet, seeds=range(8))
     return concept.accuracy
 
 
 if model.clip_path:  # the embedded model has a CLIP of its own
     before, after = named_right(None), named_right(edited)
     print(f"pictures of {config.concepts[0].concept} named right: {before:.0%} -> {after:.0%}")
-    assert after < before
+    assert after <= before / 2
 
 # %% [markdown]
 # **What you saw.** Not one call is different: `load_model`, `erase`, `apply`, `compare`. What differs is a

@@ -187,7 +187,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
-# Of the embedded model: at twice this rate the rest of what it draws suffers and nothing more goes;
+# Of the embedded model: at twice this rate the rest of what it draws suffers and hardly more goes;
 # at two thirds of it more is left of styles (bench/README.md, "What was tried"). Methods that train
 # many more weights, such as esd-u, take smaller steps.
 LIVE_CROSS_ATTENTION_RATE = 1.5e-3

@@ -47,21 +47,12 @@ def until_flat(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     return step
 
 
-def scheduled(share: Callable[[int, EraseConfig], float]) -> Train:
-    """Every update at a share of the learning rate, which depends on the updates made before."""
-
-    def train(model: DiffusionModel, config: EraseConfig) -> EraseStep:
-        for step in erase(model, config):
-            rate = config.learning_rate * share(step.iteration, config)
-            step._run.optimizer.param_groups[0]["lr"] = rate
-        return step
-
-    return train
-
-
-def warm_up(made: int, config: EraseConfig) -> float:
-    """In equal steps to 1, then 1."""
-    return min(1.0, (made + 1) / WARM_UP)
+def warm_up(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """The learning rate rises in equal steps to its value."""
+    for step in erase(model, config):
+        share = min(1.0, (step.iteration + 1) / WARM_UP)
+        step._run.optimizer.param_groups[0]["lr"] = share * config.learning_rate
+    return step
 
 
 def averaged(model: DiffusionModel, config: EraseConfig) -> EraseStep:
@@ -117,6 +108,11 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     train: Train = straight
 
+    @property
+    def of_former(self) -> dict[str, Any]:
+        """The options as `bench.tried` gave them, on top of the former `live`."""
+        return FORMER | self.options
+
 
 RECIPES: dict[str, Recipe] = {
     "plain": Recipe(),
@@ -139,7 +135,7 @@ RECIPES: dict[str, Recipe] = {
     "preserve 2": Recipe({"preserve": 2.0}),
     "8 updates": Recipe({"iterations": 8}),
     "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),
-    "rate rises over 4 updates": Recipe({}, scheduled(warm_up)),
+    "rate rises over 4 updates": Recipe({}, warm_up),
     "24 updates, rate 2e-3": Recipe({"iterations": 24, "learning_rate": 2e-3}),
     "batch 16": Recipe({"batch_size": 16}),
     "preserve 1": Recipe({"preserve": 1.0}),

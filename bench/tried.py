@@ -21,7 +21,7 @@ from typing import Any
 from bench import fresh, trials, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
-from bench.recipes import FORMER, RECIPES, Recipe
+from bench.recipes import RECIPES, Recipe
 from bench.written import MACHINE
 from esd_core import DiffusionModel, load_model, preset
 from tools import judge
@@ -45,7 +45,7 @@ def round_of(model: DiffusionModel, makers: dict[str, Callable]) -> dict[str, di
 
 def one_run(model: DiffusionModel, watch: Watch, concept: str, recipe: Recipe, seed: int) -> dict:
     """A run, what it took and what it did."""
-    config = preset("live", f"a {concept}", seed=seed, **(FORMER | recipe.options))
+    config = preset("live", f"a {concept}", seed=seed, **recipe.of_former)
     wall, processor = time.perf_counter(), time.process_time()
     step = recipe.train(model, config)
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}

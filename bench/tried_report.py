@@ -6,7 +6,7 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from bench.recipes import FORMER, RECIPES
+from bench.recipes import RECIPES
 from bench.speed_report import parts, spread
 from esd_core import preset
 
@@ -54,7 +54,7 @@ def memory(results: dict[str, Any]) -> dict[str, dict[str, float]]:
 def updates_of(name: str, rows: list[dict]) -> float:
     """How many updates a recipe makes: measured if it decides itself."""
     made = [row["updates"] for row in rows if "updates" in row]
-    options = FORMER | RECIPES[name].options
+    options = RECIPES[name].of_former
     return median(made) if made else preset("live", "a cat", **options).iterations
 
 

@@ -120,10 +120,12 @@ def run_job(job: str) -> float:
 Tasks = Iterator[tuple[str, Callable[[], Any]]]
 
 
-def timing_tasks(model: DiffusionModel, methods: list[str], round: int) -> Tasks:
+def timing_tasks(
+    model: DiffusionModel, presets: list[str], methods: list[str], round: int
+) -> Tasks:
     """One round of everything that is timed."""
     yield f"floor/{round}", partial(time_examples, model)
-    for name in PRESETS:
+    for name in presets:
         yield f"timing/{name}/{round}", partial(time_methods, model, name, methods, round)
 
 
@@ -145,7 +147,7 @@ def tasks(args: argparse.Namespace) -> Tasks:
     generate(model, "a cat", seeds=[0])  # warm up
     for turn in range(max(args.rounds, args.seeds)):
         if turn < args.rounds:
-            yield from timing_tasks(model, methods, turn)
+            yield from timing_tasks(model, args.presets, methods, turn)
         if turn == 0:
             yield from ((f"memory/{job}", partial(peak_memory, job)) for job in JOBS)
         if turn < args.seeds:
@@ -184,7 +186,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
     parser.add_argument("--seeds", type=int, default=3, help="of watched runs")
     parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
-    parser.add_argument("--presets", nargs="+", default=["live", "official-2025", "paper"])
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"], help="watched")
     parser.add_argument("--timed-methods", nargs="+", default=list(TRAIN_METHODS))
     parser.add_argument("--pictures", type=int, default=24, help="of the concept per look")

@@ -14,7 +14,7 @@ from esd_core.figures import ACCENT, FAINT, HAIRLINE, save_png
 
 GONE, SPARED = 0.10, 0.05  # of pictures: the concept still seen, the others lost
 PLAIN = "live, preserving nothing"
-COLOURS = {"live": ACCENT, "official-2025": "#c05a12", "paper": "#3f8f5b"}
+COLOURS = {"live": ACCENT, "live-sd": "#8a4fbf", "official-2025": "#c05a12", "paper": "#3f8f5b"}
 LINES = {"esd-x": "-", "esd-u": "--"}
 
 

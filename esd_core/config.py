@@ -1,8 +1,9 @@
-"""Every choice of an erasing run, validated, and the three presets.
+"""Every choice of an erasing run, validated, and the presets.
 
 A preset is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023
 training script `train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both
-rohitgandikota/erasing); `live` is ours, tuned on the embedded model by `bench/quality.py`.
+rohitgandikota/erasing); `live` is ours, tuned on the embedded model by `bench/quality.py`, and
+`live-sd` joins its trajectories to the steps of `official-2025`.
 """
 
 from __future__ import annotations
@@ -171,6 +172,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with 40
     # updates, with none held, and with styles erased by their own phrase alone.
     "live": dict(preserve=0.5, from_objects="styles"),
+    # For other models, as the steps of `live` fit the embedded one only: those that the authors
+    # take for Stable Diffusion, and as many, but on a few trajectories that are used again.
+    "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1),
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(
@@ -193,8 +197,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 LIVE_CROSS_ATTENTION_RATE = 1.5e-3
 
 
+def usual_preset(model: str) -> str:
+    """The preset for a model of this name if none is asked for."""
+    return "live" if model == "emoji" else "live-sd"
+
+
 def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:
-    """The preset `live`, `paper` or `official-2025` for these concepts, with options replaced.
+    """A preset, by its name in PRESETS, for these concepts, with options replaced.
 
     `live` takes larger steps where only cross-attention is trained, unless told `learning_rate`.
 

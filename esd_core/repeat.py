@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from esd_core.cli.config_options import OPTIONS
-from esd_core.config import PRESETS, EraseConfig, Target, preset
+from esd_core.config import PRESETS, EraseConfig, Target, preset, usual_preset
 
 
 def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:
@@ -24,7 +24,7 @@ def command_line(config: EraseConfig, model: str = "emoji") -> str:
     """The `python -m esd_core erase` command of a run with these options."""
     name, changed = nearest_preset(config)
     words = [] if model == "emoji" else [f"--model={model}"]
-    words += [] if name == "live" else [f"--preset={name}"]
+    words += [] if name == usual_preset(model) else [f"--preset={name}"]
     contexts = [t.erase_from or "" for t in config.concepts]
     if any(contexts):
         words += [f"--erase-from={context}" for context in contexts]

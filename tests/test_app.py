@@ -466,6 +466,13 @@ def test_a_model_without_vocabulary_has_a_page_too(tiny: DiffusionModel):
     assert kinds["Textbox"] and "16 px" in app.header(tiny)
 
 
+def test_a_page_opens_with_the_steps_that_its_model_can_bear(tiny: DiffusionModel):
+    blocks = app.build_demo(tiny).blocks.values()
+    values = {b.label: b.value for b in blocks if isinstance(b, gr.Number | gr.Dropdown)}
+    assert values["Preset"] == "live-sd"
+    assert (values["Learning rate"], values["Iterations"], values["Batch size"]) == (5e-5, 200, 1)
+
+
 def test_it_listens_to_this_machine_only_unless_it_is_a_space():
     assert app.server_name({}) == "127.0.0.1"
     assert app.server_name({"SPACE_ID": "someone/esd"}) == "0.0.0.0"

@@ -70,6 +70,9 @@ def test_a_default_run_is_a_short_command():
     assert command_line(preset("paper", "a cat", seed=3)) == (
         "python -m esd_core erase --preset=paper --seed=3 'a cat'"
     )
+    other = "python -m esd_core erase --model=folder"  # whose usual preset is another one
+    assert command_line(preset("live-sd", "a cat"), "folder") == f"{other} 'a cat'"
+    assert command_line(preset("live", "a cat"), "folder") == f"{other} --preset=live 'a cat'"
 
 
 def test_a_stopped_run_is_repeated_up_to_where_it_stopped(tiny):

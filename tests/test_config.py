@@ -5,7 +5,15 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from esd_core.config import BOUNDS, MOST_CONCEPTS, PRESETS, EraseConfig, Target, preset
+from esd_core.config import (
+    BOUNDS,
+    MOST_CONCEPTS,
+    PRESETS,
+    EraseConfig,
+    Target,
+    preset,
+    usual_preset,
+)
 from esd_core.selection import TRAIN_METHODS
 
 WHOLE = [n for n in BOUNDS if n not in ("eta", "start_guidance", "learning_rate", "preserve")]
@@ -155,6 +163,18 @@ def test_live_preserves_dresses_styles_and_takes_larger_steps_in_cross_attention
     assert preset("live", "a cat", learning_rate=1e-4).learning_rate == 1e-4
 
 
+def test_other_models_than_the_embedded_one_take_the_steps_of_the_newer_script():
+    assert (usual_preset("emoji"), usual_preset("CompVis/stable-diffusion-v1-4")) == (
+        "live", "live-sd",
+    )  # fmt: skip
+    ours, theirs = preset("live-sd", "a cat"), preset("official-2025", "a cat")
+    for name in ("iterations", "learning_rate", "batch_size", "preserve"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    trajectories = ("points", "redraw_every", "trajectories", "num_inference_steps", "scheduler")
+    for name in trajectories:  # as `live` has them
+        assert getattr(ours, name) == getattr(preset("live", "a cat"), name)
+
+
 def test_paper_is_the_2023_script():
     # train-esd.py: iterations 1000, lr 1e-5, ddim_steps 50, batch 1, x_t drawn by the edited model
     config = preset("paper", "a cat")
@@ -178,7 +198,9 @@ def test_options_replace_those_of_a_preset():
 
 
 def test_unknown_presets_are_refused():
-    with pytest.raises(ValueError, match="'fast'; choose one of: live, paper, official-2025"):
+    with pytest.raises(
+        ValueError, match="'fast'; choose one of: live, live-sd, paper, official-2025"
+    ):
         preset("fast", "a cat")
 
 

@@ -50,6 +50,13 @@ def test_the_same_run_twice_is_one():
     assert len(sweep.read_table("concept\na cat\na cat; a cat\n")) == 1
 
 
+def test_a_table_without_presets_takes_the_usual_one_of_the_model():
+    table = "concept,preset\na cat,\na cat,paper\n"
+    for model, usual in (("emoji", "live"), ("folder/of/another", "live-sd")):
+        found = [run.config for run in sweep.read_table(table, model)]
+        assert found == [preset(usual, "a cat"), preset("paper", "a cat")]
+
+
 def test_a_name_and_its_phrase_are_one_run_and_other_weights_another(tiny):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
     (run,) = sweep.of_model(sweep.read_table("concept\ncat; a cat\n"), knows)

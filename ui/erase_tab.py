@@ -205,7 +205,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
             price = gr.HTML(elem_id="erase-cost", apply_default_css=False)
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
-                chosen |= fields.advanced()
+                chosen |= fields.advanced(model)
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
             shown = results(model, erasure, chosen["seed"], ready(model, chosen))
     wire(model, chosen, (go, end, more, clear), shown, owned)

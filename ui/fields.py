@@ -7,7 +7,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
-from esd_core.config import XtSource
+from esd_core.config import XtSource, usual_preset
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
 from ui import prompts
@@ -29,6 +29,8 @@ REASONS = {
 PRESET_LINES = {
     "live": "Seconds: examples from a few trajectories, used again and again, and other prompts "
     "held in place. For trying things out.",
+    "live-sd": "For Stable Diffusion: 200 small updates as in official-2025, on a few trajectories "
+    "that are used again. Not tried on its weights yet.",
     "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
     "model under training. Minutes to hours; to repeat the paper.",
     "official-2025": "The authors' 2025 script: 200 updates, each on a fresh trajectory of the "
@@ -79,7 +81,7 @@ def concept(model: DiffusionModel) -> dict[str, Any]:
 
 def main(model: DiffusionModel) -> dict[str, Any]:
     """The choices that matter most."""
-    config, lines = preset("live", "anything"), methods(model)
+    config, lines = preset(usual_preset(model.name), "anything"), methods(model)
     method = gr.Dropdown(
         list(lines), value=config.train_method, label="What is trained",
         info=lines[config.train_method], filterable=False,
@@ -109,13 +111,13 @@ def main(model: DiffusionModel) -> dict[str, Any]:
     return fields
 
 
-def advanced() -> dict[str, Any]:
+def advanced(model: DiffusionModel) -> dict[str, Any]:
     """The rest; a preset fills them in."""
-    config = preset("live", "anything")
+    usual = usual_preset(model.name)
+    config = preset(usual, "anything")
     fields: dict[str, Any] = {
         "preset": gr.Dropdown(
-            list(PRESETS), value="live", label="Preset", filterable=False,
-            info=PRESET_LINES["live"],
+            list(PRESETS), value=usual, label="Preset", filterable=False, info=PRESET_LINES[usual],
         ),
         "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-4),
         "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),

@@ -50,7 +50,11 @@ Weights = Annotated[
     option("How often an update draws a concept, relative to the others: one each.", "--weight"),
 ]
 Preset = Annotated[
-    str, option(f"{', '.join(PRESETS)}; options of erasing that you give win.", show_default=True)
+    str | None,
+    option(
+        f"{', '.join(PRESETS)}; options of erasing that you give win; default: live with the "
+        "embedded model, live-sd with others."
+    ),
 ]
 Images = Annotated[
     list[Path] | None,
@@ -81,7 +85,7 @@ Devices = Annotated[
 @with_config_options
 def erase(
     concepts: Concepts = None, erase_from: EraseFrom = None, weights: Weights = None,
-    preset: Preset = "live", images: Images = None, out: Out = None, as_json: AsJson = False,
+    preset: Preset = None, images: Images = None, out: Out = None, as_json: AsJson = False,
     model: Model = "emoji", device: Device = None, prompt: Prompt = None,
     separator: Separator = None, ckpt_path: CkptPath = None, config_path: ConfigPath = None,
     diffusers_config_path: DiffusersConfigPath = None, devices: Devices = None, **options: Any,
@@ -100,13 +104,15 @@ def erase(
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if images:
         given.setdefault("x_t_source", "images")
+    model = script_2023.model_folder(ckpt_path) or model
+    preset = configs.usual_preset(model) if preset is None else preset
     config = configs.preset(preset, targets(prompts, erase_from or [], weights or []), **given)
     team, device = parallel.join(device or script_2023.device(devices))
     run_folder.check_new(out)
     team.wait()  # until all have looked; then the first may make it
     if config_path or diffusers_config_path:
         note("note: --config_path and --diffusers_config_path are not needed and not read")
-    loaded = load(script_2023.model_folder(ckpt_path) or model, device)
+    loaded = load(model, device)
     config = in_its_words(loaded, config)
     pictures = read_pictures(images, config.image_size or loaded.image_size) if images else None
     run = erase_run.run(loaded, config, images=pictures, out=out, team=team)

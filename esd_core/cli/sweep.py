@@ -30,7 +30,7 @@ from esd_core.cli import run_folder
 from esd_core.cli.config_options import OPTIONS
 from esd_core.cli.erase_command import in_its_words
 from esd_core.compare import compare
-from esd_core.config import EraseConfig, preset
+from esd_core.config import EraseConfig, preset, usual_preset
 from esd_core.erase import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import KeptExamples, origin
@@ -52,11 +52,11 @@ class Planned:
     config: EraseConfig
 
 
-def read_table(text: str) -> list[Planned]:
+def read_table(text: str, model: str = "emoji") -> list[Planned]:
     """The runs of a CSV table with a header, in its order, each once.
 
-    Columns: concept (needed), erase_from, preset (`live` if left out) and any option of
-    `EraseConfig`; an empty cell means the preset's own value.
+    Columns: concept (needed), erase_from, preset (if left out the usual one of `model`, a name) and
+    any option of `EraseConfig`; an empty cell means the preset's own value.
 
     Raises:
         ValueError: a column is unknown, or a line is no valid run; the message names the line.
@@ -72,7 +72,7 @@ def read_table(text: str) -> list[Planned]:
     for row in reader:
         try:
             for cells in _combinations(row):
-                config = _config(cells)
+                config = _config({"preset": usual_preset(model), **cells})
                 planned.setdefault(config, Planned(_name(config), cells, config))
         except ValueError as error:
             raise ValueError(f"line {reader.line_num}: {error}") from error
@@ -94,7 +94,7 @@ def _config(cells: dict[str, str]) -> EraseConfig:
     options = {k: v for k, v in cells.items() if k not in OWN_COLUMNS}
     values = {name: _value(text) for name, text in options.items()}
     target = {"concept": cells.get("concept", ""), "erase_from": cells.get("erase_from")}
-    config = preset(cells.get("preset", "live"), [target], **values)  # type: ignore[list-item]
+    config = preset(cells["preset"], [target], **values)  # type: ignore[list-item]
     if config.x_t_source == "images":
         raise ValueError("x_t_source 'images' needs a folder of images; use `erase --images`")
     return config

@@ -41,7 +41,7 @@ def sweep(
     from esd_core.atomic import write_text
     from esd_core.cli import sweep
 
-    planned = sweep.read_table(table.read_text(encoding="utf-8"))
+    planned = sweep.read_table(table.read_text(encoding="utf-8"), model)
     if processes > 1:
         raise typer.Exit(launch(processes, table, out, model, device))
     team, device = parallel.join(device)

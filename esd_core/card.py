@@ -78,10 +78,10 @@ def repeatable(erasure: Erasure) -> EraseConfig | None:
 def facts(erasure: Erasure) -> dict[str, Any]:
     """All that is known of an erasure, JSON values only."""
     record, config, again = erasure.provenance, config_of(erasure), repeatable(erasure)
-    model = _short(record.get("model", "not recorded"))
+    model = _short(record.get("model", "emoji"))  # what a run takes if not told
     return {
         "erases": list(concepts(erasure)),
-        "model": model,
+        "model": model if "model" in record else "not recorded",
         "base": _short(erasure.base) or None,
         "hash": erasure.hash,
         "updates": updates(erasure),
@@ -143,11 +143,11 @@ def markdown(erasure: Erasure) -> str:
     title = ", ".join(concepts(erasure)) or "an erasure of unknown origin"
     lines = [f"# Erased: {_cell(title)}", "", "| | |", "|---|---|"]
     lines += [f"| {label} | {_cell(text)} |" for label, text in rows(erasure)]
-    if again := repeatable(erasure):
-        model = _short(erasure.provenance.get("model", "emoji"))
+    known = facts(erasure)
+    if known["command_line"]:
         for head, language, code in (
-            ("The same run from the command line", "bash", command_line(again, model)),
-            ("The same run from Python", "python", python_code(again, model)),
+            ("The same run from the command line", "bash", known["command_line"]),
+            ("The same run from Python", "python", known["python"]),
         ):
             lines += ["", f"## {head}", "", f"```{language}", code, "```"]
     return "\n".join([*lines, "", LIMITS, ""])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from esd_core import selection
@@ -173,8 +174,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # updates, with none held, and with styles erased by their own phrase alone.
     "live": dict(preserve=0.5, from_objects="styles"),
     # For other models, as the steps of `live` fit the embedded one only: those that the authors
-    # take for Stable Diffusion, and as many, but on a few trajectories that are used again.
-    "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1),
+    # take for Stable Diffusion, and as many, but on all points of eight trajectories.
+    "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(
@@ -198,8 +199,10 @@ LIVE_CROSS_ATTENTION_RATE = 1.5e-3
 
 
 def usual_preset(model: str) -> str:
-    """The preset for a model of this name if none is asked for."""
-    return "live" if model == "emoji" else "live-sd"
+    """The preset for a model, `load_model`'s name for it, if none is asked for: `live` for the
+    embedded one and folders that, like its own, list what it draws; else `live-sd`."""
+    alike = model == "emoji" or (Path(model) / "concepts.json").is_file()
+    return "live" if alike else "live-sd"
 
 
 def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:

@@ -24,6 +24,7 @@ from transformers import BatchEncoding, CLIPTextModel, CLIPTokenizer
 from esd_core.denoise import PredictionType
 from esd_core.vocabulary import Vocabulary
 
+DECODED_AT_ONCE = 512 * 512  # pixels: one picture of Stable Diffusion's, 64 of the embedded model's
 EMOJI = Path(__file__).resolve().parent.parent / "assets" / "emoji"
 
 
@@ -111,7 +112,9 @@ class DiffusionModel:
     def decode(self, x_0: Tensor) -> Tensor:
         """Clean latents `(B, C, h, w)` -> pictures `(B, 3, H, W)` in [0, 1], float32 on the CPU."""
         z = x_0.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
+        each = max(1, DECODED_AT_ONCE // (z[0, 0].numel() * self.scale_factor**2))
+        images = torch.cat([self.vae.decode(few).sample for few in z.split(each)])
+        return (images.float() / 2 + 0.5).clamp(0, 1).cpu()
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:
     own = config.to_dict()
     changes = {}
     for name in PRESETS:
-        default = preset(name, config.concepts).to_dict()
+        default = preset(name, config.concepts, train_method=config.train_method).to_dict()
+        default["train_method"] = EraseConfig.train_method
         changes[name] = {k: v for k, v in own.items() if v != default[k]}
     name = min(changes, key=lambda name: len(changes[name]))
     return name, changes[name]

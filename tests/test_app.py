@@ -470,7 +470,8 @@ def test_a_page_opens_with_the_steps_that_its_model_can_bear(tiny: DiffusionMode
     blocks = app.build_demo(tiny).blocks.values()
     values = {b.label: b.value for b in blocks if isinstance(b, gr.Number | gr.Dropdown)}
     assert values["Preset"] == "live-sd"
-    assert (values["Learning rate"], values["Iterations"], values["Batch size"]) == (5e-5, 200, 1)
+    told = ("Iterations", "Learning rate", "Batch size", "Sampling steps", "Preserve")
+    assert [values[label] for label in told] == [200, 5e-5, 1, 25, 0]
 
 
 def test_it_listens_to_this_machine_only_unless_it_is_a_space():

@@ -75,6 +75,12 @@ def test_a_default_run_is_a_short_command():
     assert command_line(preset("live", "a cat"), "folder") == f"{other} --preset=live 'a cat'"
 
 
+def test_a_rate_that_another_method_has_by_itself_is_told():
+    config = preset("live", "a cat", train_method="esd-u", learning_rate=1.5e-3)
+    words = shlex.split(command_line(config))
+    assert {"--train-method=esd-u", "--learning-rate=0.0015"} < set(words)
+
+
 def test_a_stopped_run_is_repeated_up_to_where_it_stopped(tiny):
     config = preset("live", "a cat", **{**SHORT, "iterations": 9})
     for step in erase(tiny, config):

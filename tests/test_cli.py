@@ -119,7 +119,8 @@ def test_erase_has_every_option_of_its_config():
 def test_help_tells_range_and_presets():
     assert config_options.described("eta").endswith("; -20 to 20; default: 1.0.")
     told = config_options.described("iterations")
-    assert "default: 20, live-sd 200, paper 1000, official-2025 200" in told
+    assert told.endswith("default: live 20, live-sd 200, paper 1000, official-2025 200.")
+    assert "default: live 0.0015, live-sd 5e-05," in config_options.described("learning_rate")
 
 
 # --- erase ------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def test_a_run_writes_its_whole_folder(model):
     assert set(told["files"]) == {f.name for f in folder.iterdir()} == FILES
     assert told["ending"] == "done" and told["updates"] == 3 and told["concepts"] == ["a cat"]
     assert config_of(folder) == preset(
-        "live-sd", "a cat", iterations=3, num_inference_steps=3, trajectories=2, learning_rate=0.002
+        "live", "a cat", iterations=3, num_inference_steps=3, trajectories=2, learning_rate=0.002
     )
     rows = list(csv.DictReader((folder / "loss.csv").open()))
     assert [row["update"] for row in rows] == ["0", "1", "2", "3"]
@@ -181,7 +182,7 @@ def test_an_old_command_line_of_the_2023_script_works(model):
     assert "not needed" in made.stderr
     assert torch.cuda.is_available() or "running on the CPU" in made.stderr
     assert config_of("old") == preset(
-        "live-sd", ["a cat", "a dog"], train_method="noxattn", start_guidance=2.0, eta=1.5,
+        "live", ["a cat", "a dog"], train_method="noxattn", start_guidance=2.0, eta=1.5,
         iterations=2, learning_rate=1e-5, image_size=16, num_inference_steps=3,
     )  # fmt: skip
 

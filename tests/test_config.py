@@ -14,6 +14,7 @@ from esd_core.config import (
     preset,
     usual_preset,
 )
+from esd_core.models import EMOJI
 from esd_core.selection import TRAIN_METHODS
 
 WHOLE = [n for n in BOUNDS if n not in ("eta", "start_guidance", "learning_rate", "preserve")]
@@ -163,16 +164,18 @@ def test_live_preserves_dresses_styles_and_takes_larger_steps_in_cross_attention
     assert preset("live", "a cat", learning_rate=1e-4).learning_rate == 1e-4
 
 
-def test_other_models_than_the_embedded_one_take_the_steps_of_the_newer_script():
-    assert (usual_preset("emoji"), usual_preset("CompVis/stable-diffusion-v1-4")) == (
-        "live", "live-sd",
-    )  # fmt: skip
+def test_models_that_list_what_they_draw_begin_with_live():
+    assert usual_preset("emoji") == usual_preset(str(EMOJI)) == "live"
+
+
+def test_other_models_take_the_steps_of_the_newer_script(tmp_path):
+    assert usual_preset("CompVis/stable-diffusion-v1-4") == usual_preset(str(tmp_path)) == "live-sd"
     ours, theirs = preset("live-sd", "a cat"), preset("official-2025", "a cat")
     for name in ("iterations", "learning_rate", "batch_size", "preserve"):
         assert getattr(ours, name) == getattr(theirs, name)
-    trajectories = ("points", "redraw_every", "trajectories", "num_inference_steps", "scheduler")
-    for name in trajectories:  # as `live` has them
+    for name in ("points", "redraw_every", "trajectories", "scheduler"):
         assert getattr(ours, name) == getattr(preset("live", "a cat"), name)
+    assert ours.trajectories * ours.num_inference_steps == ours.iterations  # an example for each
 
 
 def test_paper_is_the_2023_script():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from esd_core import models
 from esd_core.models import fingerprint, load_model
 from esd_core.vocabulary import Concept, Vocabulary
 
@@ -56,6 +57,18 @@ def test_a_vocabulary_is_read_from_beside_the_weights(folder):
 def test_without_a_vocabulary_no_word_is_called_unknown(tiny, tmp_path):
     assert Vocabulary.load(tmp_path / "concepts.json") is None
     assert tiny.unknown_words("a zebra") == []
+
+
+def test_large_pictures_are_decoded_few_at_a_time(tiny, monkeypatch):
+    x_0 = torch.randn(5, *tiny.latent_shape(), generator=torch.Generator().manual_seed(0))
+    at_once = tiny.decode(x_0)
+    monkeypatch.setattr(models, "DECODED_AT_ONCE", 2 * tiny.image_size**2)
+    batches = []
+    hook = tiny.vae.decoder.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    in_parts = tiny.decode(x_0)
+    hook.remove()
+    assert batches == [2, 2, 1]
+    assert_close(in_parts, at_once)
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path):

@@ -168,6 +168,11 @@ def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):
     assert "process 0: 1 of" in made.stderr and "process 1: 1 of" in made.stderr
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert len(rows) == 5 and {r["ending"] for r in rows} == {"done"}
+    plain = [r for r in rows if r["preset"] == "live-sd"]  # where the table names none
+    assert plain and all(
+        json.loads((out / r["folder"] / "config.json").read_text())["batch_size"] == 1
+        for r in plain
+    )  # fmt: skip
     assert Image.open(out / "sheet.png").width > 100
 
 
@@ -177,4 +182,6 @@ def test_a_name_of_the_vocabulary_becomes_its_phrase(tmp_path):
     made = CliRunner().invoke(app, ["sweep", str(table), "--out", str(tmp_path / "out")])
     assert made.exit_code == 0, made.output
     (config,) = (tmp_path / "out").glob("*/config.json")
-    assert json.loads(config.read_text())["concepts"][0]["concept"] == "a cat"
+    made = json.loads(config.read_text())
+    assert made["concepts"][0]["concept"] == "a cat"
+    assert made["learning_rate"] == 1.5e-3  # of `live`, the embedded model's own preset

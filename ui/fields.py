@@ -27,10 +27,10 @@ REASONS = {
 }
 # What a preset is, and when to take it.
 PRESET_LINES = {
-    "live": "Seconds: examples from a few trajectories, used again and again, and other prompts "
-    "held in place. For trying things out.",
-    "live-sd": "For Stable Diffusion: 200 small updates as in official-2025, on a few trajectories "
-    "that are used again. Not tried on its weights yet.",
+    "live": "For the embedded model: seconds. Examples from a few trajectories, used again and "
+    "again, and other prompts held in place.",
+    "live-sd": "For other models: 200 small updates as in official-2025, on all points of a few "
+    "trajectories. Real Stable Diffusion has not been erased with it yet.",
     "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
     "model under training. Minutes to hours; to repeat the paper.",
     "official-2025": "The authors' 2025 script: 200 updates, each on a fresh trajectory of the "
@@ -53,7 +53,7 @@ def methods(model: DiffusionModel) -> dict[str, str]:
 
 
 def rate(name: str, method: str) -> float:
-    """The learning rate that a preset has for a method: more weights take smaller steps."""
+    """The learning rate that a preset has for a method."""
     return preset(name, "anything", train_method=method).learning_rate
 
 
@@ -119,7 +119,7 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
         "preset": gr.Dropdown(
             list(PRESETS), value=usual, label="Preset", filterable=False, info=PRESET_LINES[usual],
         ),
-        "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-4),
+        "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-5),
         "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),
         "start_guidance": gr.Number(
             config.start_guidance, label="Start guidance", step=0.5,
@@ -136,7 +136,8 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
         ),
         "preserve": gr.Number(
             config.preserve, label="Preserve", step=0.5,
-            info="How much it counts to hold other prompts where they were",
+            info="How much it counts to hold other prompts where they were"
+            + ("" if model.vocabulary else "; of this model, the empty one only"),
         ),
     }  # fmt: skip
     fields["preset"].change(

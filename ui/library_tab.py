@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card, png
-from esd_core.repeat import command_line, python_code
 from esd_core.uploads import read_erasure
 from ui import compare_tab, erase_tab, looking, moment, pictures, probing, session, shelf
 from ui.shelf import Kept, Shelf
@@ -45,12 +44,11 @@ def show(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Shown:
         return Shown(said, *lists, "", off, off, off, "", "")
     kept = shelf.find(listed, key)
     files = [gr.DownloadButton(value=path, interactive=True) for path in kept.files()]
-    again, model = card.repeatable(kept.erasure), card.facts(kept.erasure)["model"]
+    known = card.facts(kept.erasure)
     text = f"In use: {pictures.quoted(session.concepts(kept.erasure))}. Compare draws with it."
     return Shown(
         pictures.note(text, tone="good"), *lists, table(kept), *files,
-        command_line(again, model) if again else NOT_REPEATABLE,
-        python_code(again, model) if again else NOT_REPEATABLE,
+        known["command_line"] or NOT_REPEATABLE, known["python"] or NOT_REPEATABLE,
     )  # fmt: skip
 
 
@@ -128,7 +126,10 @@ def restore(
     elif made.config:
         said.append("press Erase to make its erasure again, then Compare")
     if made.base != model.fingerprint:
-        said.append(f"it was drawn by another model ({made.base}), so expect other pictures")
+        said.append(
+            f"it was drawn by another model ({made.base}), so expect other pictures; a learning "
+            "rate that fits one model may ruin another"
+        )
     status = pictures.note(f"{escape('; '.join(said))}.", tone="good")
     return (
         status, found[0] if found else moment.SKIP,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from esd_core.cli.command_options import option
-from esd_core.config import BOUNDS, PRESETS, EraseConfig
+from esd_core.config import BOUNDS, PRESETS, EraseConfig, preset
 from esd_core.selection import ALIASES, TRAIN_METHODS
 
 # Field of EraseConfig -> its options and what they mean.
@@ -49,7 +49,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
 
 
 def described(name: str) -> str:
-    """An option's help: meaning, range, and the default of each preset."""
+    """An option's help: meaning, range, and the default, in each preset if they differ."""
     _, text = OPTIONS[name]
     if name in BOUNDS:
         low, high = BOUNDS[name]
@@ -59,9 +59,9 @@ def described(name: str) -> str:
         return f"{text}; default: the model's own."
     if default == ():
         return f"{text}."
-    own = {p: str(values.get(name, default)) for p, values in PRESETS.items()}
-    others = "".join(f", {p} {v}" for p, v in own.items() if v != own["live"])
-    return f"{text}; default: {own['live']}{others}."
+    own = {p: getattr(preset(p, "anything"), name) for p in PRESETS}
+    each = ", ".join(f"{p} {value}" for p, value in own.items())
+    return f"{text}; default: {each if len(set(own.values())) > 1 else default}."
 
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -160,7 +160,7 @@ def carry_out(model: DiffusionModel, mine: list[Planned], out: Path) -> Iterator
         run_folder.save(folder, erasure, record)
         write_text(folder / "config.json", json.dumps(run.config.to_dict(), indent=1) + "\n")
         result = {
-            **run.cells, "ending": ending,
+            "preset": usual_preset(model.name), **run.cells, "ending": ending,
             "updates": erasure.provenance["iterations_done"], "seconds": round(seconds, 3),
             "last_loss": record.losses[-1] if record.losses else None,
             "held_out_error": record.held_out[-1][1] if record.held_out else None,

@@ -146,8 +146,8 @@ assert (paper.points, live.points) == ("last", "all")
 # %% [markdown]
 # `live` uses each point of a few trajectories and keeps the predictions made on the way; notebook 05 does
 # so by hand. Its learning rate was tuned on the embedded model. For Stable Diffusion we take the settings
-# of the authors' 2025 script, which uses 1/30 of that rate. (The preset `live-sd` has that script's
-# updates and reuses trajectories, too. Which of the two erases better there is still to be found out.)
+# of the authors' 2025 script, which uses 1/30 of that rate. (`live-sd` makes that script's 200 small
+# updates on reused trajectories. Nobody has compared the two on Stable Diffusion yet.)
 #
 # ## The same calls
 
@@ -217,5 +217,5 @@ if model.clip_path:  # the embedded model has a CLIP of its own
 # the embedded model. Sources: Gandikota et al., *Erasing Concepts from Diffusion Models* (arXiv 2303.07345)
 # and the authors' `train-scripts/train-esd.py` and `esd_sd.py`; sizes from the model's `unet/config.json`.
 #
-# **Where next.** Does reusing trajectories (`live-sd`) erase Stable Diffusion as well as one x_t per
+# **Where next.** Does reusing trajectories (`points="all"`) erase Stable Diffusion as well as one x_t per
 # update, at equal updates? Which of your concept's synonyms does the erasure of one name reach?

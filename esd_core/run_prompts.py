@@ -38,8 +38,9 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     first trajectory asks for the style alone and every other one for an object in it, and what
     stands for nothing is the object: `eps_cat - eta * (eps_cat_in_noto_style - eps_cat)`.
 
-    A background goes in the same way with "all", but others go along: "a cat" stands on white, so
-    that the difference says "coloured" as much as "red" (bench/results/quality-from-objects.md).
+    A background goes in the same way with "all", but everything else moves further: "a cat" stands
+    on white, so that the difference says "coloured" as much as "red"
+    (bench/results/quality-from-objects.md).
     """
     plain = Asked.of(target)
     known = model.vocabulary.find(target.concept) if model.vocabulary else None

@@ -170,8 +170,8 @@ def refuse_too_many(concepts: int) -> None:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with more
-    # updates, with none held, and with styles erased by their own phrase alone.
+    # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with
+    # more updates, with none held, and with styles erased by their own phrase alone.
     "live": dict(preserve=0.5, from_objects="styles"),
     # For other models, as the steps of `live` fit the embedded one only: those that the authors
     # take for Stable Diffusion, and as many, but on all points of eight trajectories.

@@ -9,9 +9,9 @@ rohitgandikota/erasing); `live` is ours, tuned on the embedded model by `bench/q
 from __future__ import annotations
 
 import math
+import os.path
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from esd_core import selection
@@ -201,7 +201,7 @@ LIVE_CROSS_ATTENTION_RATE = 1.5e-3
 def usual_preset(model: str) -> str:
     """The preset for a model, `load_model`'s name for it, if none is asked for: `live` for the
     embedded one and folders that, like its own, list what it draws; else `live-sd`."""
-    alike = model == "emoji" or (Path(model) / "concepts.json").is_file()
+    alike = model == "emoji" or os.path.isfile(os.path.join(model, "concepts.json"))
     return "live" if alike else "live-sd"
 
 

@@ -169,7 +169,8 @@ def test_models_that_list_what_they_draw_begin_with_live():
 
 
 def test_other_models_take_the_steps_of_the_newer_script(tmp_path):
-    assert usual_preset("CompVis/stable-diffusion-v1-4") == usual_preset(str(tmp_path)) == "live-sd"
+    for name in ("CompVis/stable-diffusion-v1-4", str(tmp_path), "too long \U0001f408" * 200, "\0"):
+        assert usual_preset(name) == "live-sd"
     ours, theirs = preset("live-sd", "a cat"), preset("official-2025", "a cat")
     for name in ("iterations", "learning_rate", "batch_size", "preserve"):
         assert getattr(ours, name) == getattr(theirs, name)

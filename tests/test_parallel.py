@@ -61,7 +61,7 @@ def test_two_processes_learn_what_one_does(tiny, tmp_path):
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no",
         "--dynamo_backend", "no", "-m", "esd_core", "erase", "a cat", "--json", "--device", "cpu",
-        "--model", str(tmp_path / "model"), "--out", str(tmp_path / "two"),
+        "--preset", "live", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "two"),
         *(f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()),
     ]  # fmt: skip
     made = subprocess.run(

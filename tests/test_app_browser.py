@@ -16,6 +16,7 @@ import pytest
 
 import app
 from esd_core import DiffusionModel, Erasure, load_model
+from esd_core.sample import Step, sample
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import CONCEPTS
@@ -283,6 +284,13 @@ def test_the_list_follows_a_run_that_ends_while_compare_is_open(page):
     sync_api.expect(listed).to_have_value(re.compile("80 updates"))
 
 
+def slow_steps(*args: object, **options: object) -> Iterator[Step]:
+    """As of a larger model, so that there is something left to stop."""
+    for step in sample(*args, **options):
+        time.sleep(0.03)
+        yield step
+
+
 def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytest.MonkeyPatch):
     erase(page, 2)
     expect(page, STATUS, "Done.")
@@ -292,20 +300,38 @@ def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytes
     page.get_by_label("number input for Steps").fill("100")
     page.get_by_label("Values across").fill(", ".join("2" * 12))
     page.get_by_label("Values down").fill("a cat; a dog; a rocket")
+    monkeypatch.setattr(grid, "sample", slow_steps)
     monkeypatch.setattr(grid, "REFRESH", 1000.0)  # seconds
     page.click("#grid-draw")
-    expect(page, "#grid-status", "of 36, step")
+    expect(page, "#grid-status", "Picture 1 of 36, step")
     page.click("#grid-stop")
-    expect(page, "#grid-status", "Stopped. If there was a sheet")
+    expect(page, "#grid-status", "Stopped. The sheet shows what was drawn")
     sync_api.expect(page.locator("#grid-sheet img")).to_have_count(0)
-    monkeypatch.setattr(grid, "REFRESH", 0.0)
-    page.click("#grid-draw")
-    page.wait_for_selector("#grid-sheet img")
-    page.click("#grid-stop")
-    expect(page, "#grid-status", "it stays as it was last shown")
+    page.click("#grid-draw")  # at once: the end of the first grid must not reach the second
+    expect(page, "#grid-status", "Picture 2 of 36, step")
+    page.click("#grid-stop")  # no sheet was due yet, and yet the first picture is not lost
+    sync_api.expect(page.locator("#grid-sheet img")).to_have_count(1)
+    expect(page, "#grid-status", "Stopped. The sheet shows what was drawn")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the grid").click()
     assert download.value.suggested_filename == "grid.png"
+
+
+def test_what_is_refused_after_the_button_was_pressed_gives_the_buttons_back(page):
+    erase(page, 2)
+    expect(page, STATUS, "Done.")
+    page.get_by_label("Iterations").fill("-1")
+    page.click("#erase-continue")
+    expect(page, "body", "iterations is -1")
+    sync_api.expect(page.locator("#erase-run")).to_be_enabled()
+    sync_api.expect(page.locator("#erase-stop")).to_be_disabled()
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Grid over two knobs").click()
+    page.get_by_label("Values across").fill("nan")
+    page.click("#grid-draw")
+    expect(page, "body", "'nan' cannot be")
+    sync_api.expect(page.locator("#grid-draw")).to_be_enabled()
+    sync_api.expect(page.locator("#grid-stop")).to_be_disabled()
 
 
 def test_the_official_number_follows_eta_and_what_it_is_erased_from(page):

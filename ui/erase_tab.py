@@ -30,7 +30,7 @@ from ui import (
 )
 from ui.live import Paused
 from ui.moment import Shown
-from ui.turn import Turn, busy, halt, idle
+from ui.turn import Turn, busy, ends, halt, idle
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
@@ -304,8 +304,8 @@ def wire(
         api_description=getdoc(go_on), **on_model,
     )  # fmt: skip
     end.click(halt, turn, end, **quiet)
-    for run in (running, going_on):
-        run.then(
+    for over in (*ends(running), *ends(going_on)):
+        over(
             partial(ended, model), [turn, *kept], [shown.status, shown.download, *buttons], **quiet
         ).then(shelf.keep, [owned, shown.erasure], owned, **quiet)
     clear.click(reset, None, [*shown, *buttons], **quiet)

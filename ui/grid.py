@@ -20,6 +20,7 @@ from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
 from ui import estimate, moment, pictures, prompts, session, subject
 from ui.pace import duration
+from ui.turn import Turn
 
 MOST = 36  # pictures, so that one visitor cannot keep the others waiting
 MOST_DEFAULTS = 6  # prompts that an empty box stands for
@@ -194,8 +195,12 @@ def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str: 
     return f'<p class="esd-cost">{number}, about {duration(seconds)}</p>'
 
 
-def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Iterator[Shown]:  # noqa: ANN401
+def draw(
+    model: DiffusionModel, erasure: Erasure | None, turn: Turn | None = None,
+    **fields: Any,  # noqa: ANN401
+) -> Iterator[Shown]:  # fmt: skip
     """Draw the grid, row by row; what is drawn when it is stopped can be downloaded too."""
+    turn = turn or Turn()
     with moment.told():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; run Erase first")
@@ -205,14 +210,16 @@ def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> Itera
         unets = {s: erasure.apply(model, float(s)) for s in made.of("strength")}
         about, erased = parameters(model, erasure, made), ", ".join(card.concepts(erasure))
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
-        # Said again with every status: what a stream skips may be lost to the page when it stops.
-        sheet: tuple[Any, Any] = (moment.SKIP, moment.SKIP)
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
-            for at in _steps(model, made.cell(i, j), unets):
+            for at in turn.of(_steps(model, made.cell(i, j), unets)):
                 text = f"Picture {n + 1} of {made.size}, step {at.step + 1}"
-                yield Shown(pictures.note(text, done=n / made.size), *sheet)
+                yield Shown(pictures.note(text, done=n / made.size))
                 latents = at.latents
+            if turn.stopped:
+                if n:
+                    yield Shown(moment.SKIP, *_sheet(made, drawn, about, path, erased))
+                return
             drawn[i, j] = model.decode(latents)[0]
             last = n + 1 == made.size
             if last or time.perf_counter() - refreshed >= REFRESH:

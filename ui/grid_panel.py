@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel
-from ui import fair, grid, pictures, zero
+from ui import fair, grid, moment, pictures, zero
+from ui.turn import Turn, ends
+from ui.turn import halt as stop
 
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
 above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
@@ -68,26 +70,29 @@ def wire(
     shown.picture.change(
         lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet
     )
-    begun = go.click(lambda: gr.Button(interactive=True), None, halt, queue=False, **quiet)
+    turn = gr.State(Turn())
+    begun = go.click(busy, None, [go, halt, turn], queue=False, **quiet)
     drawing = begun.then(
-        partial(grid.draw, model), inputs_kwargs=inputs, outputs=list(shown), api_name="grid",
-        api_description=getdoc(grid.draw),
+        partial(grid.draw, model), inputs_kwargs={"turn": turn, **inputs}, outputs=list(shown),
+        api_name="grid", api_description=getdoc(grid.draw),
         concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
-    drawing.then(lambda: gr.Button(interactive=False), None, halt, queue=False, **quiet)
-    halt.click(None, cancels=[drawing], queue=False, **quiet).then(
-        stopped, None, [shown.status, halt], queue=False, **quiet
+    for over in ends(drawing):
+        over(ended, turn, [shown.status, go, halt], queue=False, **quiet)
+    halt.click(stop, turn, halt, queue=False, **quiet)
+
+
+def busy() -> tuple[gr.Button, gr.Button, Turn]:
+    """Draw and Stop while a grid is drawn, and its turn."""
+    return gr.Button(interactive=False), gr.Button(interactive=True), Turn()
+
+
+def ended(turn: Turn) -> tuple[Any, gr.Button, gr.Button]:
+    """Wait for the next grid; of a stopped one, say what is left."""
+    said = pictures.note(
+        "Stopped. The sheet shows what was drawn, and can be downloaded; if that was nothing yet, "
+        "it is as it was before."
     )
-
-
-def stopped() -> tuple[str, gr.Button]:
-    """What Stop says, and its end. The sheet is brought up to date every second, not by a picture.
-
-    (Whether there is one we do not ask: while a stream skips a button's file, the page knows none.)
-    """
-    said = (
-        "Stopped. If there was a sheet, it stays as it was last shown, and can be downloaded; what "
-        "was drawn since is lost."
-    )
-    return pictures.note(said), gr.Button(interactive=False)
+    buttons = gr.Button(interactive=True), gr.Button(interactive=False)
+    return said if turn.stopped else moment.SKIP, *buttons

@@ -1,23 +1,25 @@
-"""Whose turn it is: the buttons of the Erase tab while a run goes on, its Stop, and its end."""
+"""Whose turn it is: Stop and the end of what goes on for long, and the Erase tab's buttons then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from esd_core import Erasure
-from ui.moment import Shown
+
+S = TypeVar("S")
 
 
 @dataclass
 class Turn:
-    """One press of Erase or Continue; each page has its latest in a state.
+    """One press of Erase, Continue or Draw grid; each page has its latest of each tab in a state.
 
     Stop asks the run to end and the run ends itself. (Gradio's own way, to cancel its event, once
-    left a page waiting for a Continue pressed at once; the server may drop what comes so soon.)
+    left a page waiting for a Continue pressed at once, and once without Stop when a grid was drawn
+    again at once: what belongs to the end of the first may reach the second.)
     """
 
     stopped: bool = False
@@ -28,7 +30,7 @@ class Turn:
         """The one that a call was given; a new one, which nobody stops, if there is none."""
         return next((own for own in (*args, *kwargs.values()) if isinstance(own, cls)), cls())
 
-    def of(self, stream: Iterator[Shown]) -> Iterator[Shown]:
+    def of(self, stream: Iterator[S]) -> Iterator[S]:
         """The stream up to Stop."""
         for shown in stream:
             if self.stopped:
@@ -36,6 +38,11 @@ class Turn:
             if isinstance(left := getattr(shown, "erasure", None), Erasure):
                 self.erasure = left
             yield shown
+
+
+def ends(run: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:  # noqa: ANN401
+    """Both listeners of an event's end: the page of gradio 6.31 forgets `then` after an error."""
+    return run.then, run.failure
 
 
 def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401

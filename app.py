@@ -99,7 +99,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         ready, refusals = shelf.ready_made(model)
         gr.HTML(header(model), apply_default_css=False)
         with gr.Tab("Erase"):
-            for_erase = erase_tab.build(model, erasure, owned)
+            for_erase = erase_tab.build(model, erasure, owned, ready)
         with gr.Tab("Compare") as comparing:
             chosen = in_use.build(ready)
             for_compare, go = compare_tab.build(model, erasure)

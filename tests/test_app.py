@@ -210,6 +210,18 @@ def test_stop_speaks_of_the_run_and_not_of_the_erasure_in_use(model: DiffusionMo
     assert Path(download).name.startswith("a-dog")  # what was there to take away still is
 
 
+def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
+    former = list(erase_tab.erase(model, **fields(iterations=1)))[-1]
+    other = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})  # chosen since
+    kept = (other, former.paused)
+    status, download, *_ = erase_tab.ended(model, Turn(), *kept, failed=True)
+    assert "Not done before it began; the run before it is as it was." in status
+    assert Path(download).name.startswith("a-cat")
+    learned = Turn(erasure=former.erasure)
+    status, download, *_ = erase_tab.ended(model, learned, other, None, failed=True)
+    assert "1 updates in" in status and Path(download).name.startswith("a-cat")
+
+
 def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
     monkeypatch.setattr(pace, "REFRESH", 0.0)  # every update is due
     statuses = [s.status for s in erase_tab.erase(model, **fields(iterations=5))]

@@ -184,7 +184,7 @@ def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pyte
 def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 100_000)
     expect_updates(page)
-    (left,) = line._line
+    (left,) = line._lines["run"]
     with page.expect_response("**/gradio_api/run/predict*"):
         page.reload()
     expect(page, STATUS, "Press Erase")
@@ -193,9 +193,9 @@ def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 3)
     expect(page, STATUS, "Done.")
     end = time.monotonic() + visitors.GRACE
-    while left in line._line and time.monotonic() < end:
+    while left in line._lines["run"] and time.monotonic() < end:
         page.wait_for_timeout(100)
-    assert line._line == []
+    assert line._lines["run"] == []
 
 
 def test_the_keyboard_runs_and_stops(page):
@@ -325,11 +325,15 @@ def test_what_is_refused_after_the_button_was_pressed_gives_the_buttons_back(pag
     expect(page, "body", "iterations is -1")
     sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     sync_api.expect(page.locator("#erase-stop")).to_be_disabled()
+    with page.expect_download() as download:  # of the run before, which is as it was
+        page.get_by_role("button", name="Download the erasure").click()
+    assert download.value.suggested_filename == "a-cat_esd-x_2-updates.safetensors"
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Grid over two knobs").click()
     page.get_by_label("Values across").fill("nan")
     page.click("#grid-draw")
     expect(page, "body", "'nan' cannot be")
+    expect(page, "#grid-status", "Not finished.")
     sync_api.expect(page.locator("#grid-draw")).to_be_enabled()
     sync_api.expect(page.locator("#grid-stop")).to_be_disabled()
 

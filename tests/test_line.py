@@ -1,4 +1,4 @@
-"""The line of erasing runs: first come, first served, and Stop reaches who waits."""
+"""The lines of erasing runs and grids: first come, first served, and Stop reaches who waits."""
 
 from __future__ import annotations
 
@@ -22,24 +22,46 @@ def run(name: str, turn: Turn | None = None) -> Iterator[Shown]:
         yield Shown(f"{name}{i}")
 
 
+def in_line(name: str, turn: Turn | None = None, what: str = "run") -> Iterator[Shown]:
+    return line.in_line(run, what, Shown)(name, turn=turn)
+
+
 def test_a_run_begins_when_the_one_before_it_ends():
-    first, second = line.in_line(run)("a"), line.in_line(run)("b")
+    first, second = in_line("a"), in_line("b")
     assert next(first).status == "a0"
     assert "it begins when another run ends" in next(second).status
-    third = line.in_line(run)("c")
+    third = in_line("c")
     assert "it begins when 2 other runs end" in next(third).status
     assert [shown.status for shown in first] == ["a1", "a2"]
     assert next(second).status == "b0" and "another run" in next(third).status
     second.close()  # a closed stream hands its place on
     assert [shown.status for shown in third] == ["c0", "c1", "c2"]
-    assert line._line == []
+    assert line._lines["run"] == []
 
 
 def test_stop_takes_a_run_out_of_the_line():
-    first, turn = line.in_line(run)("a"), Turn()
+    first, turn = in_line("a"), Turn()
     next(first)
-    waits = line.in_line(run)("b", turn=turn)
+    waits = in_line("b", turn)
     assert "Waiting" in next(waits).status
     halt(turn)
-    assert list(waits) == [] and len(line._line) == 1
+    assert list(waits) == [] and len(line._lines["run"]) == 1
     first.close()
+
+
+def test_a_grid_does_not_wait_for_runs():
+    first, grid = in_line("a"), in_line("b", what="grid")
+    next(first)
+    assert next(grid).status == "b0"
+    assert "when another grid ends" in next(in_line("c", what="grid")).status
+    first.close(), grid.close()
+
+
+def test_one_that_was_stopped_before_it_came_does_not_begin():
+    made = []
+
+    def steps():
+        made.append(1)
+        yield Shown()
+
+    assert list(Turn(stopped=True).of(steps())) == made == []

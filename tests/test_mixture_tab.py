@@ -217,7 +217,8 @@ def test_a_lesson_streams_and_ends_with_a_network(short: None):
                   prediction=PAST, lesson=None)  # fmt: skip
     moments = list(mixture_tab.train(**fields))
     assert len(moments) == 41 and "update 1 of 30" in moments[0][0]
-    *page, learned = moments[-1]
+    *_, learned = moments[-1]
+    page = mixture_tab.draw(**{**fields, "lesson": learned})  # as the page asks for, at the end
     assert "After, by the network" in page[2] and "others" in page[3]
     assert "Learned by a network" in page[1] and learned.edited is not None
     assert len(list(mixture_tab.train(**fields))) == 11  # the classes are known by now

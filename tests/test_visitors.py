@@ -98,10 +98,12 @@ def test_closing_a_stream_closes_what_it_wraps():
 def test_the_long_events_of_the_page_share(model: DiffusionModel):
     demo = app.build_demo(model)
     long = [event for event in demo.fns.values() if event.concurrency_id == fair.MODEL]
-    assert {event.api_name for event in long} >= {"compare", "grid", "probe"}
+    assert {event.api_name for event in long} >= {"compare", "probe"}
     assert all(event.concurrency_limit == fair.AT_ONCE for event in long)
     runs = [event for event in demo.fns.values() if event.concurrency_id == fair.RUN]
     assert {event.api_name for event in runs} == {"erase", "continue"}
+    (grid,) = (event for event in demo.fns.values() if event.concurrency_id == fair.GRID)
+    assert grid.api_name == "grid" and grid.concurrency_limit == line.MOST  # as Stop must reach it
 
 
 # --- what they keep

@@ -120,11 +120,10 @@ def wire(
     """Connect the events. The API has one of them: `attention`."""
     look_at: dict[str, Any] = dict(
         fn=partial(draw, model), inputs_kwargs=fields, outputs=list(parts), show_progress="hidden",
-        **looking.QUEUE,
+        trigger_mode="always_last", **looking.QUEUE,
     )  # fmt: skip
     go.click(**look_at, api_name="attention", api_description=getdoc(draw))
-    gr.on([fields["t"].input, fields["layer"].input], **look_at, trigger_mode="always_last",
-          api_visibility="private")  # fmt: skip
+    gr.on([fields["t"].input, fields["layer"].input], **look_at, api_visibility="private")
     seen = gr.State("unseen")
     opened = tab.select(
         follow, [fields["erasure"], seen], [fields["prompt"], seen], queue=False,

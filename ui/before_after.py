@@ -80,6 +80,6 @@ def build() -> tuple[gr.Dropdown, gr.ImageSlider, gr.HTML, gr.State]:
     pairs = gr.State(None, time_to_live=session.LIFETIME)
     chosen.input(
         pick, [pairs, chosen], [slider, caption], queue=False, show_progress="hidden",
-        api_visibility="private",
+        api_visibility="private", trigger_mode="always_last",
     )  # fmt: skip
     return chosen, slider, caption, pairs

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from esd_core import Comparison, DiffusionModel, Erasure, card, png
+from esd_core import Comparison, DiffusionModel, Erasure, png
 from esd_core.compare import At, comparing
 from esd_core.figures import comparison_sheet
 from esd_core.schedulers import SCHEDULERS
@@ -131,7 +131,7 @@ def drawing(
         proof = badges.html(badges.badges(model, erasure, strength, edited, made, **options))
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{subject.named(erasure)}{updates(erasure)}, at strength {strength:g}.{left_out}"
+        f"{subject.named(erasure)}{subject.updates(erasure)}, at strength {strength:g}.{left_out}"
     )
     yield Shown(pictures.note("Laying out the pictures", done=1))
     yield shown(made, parameters, pictures.note(text, tone="good") + proof)
@@ -169,12 +169,6 @@ def recall(parameters: png.Parameters) -> dict[str, Any]:
         guidance_scale=parameters.guidance_scale, scheduler=parameters.scheduler,
         num_inference_steps=parameters.num_inference_steps,
     )  # fmt: skip
-
-
-def updates(erasure: Erasure) -> str:
-    """How many made it, if that is known."""
-    made = card.updates(erasure)
-    return "" if made is None else f" by {made} updates"
 
 
 def redraw(
@@ -244,8 +238,9 @@ def wire(
         show_progress="minimal", show_progress_on=parts.status,
     )  # fmt: skip
     pressed = go.click(
-        partial(drawing, model), api_name="compare", api_description=getdoc(drawing), **on_model
-    )
+        partial(drawing, model), trigger_mode="always_last", api_name="compare",
+        api_description=getdoc(drawing), **on_model,
+    )  # fmt: skip
     # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
     # drawn next.
     moved = fields["strength"].input(

@@ -30,7 +30,7 @@ from ui import (
 )
 from ui.live import Paused
 from ui.moment import Shown
-from ui.turn import Turn, busy, ends, halt, idle
+from ui.turn import Turn, busy, halt, idle
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = ("iterations", "learning_rate", "batch_size", "start_guidance", "num_inference_steps",
@@ -142,15 +142,17 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
 
 
 def ended(
-    model: DiffusionModel, turn: Turn, erasure: Erasure | None, paused: Paused | None
-) -> tuple[Any, ...]:
-    """Wait for the next run; of a stopped one, say first what it leaves."""
+    model: DiffusionModel, turn: Turn, erasure: Erasure | None, paused: Paused | None,
+    failed: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Wait for the next run; of one that was stopped or refused, say first what it leaves."""
     shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
-    if turn.stopped and left is None:
-        former = session.download(erasure) if erasure else moment.SKIP
+    if (turn.stopped or failed) and left is None:
+        former = paused.checkpoint.erasure if paused else erasure
         waited = "it began; the run before it is as it was" if paused else "anything was learned"
-        shown = Shown(pictures.note(f"Stopped before {waited}."), download=former)
-    elif turn.stopped:
+        said = pictures.note(f"{'Not done' if failed else 'Stopped'} before {waited}.")
+        shown = Shown(said, download=session.download(former) if former else moment.SKIP)
+    elif turn.stopped or failed:
         shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
 
@@ -181,12 +183,15 @@ def recall(config: EraseConfig) -> dict[str, Any]:
     raise ValueError("its run has options that this page does not show; repeat it with Python")
 
 
-def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str, Any]:
+def build(
+    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: shelf.Shelf
+) -> dict[str, Any]:
     """Lay out the tab: the choices on the left, what happens on the right; returns the choices.
 
     Args:
         erasure: the visitor's, which a run replaces.
         owned: the visitor's shelf, where a run that ended puts it.
+        ready: everybody's.
     """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
@@ -207,8 +212,8 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced(model)
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
-            shown = results(model, erasure, chosen["seed"], ready(model, chosen))
-    wire(model, chosen, (go, end, more, clear), shown, owned)
+            shown = results(model, erasure, chosen["seed"], first_look(model, chosen))
+    wire(model, chosen, (go, end, more, clear), shown, (owned, ready))
     if not zero.on():  # where a timing would cost the visitor's minutes of a GPU
         # Without triggers: when the page opens, and when a field changes. It checks as `go` does,
         # because an event takes back what an earlier one said beside the fields it reads.
@@ -220,7 +225,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State) -> dict[str
     return chosen
 
 
-def ready(model: DiffusionModel, chosen: dict[str, Any]) -> str:
+def first_look(model: DiffusionModel, chosen: dict[str, Any]) -> str:
     """What the page opens with: what its first click will erase, drawn before anything changes.
 
     If the model tells what it knows, that click finds its examples collected, too. Another model
@@ -275,10 +280,10 @@ def plot(name: str, label: str) -> gr.LinePlot:
 
 def wire(
     model: DiffusionModel, chosen: dict[str, Any], pressed: tuple[gr.Button, ...], shown: Shown,
-    owned: gr.State,
+    shelves: tuple[gr.State, shelf.Shelf],
 ) -> None:  # fmt: skip
     """Connect the events. The API has two of them: `erase` and `continue`."""
-    go, end, more, clear = pressed
+    (go, end, more, clear), (owned, ready) = pressed, shelves
     buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
     turn = gr.State(Turn())
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
@@ -304,11 +309,15 @@ def wire(
         api_description=getdoc(go_on), **on_model,
     )  # fmt: skip
     end.click(halt, turn, end, **quiet)
-    for over in (*ends(running), *ends(going_on)):
-        over(
-            partial(ended, model), [turn, *kept], [shown.status, shown.download, *buttons], **quiet
-        ).then(shelf.keep, [owned, shown.erasure], owned, **quiet)
+    on_page = [shown.status, shown.download, *buttons]
+    for run in (running, going_on):
+        # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
+        for over, failed in ((run.then, False), (run.failure, True)):
+            over(partial(ended, model, failed=failed), [turn, *kept], on_page, **quiet).then(
+                partial(shelf.keep, besides=ready), [owned, shown.erasure], owned, **quiet
+            )
     clear.click(reset, None, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]
+    quiet |= dict(trigger_mode="always_last")
     chosen["preset"].input(fill, plan, [chosen[n] for n in OF_PRESET], **quiet)
     chosen["train_method"].input(fields.rate, plan, chosen["learning_rate"], **quiet)

@@ -21,10 +21,12 @@ from typing import Any
 
 import gradio as gr
 
-from ui import line, zero
+from ui import grid, line, moment, zero
 
-AT_ONCE = 4  # comparisons, grids and measurements under way; further ones see their position
-RUN = "run"  # concurrency_id of erasing runs, which may take hours: they have a line of their own
+AT_ONCE = 4  # comparisons and measurements under way; further ones see their position
+# concurrency_id of what can be stopped, and what its stream shows: each has a line of its own
+RUN, GRID = "run", "grid"
+LINED = {RUN: moment.Shown, GRID: grid.Shown}
 MODEL = "model"  # of the other events that compute for long
 LOOK, PICK = "look", "pick"  # of those that do not queue behind the long ones: short, or optional
 PROCESSOR = ThreadPoolExecutor(1, "processor")
@@ -65,12 +67,14 @@ def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
 def share(demo: gr.Blocks) -> None:
     """Let the page's long events of several visitors run side by side, step by step."""
     for event in demo.fns.values():
-        if event.concurrency_id in (RUN, MODEL):
+        name = event.concurrency_id
+        if name in (*LINED, MODEL):
             event.concurrency_limit = AT_ONCE
-        if event.concurrency_id in (RUN, MODEL, LOOK, PICK):
+        if name in (*LINED, MODEL, LOOK, PICK):
             event.fn = in_turns(event.fn)
-        if event.concurrency_id == RUN and not zero.on():
-            event.concurrency_limit, event.fn = line.MOST, line.in_line(event.fn)
+        if name in LINED and not zero.on():
+            event.concurrency_limit = line.MOST
+            event.fn = line.in_line(event.fn, name, LINED[name])
 
 
 def _plain(fn: Any) -> Any:  # noqa: ANN401

@@ -18,7 +18,7 @@ from esd_core import DiffusionModel, Erasure, card, figures, png
 from esd_core.erasure import STRENGTHS
 from esd_core.sample import Step, sample
 from esd_core.schedulers import SCHEDULERS
-from ui import estimate, moment, pictures, prompts, session, subject
+from ui import estimate, moment, pictures, prompts, session, subject, zero
 from ui.pace import duration
 from ui.turn import Turn
 
@@ -222,7 +222,8 @@ def draw(
                 return
             drawn[i, j] = model.decode(latents)[0]
             last = n + 1 == made.size
-            if last or time.perf_counter() - refreshed >= REFRESH:
+            # On ZeroGPU Stop does not reach this side of the stream, and what is not shown is lost.
+            if last or zero.on() or time.perf_counter() - refreshed >= REFRESH:
                 text = f"{n + 1} of {made.size} pictures; {escape(made.title)}."
                 done, tone = (None, "good") if last else ((n + 1) / made.size, "plain")
                 sheet = _sheet(made, drawn, about, path, erased)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from esd_core import DiffusionModel
 from ui import fair, grid, moment, pictures, zero
-from ui.turn import Turn, ends
+from ui.turn import Turn
 from ui.turn import halt as stop
 
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
@@ -75,11 +75,12 @@ def wire(
     drawing = begun.then(
         partial(grid.draw, model), inputs_kwargs={"turn": turn, **inputs}, outputs=list(shown),
         api_name="grid", api_description=getdoc(grid.draw),
-        concurrency_id=fair.MODEL, concurrency_limit=1, show_progress="minimal",
+        concurrency_id=fair.GRID, concurrency_limit=1, show_progress="minimal",
         show_progress_on=shown.status,
     )  # fmt: skip
-    for over in ends(drawing):
-        over(ended, turn, [shown.status, go, halt], queue=False, **quiet)
+    on_page = [shown.status, go, halt]
+    drawing.then(ended, turn, on_page, queue=False, **quiet)
+    drawing.failure(partial(ended, failed=True), turn, on_page, queue=False, **quiet)
     halt.click(stop, turn, halt, queue=False, **quiet)
 
 
@@ -88,11 +89,11 @@ def busy() -> tuple[gr.Button, gr.Button, Turn]:
     return gr.Button(interactive=False), gr.Button(interactive=True), Turn()
 
 
-def ended(turn: Turn) -> tuple[Any, gr.Button, gr.Button]:
-    """Wait for the next grid; of a stopped one, say what is left."""
+def ended(turn: Turn, failed: bool = False) -> tuple[Any, gr.Button, gr.Button]:
+    """Wait for the next grid; of one that was not finished, say what is left."""
     said = pictures.note(
-        "Stopped. The sheet shows what was drawn, and can be downloaded; if that was nothing yet, "
-        "it is as it was before."
+        f"{'Not finished' if failed else 'Stopped'}. The sheet shows what was drawn, and can be "
+        "downloaded; if that was nothing yet, it is as it was before."
     )
     buttons = gr.Button(interactive=True), gr.Button(interactive=False)
-    return said if turn.stopped else moment.SKIP, *buttons
+    return said if turn.stopped or failed else moment.SKIP, *buttons

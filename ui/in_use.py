@@ -19,7 +19,7 @@ def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...
     """
     first = ready[0].erasure if erasure is None and ready else None
     in_use = first or erasure
-    kept = owned if shelf.key_of(ready, in_use) else shelf.keep(owned, in_use)
+    kept = shelf.keep(owned, in_use, besides=ready)
     listed = [*ready, *kept]
     key = shelf.key_of(listed, in_use)
     chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
@@ -63,5 +63,6 @@ def wire(
           [owned, erasure, chosen], **quiet)  # fmt: skip
     dial.input(partial(name, ready), [owned, erasure], chosen, **quiet)
     chosen.input(
-        partial(use, ready), [owned, chosen], erasure, api_name="use_erasure", **moment.AT_ONCE,
+        partial(use, ready), [owned, chosen], erasure, api_name="use_erasure",
+        trigger_mode="always_last", **moment.AT_ONCE,
     )  # fmt: skip

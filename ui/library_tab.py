@@ -176,7 +176,10 @@ def build(
         partial(refresh, ready), [owned, erasure], [owned, *shown], queue=False, **quiet
     )  # fmt: skip
     for event in wire(model, erasure, owned, ready, controls):
-        event.success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
+        event.success(
+            partial(show, ready), [owned, erasure], list(shown), queue=False,
+            trigger_mode="always_last", **quiet,
+        )  # fmt: skip
     names = (tuple(for_erase), tuple(for_compare))
     controls.picture.upload(
         partial(restore, model, ready, names),

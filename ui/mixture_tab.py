@@ -87,7 +87,7 @@ def train(
     for learned, said, done in learn(seen.text, seen.concept, seen.eta):
         status = pictures.note(said, done=done)
         if done == 1:
-            yield *shown(seen, prediction, learned), learned
+            yield status, *[moment.SKIP] * 3, learned
         elif time.perf_counter() - drawn_at < REFRESH:
             yield status, *[moment.SKIP] * 4
         else:
@@ -175,15 +175,13 @@ def wire(
 ) -> None:
     """Connect the events. The API has one of them: `mixture`."""
     look: dict[str, Any] = dict(
-        fn=draw, inputs_kwargs=fields, outputs=list(parts), show_progress="hidden", **looking.QUEUE
-    )
+        fn=draw, inputs_kwargs=fields, outputs=list(parts), show_progress="hidden",
+        trigger_mode="always_last", **looking.QUEUE,
+    )  # fmt: skip
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     refusing: dict[str, Any] = dict(api_visibility="private", **moment.AT_ONCE)
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "prediction")]
-    gr.on(
-        [s.input for s in sliders], **look, trigger_mode="always_last", api_name="mixture",
-        api_description=getdoc(draw),
-    )  # fmt: skip
+    gr.on([s.input for s in sliders], **look, api_name="mixture", api_description=getdoc(draw))
     classes, concept = fields["classes"], fields["concept"]
     asking = dict(
         fn=follow, inputs=[classes, concept], outputs=[concept, preset, fields["prediction"]],
@@ -201,5 +199,5 @@ def wire(
         train, inputs_kwargs=fields, outputs=[*parts, fields["lesson"]],
         concurrency_id=fair.MODEL, concurrency_limit=1, api_visibility="private",
         show_progress="minimal", show_progress_on=parts.status,
-    )  # fmt: skip
+    ).success(**look, api_visibility="private")  # fmt: skip
     tab.select(**look, api_visibility="private")

@@ -16,7 +16,7 @@ import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, Probe, card
 from esd_core.probe import Score, probing
-from ui import fair, moment, pictures, presence, prompts
+from ui import fair, moment, pictures, presence, prompts, subject
 
 MOST = 8  # pictures a prompt, so that one visitor cannot keep the others waiting
 GROUPS = 4  # of prompts that `probing` scores
@@ -57,7 +57,10 @@ def measure(
             for state, unet in unets.items()
         }
         yield from moment.thinned(scoring(phrase, steps, found))
-    said = f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after."
+    said = (
+        f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
+        f"{subject.named(erasure)}{subject.updates(erasure)}."
+    )
     rows = {state: [asdict(score) for score in own] for state, own in found.items()}
     numbers = {"concept": phrase, **rows}
     yield Shown(pictures.note(said, tone="good"), table(found[BASE], found[ERASED]), numbers)

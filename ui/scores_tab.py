@@ -143,12 +143,12 @@ def wire(
     """Connect the events. The API has one of them: `scores`."""
     look: dict[str, Any] = dict(
         fn=partial(draw, model), inputs_kwargs=fields, outputs=list(parts), show_progress="hidden",
-        **looking.QUEUE,
+        trigger_mode="always_last", **looking.QUEUE,
     )  # fmt: skip
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     go.click(**look, api_name="scores", api_description=getdoc(draw))
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "stage")]
-    gr.on([s.input for s in sliders], **look, trigger_mode="always_last", api_visibility="private")
+    gr.on([s.input for s in sliders], **look, api_visibility="private")
     seen = gr.State("unseen")
     opened = tab.select(
         follow, [fields["erasure"], seen], [fields["prompt"], fields["eta"], fields["stage"], seen],

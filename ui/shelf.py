@@ -67,9 +67,15 @@ def _forget(shelf: Shelf) -> None:
         shutil.rmtree(kept.folder, ignore_errors=True)
 
 
-def keep(shelf: Shelf, erasure: Erasure | None, origin: str = "this session") -> Shelf:
-    """The shelf with one erasure more; the oldest make room for it."""
-    if erasure is None or any(kept.erasure is erasure for kept in shelf):
+def keep(
+    shelf: Shelf, erasure: Erasure | None, origin: str = "this session", besides: Shelf = ()
+) -> Shelf:
+    """The shelf with one erasure more; the oldest make room for it.
+
+    Args:
+        besides: a shelf, everybody's, whose erasures need no place on this one.
+    """
+    if erasure is None or key_of((*besides, *shelf), erasure):
         return shelf
     full = (*shelf, Kept(erasure, origin, session.new_file("x").parent))
     dropped = 0

@@ -19,6 +19,12 @@ def named(erasure: Erasure) -> str:
     return pictures.quoted(", ".join(concepts)) if concepts else "what its file does not say"
 
 
+def updates(erasure: Erasure) -> str:
+    """How many made it, if that is known."""
+    made = card.updates(erasure)
+    return "" if made is None else f" by {made} updates"
+
+
 def defaults(model: DiffusionModel, erasure: Erasure, most: int) -> list[str]:
     """The prompts that an empty box stands for: the first concept, the others one by one as far as
     there is room, a neighbour, and something unrelated.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,17 +32,14 @@ class Turn:
 
     def of(self, stream: Iterator[S]) -> Iterator[S]:
         """The stream up to Stop."""
+        if self.stopped:
+            return
         for shown in stream:
             if self.stopped:
                 return
             if isinstance(left := getattr(shown, "erasure", None), Erasure):
                 self.erasure = left
             yield shown
-
-
-def ends(run: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:  # noqa: ANN401
-    """Both listeners of an event's end: the page of gradio 6.31 forgets `then` after an error."""
-    return run.then, run.failure
 
 
 def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401

@@ -37,6 +37,7 @@ EQUATION = (
 
 
 # What a public Space may serve: models known to load safely, of known licence and size.
+THREADS = 64  # of Gradio; whoever waits in a line takes one
 PUBLIC_MODELS = ("emoji", "CompVis/stable-diffusion-v1-4")
 
 
@@ -125,7 +126,8 @@ def launch(demo: gr.Blocks, largest_upload: int = uploads.LARGEST, **options: An
     return demo.launch(
         theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
         enable_monitoring=False, run_history=False, footer_links=["api"],
-        max_file_size=largest_upload, state_session_capacity=visitors.PAGES, **options,
+        max_file_size=largest_upload, state_session_capacity=visitors.PAGES,
+        max_threads=THREADS, **options,
     )  # fmt: skip
 
 

@@ -217,6 +217,10 @@ def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
     status, download, *_ = erase_tab.ended(model, Turn(), *kept, failed=True)
     assert "Not done before it began; the run before it is as it was." in status
     assert Path(download).name.startswith("a-cat")
+    refused = Turn()
+    with pytest.raises(gr.Error, match="iterations is -1"):
+        list(erase_tab.go_on(model, former.paused, -1, refused))
+    assert "before it began" in erase_tab.ended(model, refused, *kept, failed=True)[0]
     learned = Turn(erasure=former.erasure)
     status, download, *_ = erase_tab.ended(model, learned, other, None, failed=True)
     assert "1 updates in" in status and Path(download).name.startswith("a-cat")

@@ -305,13 +305,13 @@ def test_a_grid_that_is_stopped_says_what_is_left_of_it(page, monkeypatch: pytes
     page.click("#grid-draw")
     expect(page, "#grid-status", "Picture 1 of 36, step")
     page.click("#grid-stop")
-    expect(page, "#grid-status", "Stopped. The sheet shows what was drawn")
+    expect(page, "#grid-status", "Stopped. The sheet, if there is one, shows what was finished.")
     sync_api.expect(page.locator("#grid-sheet img")).to_have_count(0)
     page.click("#grid-draw")  # at once: the end of the first grid must not reach the second
     expect(page, "#grid-status", "Picture 2 of 36, step")
     page.click("#grid-stop")  # no sheet was due yet, and yet the first picture is not lost
     sync_api.expect(page.locator("#grid-sheet img")).to_have_count(1)
-    expect(page, "#grid-status", "Stopped. The sheet shows what was drawn")
+    expect(page, "#grid-status", "Stopped. The sheet, if there is one, shows what was finished.")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the grid").click()
     assert download.value.suggested_filename == "grid.png"
@@ -322,7 +322,7 @@ def test_what_is_refused_after_the_button_was_pressed_gives_the_buttons_back(pag
     expect(page, STATUS, "Done.")
     page.get_by_label("Iterations").fill("-1")
     page.click("#erase-continue")
-    expect(page, "body", "iterations is -1")
+    expect(page, STATUS, "Not done before it began; the run before it is as it was.")
     sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     sync_api.expect(page.locator("#erase-stop")).to_be_disabled()
     with page.expect_download() as download:  # of the run before, which is as it was

@@ -16,7 +16,8 @@ from esd_core import DiffusionModel, Erasure, compare, erase, preset
 from esd_core.vocabulary import Vocabulary
 from tests.conftest import WORDS
 from tests.test_app import COMPARE, CONCEPTS
-from ui import badges, compare_tab, grid
+from ui import badges, compare_tab, grid, moment
+from ui.turn import Turn, halt
 
 OPTIONS: dict[str, Any] = dict(guidance_scale=3.0, num_inference_steps=3, scheduler="ddim")
 FIXED: dict[str, Any] = dict(
@@ -150,6 +151,21 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
         assert picture.width > 2 * 32
     alt = "Grid of 4 pictures, erased: a cat; down: seed 1; 2; across: strength 0; 1; guidance"
     assert f'alt="{alt}' in shown[-1].picture
+
+
+def test_a_stopped_grid_leaves_what_was_finished(model: DiffusionModel, erasure: Erasure):
+    knobs = dict(across="strength", columns="0, 1", down="seed", rows="1")
+    turn, last = Turn(), grid.Shown()
+    for shown in grid.draw(model, erasure, turn, **FIXED, **knobs):
+        last = shown
+        if "Picture 2 of 2" in str(shown.status):
+            halt(turn)
+    assert last.status is moment.SKIP and "Grid of 2 pictures" in last.picture
+    assert Path(last.download).exists()
+    turn = Turn()
+    for shown in grid.draw(model, erasure, turn, **FIXED, **knobs):
+        halt(turn)
+        assert shown.picture is shown.download is moment.SKIP  # the sheet before it stays
 
 
 def test_a_grid_needs_an_erasure(model: DiffusionModel):

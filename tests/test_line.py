@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,18 +23,26 @@ def run(name: str, turn: Turn | None = None) -> Iterator[Shown]:
         yield Shown(f"{name}{i}")
 
 
-def in_line(name: str, turn: Turn | None = None, what: str = "run") -> Iterator[Shown]:
-    return line.in_line(run, what, Shown)(name, turn=turn)
+def in_line(name: str, turn: Turn | None = None, what: str = "run") -> Iterator[Any]:
+    stream = line.in_line(run, what, parts=len(Shown()))(name, turn=turn)
+    assert next(stream) == list(Shown())  # the page stays as it is
+    return stream
+
+
+def status(stream: Iterator[Any]) -> str:
+    text, *rest = next(stream)
+    assert rest == list(Shown())[1:]
+    return text
 
 
 def test_a_run_begins_when_the_one_before_it_ends():
     first, second = in_line("a"), in_line("b")
-    assert next(first).status == "a0"
-    assert "it begins when another run ends" in next(second).status
+    assert status(first) == "a0"
+    assert "it begins when another run ends" in status(second)
     third = in_line("c")
-    assert "it begins when 2 other runs end" in next(third).status
+    assert "it begins when 2 other runs end" in status(third)
     assert [shown.status for shown in first] == ["a1", "a2"]
-    assert next(second).status == "b0" and "another run" in next(third).status
+    assert status(second) == "b0" and "another run" in status(third)
     second.close()  # a closed stream hands its place on
     assert [shown.status for shown in third] == ["c0", "c1", "c2"]
     assert line._lines["run"] == []
@@ -41,27 +50,21 @@ def test_a_run_begins_when_the_one_before_it_ends():
 
 def test_stop_takes_a_run_out_of_the_line():
     first, turn = in_line("a"), Turn()
-    next(first)
+    status(first)
     waits = in_line("b", turn)
-    assert "Waiting" in next(waits).status
+    assert "Waiting" in status(waits)
     halt(turn)
     assert list(waits) == [] and len(line._lines["run"]) == 1
     first.close()
 
 
 def test_a_grid_does_not_wait_for_runs():
-    first, grid = in_line("a"), in_line("b", what="grid")
-    next(first)
-    assert next(grid).status == "b0"
-    assert "when another grid ends" in next(in_line("c", what="grid")).status
-    first.close(), grid.close()
+    first, grid, another = in_line("a"), in_line("b", what="grid"), in_line("c", what="grid")
+    assert status(first) == "a0" and status(grid) == "b0"
+    assert "when another grid ends" in status(another)
+    for stream in (first, grid, another):
+        stream.close()
 
 
-def test_one_that_was_stopped_before_it_came_does_not_begin():
-    made = []
-
-    def steps():
-        made.append(1)
-        yield Shown()
-
-    assert list(Turn(stopped=True).of(steps())) == made == []
+def test_what_was_stopped_before_it_came_does_not_begin():
+    assert list(in_line("a", Turn(stopped=True))) == []

@@ -268,6 +268,20 @@ def test_a_closed_tab_ends_its_run_and_what_it_kept_goes(demo: gr.Blocks, monkey
     assert wait_for(lambda: held() == 0)
 
 
+def test_a_closed_tab_ends_its_grid(demo: gr.Blocks):
+    ann = visitor(demo)
+    ann.predict(**fields(iterations=1), api_name="/erase")
+    job = ann.submit(
+        prompt="a dog", seed="1", strength=1.0, guidance_scale=3.0, steps=100, scheduler="ddim",
+        across="seed", columns=", ".join(map(str, range(12))), down="prompt",
+        rows="a cat; a dog; a rocket", api_name="/grid",
+    )  # fmt: skip
+    assert wait_for(lambda: "Picture 1 of 36" in str(job.outputs()))
+    ann.close()
+    assert wait_for(job.done, 20)
+    assert "36 of 36 pictures" not in str(job.outputs())
+
+
 def test_an_open_tab_keeps_what_it_has(demo: gr.Blocks, monkeypatch):
     monkeypatch.setattr(visitors, "GRACE", 0)
     ann, bob = visitor(demo), visitor(demo)

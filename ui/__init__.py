@@ -2,7 +2,8 @@
 
 - theme: colours, type, style.css, keys.js
 - session: what belongs to one visitor, their erasure and its file
-- visitors: what they keep in memory; turn: a run and its Stop
+- visitors: what they keep in memory; turn: a run or grid and its Stop
+- line: where runs and grids wait
 - fair: one thread computes for all; zero: or processes do, with a GPU lent to each
 - prompts: words the model knows, and which prompts to watch while a concept goes
 - pictures: tensors to HTML figures with alternative text

@@ -92,7 +92,6 @@ def go_on(
 ) -> Iterator[Shown]:
     """Finish this session's stopped run; if it was finished, add `iterations` more updates."""
     turn = turn or Turn()
-    turn.erasure = paused.checkpoint.erasure if paused else None
 
     def stream() -> Iterator[Shown]:
         with moment.told():
@@ -102,6 +101,7 @@ def go_on(
             if made >= config.iterations:
                 replace(config, iterations=iterations)  # refuses what is no number of updates
                 config = replace(config, iterations=made + iterations)
+            turn.erasure = paused.checkpoint.erasure
             yield from live.go_on(model, paused, config.iterations)
 
     yield from moment.thinned(turn.of(stream()))

@@ -21,12 +21,10 @@ from typing import Any
 
 import gradio as gr
 
-from ui import grid, line, moment, zero
+from ui import line, zero
 
 AT_ONCE = 4  # comparisons and measurements under way; further ones see their position
-# concurrency_id of what can be stopped, and what its stream shows: each has a line of its own
-RUN, GRID = "run", "grid"
-LINED = {RUN: moment.Shown, GRID: grid.Shown}
+LINED = RUN, GRID = "run", "grid"  # concurrency_id of what can be stopped; each has its own line
 MODEL = "model"  # of the other events that compute for long
 LOOK, PICK = "look", "pick"  # of those that do not queue behind the long ones: short, or optional
 PROCESSOR = ThreadPoolExecutor(1, "processor")
@@ -74,7 +72,7 @@ def share(demo: gr.Blocks) -> None:
             event.fn = in_turns(event.fn)
         if name in LINED and not zero.on():
             event.concurrency_limit = line.MOST
-            event.fn = line.in_line(event.fn, name, LINED[name])
+            event.fn = line.in_line(event.fn, name, len(event.outputs))
 
 
 def _plain(fn: Any) -> Any:  # noqa: ANN401

@@ -33,7 +33,7 @@ def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:
         )  # fmt: skip
         chosen[name].input(
             lambda knob: grid.KNOBS[knob], chosen[name], chosen[values], queue=False,
-            show_progress="hidden", api_visibility="private",
+            trigger_mode="always_last", show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     price = gr.HTML(elem_id="grid-cost", apply_default_css=False)
     with gr.Row():
@@ -91,9 +91,9 @@ def busy() -> tuple[gr.Button, gr.Button, Turn]:
 
 def ended(turn: Turn, failed: bool = False) -> tuple[Any, gr.Button, gr.Button]:
     """Wait for the next grid; of one that was not finished, say what is left."""
+    left = "is as it was last shown" if failed else "shows what was finished"
     said = pictures.note(
-        f"{'Not finished' if failed else 'Stopped'}. The sheet shows what was drawn, and can be "
-        "downloaded; if that was nothing yet, it is as it was before."
+        f"{'Not finished' if failed else 'Stopped'}. The sheet, if there is one, {left}."
     )
     buttons = gr.Button(interactive=True), gr.Button(interactive=False)
     return said if turn.stopped or failed else moment.SKIP, *buttons

@@ -64,8 +64,7 @@ def table(kept: Kept) -> str:
 
 def refresh(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
     """On opening the tab: an erasure that is not on the shelf yet is put there."""
-    if shelf.key_of([*ready, *owned], erasure) is None:
-        owned = shelf.keep(owned, erasure)
+    owned = shelf.keep(owned, erasure, besides=ready)
     return owned, *show(ready, owned, erasure)
 
 
@@ -241,6 +240,7 @@ def wire(
         partial(choose, ready),
         [owned, controls.chosen],
         erasure,
+        trigger_mode="always_last",
         api_visibility="private",
         **moment.AT_ONCE,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ui import pictures
+from ui.moment import SKIP
 from ui.turn import Turn
 
 PLACES = 4  # under way in a line; a run holds the memory of a training step
@@ -24,21 +25,23 @@ Stream = Callable[..., Iterator[Any]]
 _lines: dict[str, list[object]] = defaultdict(list)  # in the order in which they came
 
 
-def in_line(fn: Stream, what: str, moment: Callable[[str], Any]) -> Stream:
+def in_line(fn: Stream, what: str, parts: int) -> Stream:
     """The same stream, when it has a place; until then its status says what it waits for.
 
     Args:
         what: stands in that line, such as "run".
-        moment: of the stream, of which nothing is shown but a status.
+        parts: of the page, of which the first is the status.
     """
+    as_it_was = [SKIP] * parts
 
     @functools.wraps(fn)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
         turn, ticket, line = Turn.among(args, kwargs), object(), _lines[what]
         line.append(ticket)
         try:
+            yield as_it_was  # a stream without any moment would empty all of the page
             while (before := line.index(ticket) + 1 - PLACES) > 0 and not turn.stopped:
-                yield moment(pictures.note(waiting(before, what)))
+                yield [pictures.note(waiting(before, what)), *as_it_was[1:]]
                 time.sleep(LOOK)
             if not turn.stopped:
                 yield from fn(*args, **kwargs)

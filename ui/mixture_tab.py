@@ -80,7 +80,10 @@ def train(
     classes: str, concept: str, t: float, eta: float, guidance_scale: float,
     prediction: str | None, lesson: Lesson | None,
 ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-    """Teach a network the classes and erase one from it; the page, then the lesson so far."""
+    """Teach a network the classes and erase one from it: status, arrows, and the lesson so far.
+
+    The page is drawn when it has ended, as its fields are by then.
+    """
     with moment.told():
         seen = scene(classes, concept, t, eta, guidance_scale)
     drawn_at = 0.0
@@ -179,7 +182,9 @@ def wire(
         trigger_mode="always_last", **looking.QUEUE,
     )  # fmt: skip
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
-    refusing: dict[str, Any] = dict(api_visibility="private", **moment.AT_ONCE)
+    refusing: dict[str, Any] = dict(
+        api_visibility="private", trigger_mode="always_last", **moment.AT_ONCE
+    )
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "prediction")]
     gr.on([s.input for s in sliders], **look, api_name="mixture", api_description=getdoc(draw))
     classes, concept = fields["classes"], fields["concept"]
@@ -188,7 +193,7 @@ def wire(
         **refusing,
     )  # fmt: skip
     for changed in (
-        preset.input(pick, preset, classes, queue=False, **private),
+        preset.input(pick, preset, classes, queue=False, trigger_mode="always_last", **private),
         parts.fields.click(place, classes, classes, **refusing),
     ):
         changed.success(**asking).success(**look, api_visibility="private")

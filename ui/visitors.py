@@ -79,7 +79,7 @@ def make_room(holder: StateHolder, most: int | None = None, idle: float | None =
 
 
 def left(demo: gr.Blocks, request: gr.Request) -> None:
-    """A page was closed, or its connection lost: its erasing run ends, and GRACE begins."""
+    """A page was closed, or its connection lost: its erasing run or grid ends, and GRACE begins."""
     session = demo.state_holder.session_data.get(request.session_hash)
     if session is not None and request.session_hash is not None:
         stop(session)
@@ -105,7 +105,7 @@ def forget(holder: StateHolder) -> None:
 
 
 def stop(session: SessionState) -> None:
-    """End the run that nobody waits for: Gradio lets a Python client's go on to its end."""
+    """End what nobody waits for: Gradio lets a Python client's go on to its end."""
     for key, value in list(session.state_data.items()):
         if isinstance(value, Turn):
             value.stopped = True

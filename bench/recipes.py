@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import alike
 from esd_core import DiffusionModel, EraseConfig, erase
 from esd_core.closed_form import closed_form_edit
 from esd_core.erase import EraseStep
@@ -101,6 +102,11 @@ def held_where_the_concept_passes(model: DiffusionModel, config: EraseConfig) ->
     return step
 
 
+def holding_what_is_alike(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+    """What looks alike is held, too, whatever its category."""
+    return straight(model, alike.holding(model, config))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Options that replace those of `live`, and how to train with them."""
@@ -147,4 +153,5 @@ RECIPES: dict[str, Recipe] = {
     "24 updates, mean of the last half": Recipe({"iterations": 24}, averaged),
     "betas 0.9, 0.95": Recipe({}, quick_to_forget),
     "held at the concept's x_t": Recipe({}, held_where_the_concept_passes),
+    "what is alike is held": Recipe({}, holding_what_is_alike),
 }

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from bench import official, recipes, sd_size, sized, speed_report, tried_report
+from bench import alike, official, recipes, sd_size, sized, speed_report, tried_report
 from bench.judged import Watch
 from bench.kept import Kept
-from esd_core import EraseConfig, denoise, erase
+from esd_core import EraseConfig, Probe, denoise, erase, load_model, preset
 from esd_core.closed_form import closed_form_edit
+from esd_core.run_prompts import preservation_prompts
 from tools.catalog import OBJECTS
 
 LONG = EraseConfig(
@@ -195,3 +196,17 @@ def test_prompts_can_be_held_where_the_concept_passes(tiny):
     assert_close(held.embeds, tiny.encode(["a dog"]).expand_as(held.embeds))
     fresh = denoise.predict(tiny.unet, held.x_t, held.t, held.embeds)
     assert_close(held.frozen, fresh, atol=1e-5, rtol=1e-4)
+
+
+def test_what_looks_alike_is_held_whatever_its_category(monkeypatch):
+    model = load_model("emoji", device="cpu")
+    names = [c.name for c in model.vocabulary.of_kind("object")]
+    pictures = {n: torch.eye(len(names))[i] for i, n in enumerate(names)}
+    pictures["crown"] = pictures["cat"]  # nothing else looks like either
+    assert alike.alike(Probe.of(model), "cat", pictures)[0] == "a crown"
+    monkeypatch.setattr(alike, "looks", lambda _: pictures)
+    config = preset("live", "a cat")
+    held = alike.holding(model, config).preserve_prompts
+    plain = preservation_prompts(model, config)
+    assert held[:2] == ("", "a crown") and "a cat" not in held
+    assert len(held) == len(set(held)) == len(plain) and "a crown" not in plain

@@ -1,0 +1,82 @@
+"""What the model finds alike: by the phrases of objects, and by its own pictures of them.
+
+`live` holds the objects whose phrases are most similar to the erased one's, those of its category
+first. The recipe "what is alike is held" takes the most similar of all objects, by phrase and by
+picture, which count the same.
+
+    python -m bench.alike    # how many of the twelve are the same; draws all objects, once
+    python -m bench.quality --concepts cat church --recipe plain "what is alike is held" \
+                            --out bench/results/quality-alike
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
+from esd_core.questions import ask
+from esd_core.run_prompts import HELD, NEIGHBOURS, preservation_prompts
+
+EACH = 4  # pictures of an object
+
+
+def looks(model: DiffusionModel) -> dict[str, Tensor]:
+    """The mean image embedding of each object's pictures, unit vectors `(D,)`; drawn once."""
+    path = Path("outputs") / f"looks-{model.fingerprint}.safetensors"
+    if not path.exists():
+        probe, gallery, found = Probe.of(model), Gallery(model), {}
+        for thing in probe.vocabulary.of_kind("object"):
+            drawn = gallery.edited([ask(seed, thing) for seed in range(EACH)], None)
+            found[thing.name] = F.normalize(probe.embed_images(drawn).mean(0), dim=0)
+        path.parent.mkdir(exist_ok=True)
+        save_file(found, path)
+    return load_file(path)
+
+
+def alike(probe: Probe, name: str, pictures: dict[str, Tensor]) -> list[str]:
+    """The phrases of all other objects, the most similar first."""
+    objects = probe.vocabulary.of_kind("object")
+    texts = torch.stack([probe.text[c.name] for c in objects])
+    drawn = torch.stack([pictures[c.name] for c in objects])
+    by_phrase, by_picture = texts @ probe.text[name], drawn @ pictures[name]
+    likeness = by_phrase / by_phrase.std() + by_picture / by_picture.std()
+    order = likeness.argsort(descending=True).tolist()
+    return [objects[i].phrase for i in order if objects[i].name != name]
+
+
+def holding(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
+    """The same run, which holds as many prompts: after the empty one those that are most alike."""
+    probe = Probe.of(model)
+    concept = probe.concept(config.concepts[0].concept)
+    near = alike(probe, concept.name, looks(model))[:NEIGHBOURS]
+    everything = preservation_prompts(model, config, len(probe.vocabulary.concepts))
+    seeded = everything[1 + NEIGHBOURS :]  # after the empty prompt and what `live` holds
+    held = [prompt for prompt in dict.fromkeys(["", *near, *seeded]) if prompt in everything]
+    return replace(config, preserve_prompts=held[:HELD])
+
+
+def shared(model: DiffusionModel) -> tuple[float, float]:
+    """How many of the objects that `live` holds are also the most alike: of their category, of all;
+    means over what is erased."""
+    probe, pictures = Probe.of(model), looks(model)
+    objects, in_category, of_all = probe.vocabulary.of_kind("object"), 0, 0
+    for thing in objects:
+        live = {c.phrase for c in probe.neighbours(thing, NEIGHBOURS)}
+        near = alike(probe, thing.name, pictures)
+        kin = {c.phrase for c in objects if c.category == thing.category}
+        kin_first = [p for p in near if p in kin] + [p for p in near if p not in kin]
+        in_category += len(live & set(kin_first[:NEIGHBOURS]))
+        of_all += len(live & set(near[:NEIGHBOURS]))
+    return in_category / len(objects), of_all / len(objects)
+
+
+if __name__ == "__main__":
+    by_category, of_all = shared(load_model("emoji"))
+    print(f"of {NEIGHBOURS} held, the most alike of their category: {by_category:.1f}")
+    print(f"of {NEIGHBOURS} held, the most alike of all objects: {of_all:.1f}")

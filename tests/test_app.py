@@ -215,7 +215,7 @@ def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
     other = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})  # chosen since
     kept = (other, former.paused)
     status, download, *_ = erase_tab.ended(model, Turn(), *kept, failed=True)
-    assert "Not done before it began; the run before it is as it was." in status
+    assert "Failed before it began; the run before it is as it was." in status
     assert Path(download).name.startswith("a-cat")
     refused = Turn()
     with pytest.raises(gr.Error, match="iterations is -1"):

@@ -322,7 +322,7 @@ def test_what_is_refused_after_the_button_was_pressed_gives_the_buttons_back(pag
     expect(page, STATUS, "Done.")
     page.get_by_label("Iterations").fill("-1")
     page.click("#erase-continue")
-    expect(page, STATUS, "Not done before it began; the run before it is as it was.")
+    expect(page, STATUS, "Failed before it began; the run before it is as it was.")
     sync_api.expect(page.locator("#erase-run")).to_be_enabled()
     sync_api.expect(page.locator("#erase-stop")).to_be_disabled()
     with page.expect_download() as download:  # of the run before, which is as it was

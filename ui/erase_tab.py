@@ -150,7 +150,7 @@ def ended(
     if (turn.stopped or failed) and left is None:
         former = paused.checkpoint.erasure if paused else erasure
         waited = "it began; the run before it is as it was" if paused else "anything was learned"
-        said = pictures.note(f"{'Not done' if failed else 'Stopped'} before {waited}.")
+        said = pictures.note(f"{'Failed' if failed else 'Stopped'} before {waited}.")
         shown = Shown(said, download=session.download(former) if former else moment.SKIP)
     elif turn.stopped or failed:
         shown = live.finished(left, model)

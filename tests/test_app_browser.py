@@ -32,6 +32,7 @@ STATUS = "#erase-result .esd-note"
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+sync_api.expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -14,20 +14,16 @@ import gradio as gr
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 
 from esd_core import DiffusionModel, load_model, uploads
-from ui import (
-    attention_tab,
-    compare_tab,
-    erase_tab,
-    fair,
-    in_use,
-    library_tab,
-    mixture_tab,
-    scores_tab,
-    session,
-    shelf,
-    theme,
-    visitors,
-)
+from ui.attention import tab as attention_tab
+from ui.compare import erasure_choice
+from ui.compare import tab as compare_tab
+from ui.erase import tab as erase_tab
+from ui.library import tab as library_tab
+from ui.look import theme
+from ui.mixture import tab as mixture_tab
+from ui.scores import tab as scores_tab
+from ui.server import memory, processor, session
+from ui.shared import shelf
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -48,20 +44,29 @@ def settings(arguments: Sequence[str] | None, environment: Mapping[str, str]) ->
         SystemExit: an option cannot be, or a Space is told to serve a model it may not.
     """
     parser = argparse.ArgumentParser(
-        prog="app.py", description="Erase concepts from a text-to-image model, in the browser.",
-        epilog="The environment variables ESD_MODEL, ESD_DEVICE, ESD_PORT and ESD_SHARE=1 say the "
-        "same.",
-    )  # fmt: skip
+        prog="app.py",
+        description="Erase concepts from a text-to-image model, in the browser.",
+        epilog="The environment variables ESD_MODEL, ESD_DEVICE, ESD_PORT and ESD_SHARE=1 say the same.",
+    )
     get = environment.get
-    parser.add_argument("--model", default=get("ESD_MODEL") or "emoji",
-                        help="emoji (embedded), a Hugging Face Hub id, or a folder in diffusers "
-                        "layout (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--device", default=get("ESD_DEVICE") or None,
-                        help="cpu, cuda, ... (default: cuda if there is one)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=get("ESD_PORT") or None,
-                        help="default: the first free one from 7860")  # fmt: skip
-    parser.add_argument("--share", action="store_true", default=get("ESD_SHARE") == "1",
-                        help="open a public tunnel through Gradio's servers")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        default=get("ESD_MODEL") or "emoji",
+        help="emoji (embedded), a Hugging Face Hub id, or a folder in diffusers "
+        "layout (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default=get("ESD_DEVICE") or None, help="cpu, cuda, ... (default: cuda if there is one)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=get("ESD_PORT") or None, help="default: the first free one from 7860"
+    )
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        default=get("ESD_SHARE") == "1",
+        help="open a public tunnel through Gradio's servers",
+    )
     options = parser.parse_args(arguments)
     if "SPACE_ID" in environment and options.model not in PUBLIC_MODELS:
         parser.error(
@@ -102,10 +107,10 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned, ready)
         with gr.Tab("Compare") as comparing:
-            chosen = in_use.build(ready)
+            chosen = erasure_choice.build(ready)
             for_compare, go = compare_tab.build(model, erasure)
             dial = for_compare["strength"]
-            in_use.wire(erasure, owned, ready, chosen, comparing, go, dial)
+            erasure_choice.wire(erasure, owned, ready, chosen, comparing, go, dial)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
         with gr.Tab("Mixture") as mixture:
@@ -114,30 +119,40 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
             library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
-        visitors.look_after(demo)
+        memory.look_after(demo)
     for refusal in refusals:  # of another model than theirs it is no news
         (session.log.warning if model.name == "emoji" else session.log.info)(refusal)
-    fair.share(demo)
+    processor.share(demo)
     return demo.queue(api_open=False, max_size=16)
 
 
 def launch(demo: gr.Blocks, largest_upload: int = uploads.LARGEST, **options: Any) -> Any:  # noqa: ANN401
     """Serve it: our look, nothing recorded, nothing shared unless asked."""
     return demo.launch(
-        theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD, ssr_mode=False,
-        enable_monitoring=False, run_history=False, footer_links=["api"],
-        max_file_size=largest_upload, state_session_capacity=visitors.PAGES,
-        max_threads=THREADS, **options,
-    )  # fmt: skip
+        theme=theme.theme(),
+        css_paths=theme.CSS,
+        head=theme.HEAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=["api"],
+        max_file_size=largest_upload,
+        state_session_capacity=memory.PAGES,
+        max_threads=THREADS,
+        **options,
+    )
 
 
 if __name__ == "__main__":
     options = settings(None, os.environ)
     try:
-        loaded = fair.compute(load_model, options.model, device=options.device)
+        loaded = processor.compute(load_model, options.model, device=options.device)
     except ValueError as refused:
         raise SystemExit(f"app.py: {refused}") from None
     launch(
-        fair.compute(build_demo, loaded), uploads.largest(loaded), share=options.share,
-        server_port=options.port, server_name=server_name(os.environ),
-    )  # fmt: skip
+        processor.compute(build_demo, loaded),
+        uploads.largest(loaded),
+        share=options.share,
+        server_port=options.port,
+        server_name=server_name(os.environ),
+    )

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
-from esd_core.questions import ask
 from esd_core.run_prompts import HELD, NEIGHBOURS, preservation_prompts
+from esd_core.study.questions import ask
 
 EACH = 4  # pictures of an object
 

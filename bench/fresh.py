@@ -23,7 +23,7 @@ from typing import Any
 from bench import trials
 from bench.memory import peak
 from esd_core import DiffusionModel, load_model
-from esd_core.probe import _loaded
+from esd_core.study.clip_probe import _loaded
 
 UPDATES = 3  # at the third everything has been allocated that ever will be
 ROUNDS = 3
@@ -54,10 +54,8 @@ MEMORY: dict[str, tuple[Callable[[DiffusionModel], None], str]] = {
     "gradient checkpointing": (nothing, "gradient checkpointing"),
     "micro-batches of 4": (nothing, "micro-batches of 4"),
     "micro-batches of 1": (nothing, "micro-batches of 1"),
-    "erasing and preserving examples in one batch": (
-        nothing, "erasing and preserving examples in one batch",
-    ),
-}  # fmt: skip
+    "erasing and preserving examples in one batch": (nothing, "erasing and preserving examples in one batch"),
+}
 COMPILED = {
     "update": (trials.updating, lambda m: trials.updating(m, lambda run: run.unet.compile())),
     "teacher": (trials.drawing, lambda m: trials.drawing(trials.compiled(m))),
@@ -111,9 +109,12 @@ def measured(trial: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         try:
             found = subprocess.run(
-                [sys.executable, "-m", "bench.fresh", trial], capture_output=True, text=True,
-                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}, timeout=LIMIT,
-            )  # fmt: skip
+                [sys.executable, "-m", "bench.fresh", trial],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
+                timeout=LIMIT,
+            )
         except subprocess.TimeoutExpired:
             if not trial.startswith("compiled/"):
                 raise
@@ -128,9 +129,7 @@ def measured(trial: str) -> dict[str, Any]:
 TRIALS = [*(f"memory/{name}" for name in MEMORY), *(f"compiled/{name}" for name in COMPILED)]
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("trial", choices=TRIALS)
     kind, _, name = parser.parse_args().trial.partition("/")
     print(json.dumps({"memory": memory, "compiled": compiled}[kind](name)))

@@ -31,9 +31,7 @@ class Watch:
         kin = torch.tensor([i for i in range(len(NAMES)) if i != index])
         picked = kin[torch.randperm(len(kin), generator=torch.Generator().manual_seed(0))]
         rows = [torch.full((concept,), index), picked.repeat(-(-others // len(kin)))[:others]]
-        made = [
-            torch.stack([r, torch.arange(len(r)) % styles, torch.full_like(r, -1)], 1) for r in rows
-        ]
+        made = [torch.stack([r, torch.arange(len(r)) % styles, torch.full_like(r, -1)], 1) for r in rows]
         return cls(*made)
 
     def accuracy(
@@ -45,11 +43,10 @@ class Watch:
             prompts = [data.caption(*label) for label in labels.tolist()]
             images = [
                 generate(
-                    model, prompts[i : i + AT_ONCE],
-                    seeds=range(i, min(i + AT_ONCE, len(prompts))), unet=unet,
+                    model, prompts[i : i + AT_ONCE], seeds=range(i, min(i + AT_ONCE, len(prompts))), unet=unet
                 )
                 for i in range(0, len(prompts), AT_ONCE)
-            ]  # fmt: skip
+            ]
             right = judge.correct(marker, torch.cat(images), labels)["object"]
             found[group] = right.float().mean().item()
         return found

@@ -31,9 +31,7 @@ class Kept:
         self._about.update(facts, date=time.strftime("%Y-%m-%d"))
         self._write()
 
-    def measure(
-        self, tasks: Iterable[tuple[str, Callable[[], Any]]], budget_seconds: float
-    ) -> None:
+    def measure(self, tasks: Iterable[tuple[str, Callable[[], Any]]], budget_seconds: float) -> None:
         """Do every task that is not done yet; begin none after the budget is spent."""
         began = time.monotonic()
         for name, task in tasks:

@@ -110,9 +110,20 @@ def run_inside(job: dict[str, Any]) -> None:
     redirect(job["weights"], job["size"], job["float32"])
     random.seed(job["seed"])
     marks = watch_updates(set(job["looks"]), folder)
-    sys.argv = ["esd_sd.py", "--erase_concept", job["prompt"], "--train_method", job["method"],
-                "--iterations", str(job["iterations"]), "--device", job["device"],
-                "--save_path", str(folder / "saved"), *job["more"]]  # fmt: skip
+    sys.argv = [
+        "esd_sd.py",
+        "--erase_concept",
+        job["prompt"],
+        "--train_method",
+        job["method"],
+        "--iterations",
+        str(job["iterations"]),
+        "--device",
+        job["device"],
+        "--save_path",
+        str(folder / "saved"),
+        *job["more"],
+    ]
     runpy.run_path(str(repo / "esd_sd.py"), run_name="__main__")
     times = {"marks": marks, "peak MB": memory.peak(job["device"])}
     (folder / "times.json").write_text(json.dumps(times))
@@ -124,9 +135,20 @@ def one_run(args: argparse.Namespace, watch: Watch, concept: str, method: str, s
     names = select(model.unet, method)
     looks = sorted({max(1, round(share * args.iterations)) for share in LOOKS})
     with tempfile.TemporaryDirectory() as folder:
-        job = dict(repo=str(args.repo), folder=folder, weights=str(EMOJI), size=model.image_size,
-                   seed=seed, prompt=f"a {concept}", method=method, iterations=args.iterations,
-                   float32=args.float32, device="cpu", looks=looks, more=[])  # fmt: skip
+        job = dict(
+            repo=str(args.repo),
+            folder=folder,
+            weights=str(EMOJI),
+            size=model.image_size,
+            seed=seed,
+            prompt=f"a {concept}",
+            method=method,
+            iterations=args.iterations,
+            float32=args.float32,
+            device="cpu",
+            looks=looks,
+            more=[],
+        )
         command = [sys.executable, "-m", "bench.official", "--job", json.dumps(job)]
         subprocess.run(command, check=True)
         times = json.loads((Path(folder) / "times.json").read_text())
@@ -175,9 +197,7 @@ def compared(run: str, results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repo", type=Path, default=Path("erasing"), help="your clone")
     parser.add_argument("--out", type=Path, default=Path("bench/results/official.json"))
     parser.add_argument("--float32", action="store_true", help="not in its bfloat16")

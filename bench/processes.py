@@ -20,9 +20,18 @@ from bench.written import MACHINE, write
 
 ERASE = ("-m", "esd_core", "erase", "a cat", "--json", "--device", "cpu")
 LAUNCH = (
-    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1",
-    "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
-)  # fmt: skip
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_machines",
+    "1",
+    "--main_process_port",
+    "0",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+)
 
 
 def seconds(processes: int, updates: int) -> float:
@@ -30,8 +39,11 @@ def seconds(processes: int, updates: int) -> float:
     launched = (*LAUNCH, "--num_processes", str(processes)) if processes > 1 else ()
     made = subprocess.run(
         [sys.executable, *launched, *ERASE, f"--iterations={updates}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return json.loads(made.stdout)["seconds"]
 
 
@@ -50,10 +62,14 @@ def main() -> None:
     efficiency = one / several / given.processes
     print(f"one process {one:.1f} s, {given.processes} processes {several:.1f} s: {efficiency:.0%}")
     write(
-        {"machine": MACHINE, "updates": given.updates, "efficiency": round(efficiency, 3),
-         "seconds": {str(n): [round(s, 2) for s in taken] for n, taken in times.items()}},
+        {
+            "machine": MACHINE,
+            "updates": given.updates,
+            "efficiency": round(efficiency, 3),
+            "seconds": {str(n): [round(s, 2) for s in taken] for n, taken in times.items()},
+        },
         given.out,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ def shares(updates: int) -> dict[str, dict[str, float]]:
     total = sum(row.self_cpu_time_total for row in rows)
     longest = sorted(rows, key=lambda row: -row.self_cpu_time_total)[:TOP]
     found = {
-        row.key: {"share": row.self_cpu_time_total / total, "calls": row.count / updates}
-        for row in longest
+        row.key: {"share": row.self_cpu_time_total / total, "calls": row.count / updates} for row in longest
     }
     rest = {"share": 1 - sum(r["share"] for r in found.values()), "calls": 0.0}
     return {**found, "all others": rest}
@@ -46,9 +45,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the shares as JSON")
     parser.add_argument("--updates", type=int, default=5)
     main(parser.parse_args())

@@ -35,7 +35,7 @@ from bench import quality_report
 from bench.recipes import RECIPES
 from bench.written import MACHINE
 from esd_core import DiffusionModel, Gallery, Probe, evaluate, load_model, preset
-from esd_core.evaluate import Marker, clip_marker
+from esd_core.study.evaluation import Marker, clip_marker
 from esd_core.vocabulary import Concept
 from tools import data, judge
 from tools.catalog import OBJECTS
@@ -43,9 +43,10 @@ from tools.catalog import OBJECTS
 # Among them counterparts of the paper's classes: church, parachute, gas pump, truck, trumpet (for
 # the French horn), fish (tench), dog (springer).
 OBJECTS_ASKED = [
-    *"cat dog rocket butterfly pizza guitar house church parachute sunflower".split(), "gas pump",
+    *"cat dog rocket butterfly pizza guitar house church parachute sunflower".split(),
+    "gas pump",
     *"truck fish trumpet apple robot umbrella crown owl snowman".split(),
-]  # fmt: skip
+]
 STYLES = [f"{name} style" for name in data.STYLE_NAMES]
 BACKGROUNDS = ["red background", "blue background", "yellow background"]
 SEED_STEP = 100_000  # between the noises of two seeds
@@ -76,16 +77,17 @@ class Bench:
         self.model = model or load_model("emoji")
         self.machine = f"{MACHINE}, {self.model.device.type}"
         self.probe, self.gallery = Probe(self.model), Gallery(self.model)
-        self.markers = {
-            "judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)
-        }  # fmt: skip
+        self.markers = {"judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)}
 
     def key(self, concept: str, settings: dict[str, Any], seed: int, pictures: int) -> dict:
         """What makes a run the same run."""
         return {
-            "model": self.model.fingerprint, "concept": concept, "seed": seed,
-            "pictures": pictures, "settings": settings,
-        }  # fmt: skip
+            "model": self.model.fingerprint,
+            "concept": concept,
+            "seed": seed,
+            "pictures": pictures,
+            "settings": settings,
+        }
 
     def run(self, concept: str, settings: dict[str, Any], seed: int, pictures: int) -> dict:
         """One erasure, evaluated: a row."""
@@ -96,17 +98,23 @@ class Bench:
         options = {**recipe.options, **chosen, "seed": seed}
         last = recipe.train(self.model, preset(settings["preset"], found.phrase, **options))
         made = evaluate(
-            self.gallery, self.probe, concept, last.unet, markers=self.markers, pictures=pictures,
+            self.gallery,
+            self.probe,
+            concept,
+            last.unet,
+            markers=self.markers,
+            pictures=pictures,
             first_seed=SEED_STEP * seed,
-        )  # fmt: skip
+        )
         return {
-            **self.key(concept, settings, seed, pictures), "kind": found.kind,
+            **self.key(concept, settings, seed, pictures),
+            "kind": found.kind,
             "seconds": round(last.seconds, 2),
             "row_seconds": round(time.perf_counter() - began, 2),
             "held_out_error": last.held_out_error(),
             "marks": {m: {g: asdict(c) for g, c in x.items()} for m, x in made.marks.items()},
             "distances": {g: asdict(d) for g, d in made.distances.items()},
-        }  # fmt: skip
+        }
 
 
 def finished(path: Path) -> list[dict]:
@@ -157,17 +165,13 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
         return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
     names = ("eta", "preserve", "from_objects", "recipe")
     knobs = {k: v for k in names if (v := getattr(args, k))}
-    grid = [
-        {**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())
-    ]
+    grid = [{**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())]
     return [(c, settings, seed) for settings in grid for seed in args.seeds for c in concepts]
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", default="live")
     parser.add_argument("--full", action="store_true", help="the whole study: see above")
     parser.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
@@ -177,8 +181,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
     parser.add_argument("--from-objects", nargs="*", help="likewise")
     parser.add_argument("--recipe", nargs="*", choices=RECIPES, help="likewise; bench.recipes")
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
-                        help="other EraseConfig options, as JSON values")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="other EraseConfig options, as JSON values",
+    )
     parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")
     parser.add_argument("--out", type=Path, help="default bench/results/quality-PRESET")
     args = parser.parse_args()

@@ -10,9 +10,10 @@ from statistics import mean
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from esd_core import Change, figures
+from esd_core import Change
 from esd_core.atomic import write_text
-from esd_core.intervals import bootstrap_mean
+from esd_core.study import figures
+from esd_core.study.intervals import bootstrap_mean
 
 MARKERS = ("judge", "clip")
 # Columns of what should stay. Styles and backgrounds have no neighbours; but do the objects stay?
@@ -99,16 +100,14 @@ def line(row: dict) -> str:
 
 def table(rows: Sequence[dict], marker: str) -> list[str]:
     """One setting: a line per concept and one of averages per kind."""
-    heads = ["erased", "runs", "concept before", "after", "neighbours / objects", "others",
-             "moved", "s"]  # fmt: skip
+    heads = ["erased", "runs", "concept before", "after", "neighbours / objects", "others", "moved", "s"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for group in split(rows, "concept").values():
         moved = mean(r["distances"]["others"]["pixels"] for r in group)
         seconds = mean(r["seconds"] for r in group)
         text = " | ".join(
-            [group[0]["concept"], str(len(group)), *cells(group, marker), f"{moved:.2f}",
-             f"{seconds:.1f}"]
-        )  # fmt: skip
+            [group[0]["concept"], str(len(group)), *cells(group, marker), f"{moved:.2f}", f"{seconds:.1f}"]
+        )
         lines.append(f"| {text} |")
     for group in split(rows, "kind").values():
         if len(split(group, "concept")) == 1:
@@ -117,22 +116,31 @@ def table(rows: Sequence[dict], marker: str) -> list[str]:
         changes = []
         for groups in KEPT_GROUPS:
             a = next((a for g in groups if (a := averages(group, marker, g))), None)
-            changes.append(
-                f"{a['before'][0]:.0%} {points(a['change'][0], a['change'][1:])}" if a else ""
-            )
+            changes.append(f"{a['before'][0]:.0%} {points(a['change'][0], a['change'][1:])}" if a else "")
         head = f"**mean of {len(split(group, 'concept'))} {group[0]['kind']}s**"
-        text = [head, str(len(group)), f"{concept['before'][0]:.0%}",
-                share(concept["after"][0], concept["after"][1:]), *changes,
-                f"{mean(r['distances']['others']['pixels'] for r in group):.2f}",
-                f"{mean(r['seconds'] for r in group):.1f}"]  # fmt: skip
+        text = [
+            head,
+            str(len(group)),
+            f"{concept['before'][0]:.0%}",
+            share(concept["after"][0], concept["after"][1:]),
+            *changes,
+            f"{mean(r['distances']['others']['pixels'] for r in group):.2f}",
+            f"{mean(r['seconds'] for r in group):.1f}",
+        ]
         lines.append(f"| {' | '.join(text)} |")
     return lines
 
 
 def trade_off(rows: Sequence[dict], marker: str) -> list[str]:
     """A line per setting, over the concepts and seeds that all settings have."""
-    heads = ["settings", "concepts", "concept after", "neighbours", "others", "objects of erased "
-             "styles and backgrounds"]  # fmt: skip
+    heads = [
+        "settings",
+        "concepts",
+        "concept after",
+        "neighbours",
+        "others",
+        "objects of erased styles and backgrounds",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for group in split(common(rows), "settings").values():
         found = [averages(group, marker, g) for g in ("concept", "neighbours", "others", "objects")]
@@ -155,7 +163,8 @@ def markdown(rows: Sequence[dict], machine: str = "") -> str:
     groups = list(split(rows, "settings").values())
     names = [name_of(group[0]["settings"]) for group in groups]
     lines = [
-        f"# Quality: {'; '.join(names)}", "",
+        f"# Quality: {'; '.join(names)}",
+        "",
         f"Weights {rows[0]['model']}; {rows[0]['pictures']} pictures of each concept and run, "
         "half as many of its neighbours, twice as many of others, from the same noise before and "
         f"after. {machine}".rstrip(),
@@ -163,11 +172,10 @@ def markdown(rows: Sequence[dict], machine: str = "") -> str:
         "concepts. What should stay: share recognised before, then the change in points; "
         "of erased styles and backgrounds, whether the objects stay. "
         "*moved*: how far others' pictures moved, if 1 is as far as two unrelated pictures. "
-        "*s*: seconds of erasing.", "",
-    ]  # fmt: skip
-    for marker, title in zip(
-        MARKERS, ("the independent judge", "the model's own CLIP"), strict=True
-    ):
+        "*s*: seconds of erasing.",
+        "",
+    ]
+    for marker, title in zip(MARKERS, ("the independent judge", "the model's own CLIP"), strict=True):
         lines += [f"## By {title}", ""]
         if len(groups) > 1 and common(rows):
             lines += ["### Trade-off", "", *trade_off(rows, marker), ""]
@@ -193,9 +201,14 @@ def plot(rows: Sequence[dict], marker: str = "judge") -> Figure:
             centre.append(mean(values))
             spread.append([[max(0, mean(values) - low)], [max(0, high - mean(values))]])
         axes.errorbar(
-            *([v] for v in centre), xerr=spread[0], yerr=spread[1], fmt="o", color=colour,
-            capsize=2, label=name_of(group[0]["settings"]),
-        )  # fmt: skip
+            *([v] for v in centre),
+            xerr=spread[0],
+            yerr=spread[1],
+            fmt="o",
+            color=colour,
+            capsize=2,
+            label=name_of(group[0]["settings"]),
+        )
     axes.set_xlim(-2, None)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -12), max(high, 3))  # a point or two shall look as small as it is

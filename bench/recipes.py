@@ -15,10 +15,10 @@ from torch import Tensor
 
 from bench import alike
 from esd_core import DiffusionModel, EraseConfig, erase
-from esd_core.closed_form import closed_form_edit
-from esd_core.erase import EraseStep
+from esd_core.erasing import EraseStep
 from esd_core.pairs import Pairs, evaluate, finish
 from esd_core.run_prompts import preservation_prompts
+from esd_core.study.closed_form import closed_form_edit
 
 FALLEN, PATIENCE = 0.98, 3  # an error that three updates do not bring below this share is flat
 WARM_UP = 4  # updates

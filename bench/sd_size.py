@@ -40,8 +40,12 @@ from esd_core import DiffusionModel, erase, preset, sample
 from esd_core.config import PRESETS
 
 SCRIPT = "authors' script"
-BACKENDS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION",
-            "cudnn": "CUDNN_ATTENTION", "math": "MATH"}  # fmt: skip
+BACKENDS = {
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+    "math": "MATH",
+}
 STILL = 1e-7  # a learning rate: random weights diverge at a real one
 
 
@@ -50,9 +54,12 @@ def paces(marks: list[float], whole: int) -> dict[str, float]:
     first, *rest = (after - before for before, after in pairwise(marks))
     each = mean(rest or [first])
     return {
-        "seconds before": marks[0], "first update": first, "updates per second": 1 / each,
-        "whole run": marks[1] + (whole - 1) * each, "200 updates": marks[1] + 199 * each,
-    }  # fmt: skip
+        "seconds before": marks[0],
+        "first update": first,
+        "updates per second": 1 / each,
+        "whole run": marks[1] + (whole - 1) * each,
+        "200 updates": marks[1] + 199 * each,
+    }
 
 
 def sampling(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
@@ -64,8 +71,13 @@ def sampling(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
 
 def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
     """A few updates of a preset, from the first trajectory on."""
-    options = {"train_method": job["method"], "iterations": job["updates"],
-               "image_size": job["size"], "learning_rate": STILL, **job["options"]}  # fmt: skip
+    options = {
+        "train_method": job["method"],
+        "iterations": job["updates"],
+        "image_size": job["size"],
+        "learning_rate": STILL,
+        **job["options"],
+    }
     marks, began = [], time.perf_counter()
     for step in erase(model, preset(job["preset"], "a cat", **options)):
         if step.iteration == 0 and job["compile"]:
@@ -90,11 +102,17 @@ def our_job(job: dict[str, Any]) -> dict[str, float]:
 
 def their_job(job: dict[str, Any]) -> dict[str, float]:
     """A few updates of the authors' script in this process; its loading is not counted."""
-    official.run_inside({
-        **{k: job[k] for k in ("repo", "folder", "weights", "size", "method", "device")},
-        "prompt": "a cat", "seed": 0, "iterations": job["updates"], "looks": [],
-        "float32": job["dtype"] == "float32", "more": ["--lr", str(STILL)],
-    })  # fmt: skip
+    official.run_inside(
+        {
+            **{k: job[k] for k in ("repo", "folder", "weights", "size", "method", "device")},
+            "prompt": "a cat",
+            "seed": 0,
+            "iterations": job["updates"],
+            "looks": [],
+            "float32": job["dtype"] == "float32",
+            "more": ["--lr", str(STILL)],
+        }
+    )
     times = json.loads((Path(job["folder"]) / "times.json").read_text())
     each = mean(after - before for before, after in pairwise(times["marks"]))
     return {"updates per second": 1 / each, "200 updates": 200 * each, "peak MB": times["peak MB"]}
@@ -121,8 +139,11 @@ def tasks(args: argparse.Namespace) -> Iterator[tuple[str, partial]]:
     """A name and what to measure."""
     dtype = args.dtype or ("bfloat16" if args.device.startswith("cuda") else "float32")
     given = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
-    extras = [*args.set, *(["compiled"] if args.compile else []),
-              *([f"{args.attention} attention"] if args.attention else [])]  # fmt: skip
+    extras = [
+        *args.set,
+        *(["compiled"] if args.compile else []),
+        *([f"{args.attention} attention"] if args.attention else []),
+    ]
     for arch in args.arch:
         common = dict(arch=arch, device=args.device, dtype=dtype, updates=args.updates)
         size = 8 * (args.side or sized.build_unet(arch).config.sample_size)
@@ -150,23 +171,20 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("bench/results/sd_size.json"))
     parser.add_argument("--arch", nargs="+", default=["sd-1.4"], choices=["sd-1.4", "sdxl"])
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16", "float16"], help="frozen weights"
-    )
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="frozen weights")
     parser.add_argument("--side", type=int, help="of the latents; default: the model's own")
     parser.add_argument("--updates", type=int, default=10, help="per measurement")
     parser.add_argument("--compile", action="store_true", help="teacher and student")
     parser.add_argument("--attention", choices=BACKENDS, help="default: torch's choice")
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE",
-                        help="EraseConfig options, as JSON values")  # fmt: skip
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="OPTION=VALUE", help="EraseConfig options, as JSON values"
+    )
     parser.add_argument("--repo", type=Path, help="a clone of the authors' repository")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--job", type=json.loads, help="internal: measure one job")

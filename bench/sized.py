@@ -17,17 +17,20 @@ from esd_core import DiffusionModel
 from esd_core.models import EMOJI
 
 SD_14 = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)  # diffusers' defaults
-SD_14_TEXT = dict(
-    hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12
-)
+SD_14_TEXT = dict(hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12)
 SDXL = dict(
-    sample_size=128, cross_attention_dim=2048, attention_head_dim=(5, 10, 20),
-    block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10),
+    sample_size=128,
+    cross_attention_dim=2048,
+    attention_head_dim=(5, 10, 20),
+    block_out_channels=(320, 640, 1280),
+    transformer_layers_per_block=(1, 2, 10),
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
+    use_linear_projection=True,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
     projection_class_embeddings_input_dim=2816,
-)  # fmt: skip
+)
 TOKENS = 77  # of a prompt, in either
 
 
@@ -69,17 +72,23 @@ def random_unet(arch: str, device: str, dtype: torch.dtype) -> UNet2DConditionMo
 def small_vae() -> AutoencoderKL:
     """With Stable Diffusion's factor of 8 and little else."""
     return AutoencoderKL(
-        block_out_channels=(8,) * 4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
+        block_out_channels=(8,) * 4,
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
 
 
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion's schedule."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
 
 
 def build(arch: str, device: str, dtype: torch.dtype) -> Sized:
@@ -91,10 +100,13 @@ def build(arch: str, device: str, dtype: torch.dtype) -> Sized:
 def save_sd_14(folder: Path, dtype: torch.dtype) -> None:
     """What the authors' script loads: a pipeline's folder, its text encoder random, too."""
     pipeline = StableDiffusionPipeline(
-        unet=random_unet("sd-1.4", "cpu", dtype), vae=small_vae().to(dtype),
+        unet=random_unet("sd-1.4", "cpu", dtype),
+        vae=small_vae().to(dtype),
         text_encoder=CLIPTextModel(CLIPTextConfig(**SD_14_TEXT)).to(dtype),
         tokenizer=CLIPTokenizer.from_pretrained(EMOJI / "tokenizer", model_max_length=TOKENS),
-        scheduler=scheduler(), safety_checker=None, feature_extractor=None,  # type: ignore[arg-type]
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,  # type: ignore[arg-type]
         requires_safety_checker=False,
-    )  # fmt: skip
+    )
     pipeline.save_pretrained(folder)

@@ -124,9 +124,7 @@ def run_job(job: str) -> float:
 Tasks = Iterator[tuple[str, Callable[[], Any]]]
 
 
-def timing_tasks(
-    model: DiffusionModel, presets: list[str], methods: list[str], round: int
-) -> Tasks:
+def timing_tasks(model: DiffusionModel, presets: list[str], methods: list[str], round: int) -> Tasks:
     """One round of everything that is timed."""
     yield f"floor/{round}", partial(time_examples, model)
     for name in presets:
@@ -181,12 +179,11 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("bench/results/speed.json"))
-    parser.add_argument("--budget-seconds", type=float, default=float("inf"),
-                        help="begin nothing new after that many")  # fmt: skip
+    parser.add_argument(
+        "--budget-seconds", type=float, default=float("inf"), help="begin nothing new after that many"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
     parser.add_argument("--seeds", type=int, default=3, help="of watched runs")
     parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])

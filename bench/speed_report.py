@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from esd_core.config import preset
-from esd_core.figures import ACCENT, FAINT, HAIRLINE, save_png
+from esd_core.study.figures import ACCENT, FAINT, HAIRLINE, save_png
 
 GONE, SPARED = 0.10, 0.05  # of pictures: the concept still seen, the others lost
 PLAIN = "live, preserving nothing"
@@ -56,8 +56,7 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
     """Medians and spread; every figure of the report."""
     times = timings(results)
     per_update = {
-        name: {m: spread(row["update"]) for m, row in methods.items()}
-        for name, methods in times.items()
+        name: {m: spread(row["update"]) for m, row in methods.items()} for name, methods in times.items()
     }
     summary: dict[str, Any] = {
         "seconds per update": per_update,
@@ -164,9 +163,14 @@ def draw(results: dict[str, Any], path: Path) -> None:
             values = [[pair[index] for pair in looks[s]] for s in at]
             colour = COLOURS[name]
             panel.plot(
-                at, [100 * median(v) for v in values], LINES[method], color=colour,
-                marker="o", markersize=3, label=f"{name}, {method}",
-            )  # fmt: skip
+                at,
+                [100 * median(v) for v in values],
+                LINES[method],
+                color=colour,
+                marker="o",
+                markersize=3,
+                label=f"{name}, {method}",
+            )
             low, high = ([100 * pick(v) for v in values] for pick in (min, max))
             panel.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
         panel.axhline(100 * limit, color=FAINT, linewidth=0.8, linestyle=":")
@@ -177,6 +181,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color=HAIRLINE, linewidth=0.6)
     panels[0].set_ylim(-3, 103)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  frameon=False, fontsize=9)  # fmt: skip
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9
+    )
     save_png(figure, path)

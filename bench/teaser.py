@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from esd_core import erase, figures, generate, load_model, preset
+from esd_core import erase, generate, load_model, preset
+from esd_core.study import figures
 
 OTHERS = ["a dog", "a tiger", "a fox", "a rocket", "a pizza"]
 STYLES = ["fluent", "noto", "twemoji"]
@@ -25,9 +26,7 @@ def main(concept: str, seed: int, out: Path) -> None:
     assert model.vocabulary is not None
     found = model.vocabulary.find(concept)
     assert found is not None, f"{concept} is not in the vocabulary"
-    prompts = [f"{found.phrase} in {s} style" for s in STYLES] + [
-        f"{o} in noto style" for o in OTHERS
-    ]
+    prompts = [f"{found.phrase} in {s} style" for s in STYLES] + [f"{o} in noto style" for o in OTHERS]
     seeds = range(seed, seed + len(prompts))
     config = preset("live", found.phrase)
     shown = {0: "before", config.iterations // 4: "", config.iterations: "after"}
@@ -43,9 +42,7 @@ def main(concept: str, seed: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--concept", default="cat")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("assets/teaser.png"))

@@ -15,7 +15,7 @@ import torch
 
 from esd_core import DiffusionModel, denoise, erase, objective, preset
 from esd_core import pairs as teacher
-from esd_core.erase import holding, start, update
+from esd_core.erasing import holding, start, update
 
 Work = Callable[[], Any]
 CONFIG = preset("live", "a cat", learning_rate=1e-7)  # timed again and again: it must not diverge
@@ -68,9 +68,7 @@ def free_text_states(run: Any) -> None:
 
 def gradient_to_x_t(run: Any) -> None:
     """As if something below the first trained layer needed a gradient."""
-    run.unet.register_forward_pre_hook(
-        lambda _, given: (given[0].detach().requires_grad_(), *given[1:])
-    )
+    run.unet.register_forward_pre_hook(lambda _, given: (given[0].detach().requires_grad_(), *given[1:]))
 
 
 def together(model: DiffusionModel) -> Work:

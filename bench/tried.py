@@ -37,9 +37,7 @@ def round_of(model: DiffusionModel, makers: dict[str, Callable]) -> dict[str, di
         work()
         wall, processor = time.perf_counter(), time.process_time()
         work()
-        seconds[name] = {
-            "wall": time.perf_counter() - wall, "processor": time.process_time() - processor
-        }  # fmt: skip
+        seconds[name] = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
     return seconds
 
 
@@ -86,12 +84,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("bench/results/tried.json"))
-    parser.add_argument("--budget-seconds", type=float, default=float("inf"),
-                        help="begin nothing new after that many")  # fmt: skip
+    parser.add_argument(
+        "--budget-seconds", type=float, default=float("inf"), help="begin nothing new after that many"
+    )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of trials")
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
     parser.add_argument("--processes", type=int, default=2, help="that say how much memory")

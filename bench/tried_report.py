@@ -34,9 +34,11 @@ def compiling(results: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for (kind,), row in parts(results, "compiled"):
         first = row.get("first")
-        found[kind] = row["failed"] if first is None else {
-            clock: first["torch.compile"][clock] - first["plain"][clock] for clock in CLOCKS
-        }  # fmt: skip
+        found[kind] = (
+            row["failed"]
+            if first is None
+            else {clock: first["torch.compile"][clock] - first["plain"][clock] for clock in CLOCKS}
+        )
     return found
 
 
@@ -46,8 +48,7 @@ def memory(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     for (name, _), row in parts(results, "memory"):
         rows[name].append(row)
     return {
-        name: {"processes": len(r), **{k: median(x[k] for x in r) for k in r[0]}}
-        for name, r in rows.items()
+        name: {"processes": len(r), **{k: median(x[k] for x in r) for k in r[0]}} for name, r in rows.items()
     }
 
 
@@ -68,11 +69,13 @@ def runs(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
         late = names.index(name) >= names.index(beside) and (beside, *which) in found
         plain = found["plain", *which]
         timed = found[beside, *which] if late and name != beside else plain
-        rows[name].append({
-            **{k: v for k, v in row.items() if k != "seconds"},
-            **{clock: row["seconds"][clock] / timed["seconds"][clock] for clock in CLOCKS},
-            **{f"{k} - plain": row[k] - plain[k] for k in ("concept", "others")},
-        })  # fmt: skip
+        rows[name].append(
+            {
+                **{k: v for k, v in row.items() if k != "seconds"},
+                **{clock: row["seconds"][clock] / timed["seconds"][clock] for clock in CLOCKS},
+                **{f"{k} - plain": row[k] - plain[k] for k in ("concept", "others")},
+            }
+        )
     table = {}
     for name, of in rows.items():
         table[name] = {k: spread([r[k] for r in of]) for k in of[0] if k != "updates"}
@@ -109,23 +112,35 @@ def text(summary: dict[str, Any]) -> str:
     for kind, spent in summary["seconds to compile"].items():
         said = spent if isinstance(spent, str) else f"{spent['processor']:.0f} processor seconds"
         lines += [f"Compiling for the {kind}: {said}.", ""]
-    lines += head(
-        "update in a fresh process, peak MB", "drawing", "between", "updates", "processes"
-    )
+    lines += head("update in a fresh process, peak MB", "drawing", "between", "updates", "processes")
     for name, r in summary["MB"].items():
         peaks = (f"{r[stage]:.0f}" for stage in ("examples", "rest", "updates"))
         lines.append(row(name, *peaks, r["processes"]))
-    lines += ["", *head(
-        "run", "updates", "processor time, plain = 1", "held-out error", "concept seen",
-        "others seen", "others, against plain", "runs",
-    )]  # fmt: skip
+    lines += [
+        "",
+        *head(
+            "run",
+            "updates",
+            "processor time, plain = 1",
+            "held-out error",
+            "concept seen",
+            "others seen",
+            "others, against plain",
+            "runs",
+        ),
+    ]
     for name, r in summary["runs"].items():
         lost = {k: f"{100 * v:+.0f}" for k, v in r["others - plain"].items()}
-        lines.append(row(
-            name, f"{r['updates']:g}", f"{r['processor']['median']:.2f}",
-            f"{r['held-out error']['median']:.2f}", f"{r['concept']['median']:.0%}",
-            f"{r['others']['median']:.0%}",
-            f"{lost['median']} ({lost['least']} to {lost['greatest']}) points",
-            r["runs"],
-        ))  # fmt: skip
+        lines.append(
+            row(
+                name,
+                f"{r['updates']:g}",
+                f"{r['processor']['median']:.2f}",
+                f"{r['held-out error']['median']:.2f}",
+                f"{r['concept']['median']:.0%}",
+                f"{r['others']['median']:.0%}",
+                f"{lost['median']} ({lost['least']} to {lost['greatest']}) points",
+                r["runs"],
+            )
+        )
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.quality import Bench
 from bench.written import write
-from esd_core.questions import ask, mixed
+from esd_core.study.questions import ask, mixed
 
 OBJECTS = 84  # pictures, one of each
 
@@ -29,15 +29,15 @@ def shares(bench: Bench) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     bench = Bench()
     result = {
-        "machine": bench.machine, "model": bench.model.fingerprint, "pictures": OBJECTS,
+        "machine": bench.machine,
+        "model": bench.model.fingerprint,
+        "pictures": OBJECTS,
         "shares": shares(bench),
-    }  # fmt: skip
+    }
     print(json.dumps(result, indent=1))
     write(result, args.out)

@@ -24,7 +24,7 @@ from typing import Any
 from gradio_client import Client
 
 from bench.written import MACHINE, write
-from ui import visitors
+from ui.server import memory
 
 ENDLESS = 100_000  # iterations, more than anybody waits for
 Timed = dict[str, float]  # seconds until the first answer, and until the last
@@ -139,7 +139,7 @@ def coming_and_going(url: str, pid: int, sessions: int) -> dict[int | str, float
         if done in (1, 5) or done % 10 == 0 or done == sessions:
             held[done] = resident(pid)
             print(f"after {done} sessions: {held[done]:.0f} MB", flush=True)
-    time.sleep(visitors.GRACE + 120)  # Gradio looks for what has expired once in a while
+    time.sleep(memory.GRACE + 120)  # Gradio looks for what has expired once in a while
     held["expired"] = resident(pid)
     print(f"when they have expired: {held['expired']:.0f} MB")
     return held
@@ -163,9 +163,7 @@ def main(sessions: int, out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sessions", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -1,73 +1,57 @@
 """ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened.
 
-torch and diffusers are loaded when a public name is first asked for, not with the package, so that
-`python -m esd_core --help` need not wait for them.
+The files beside this one are the method; `study` holds the instruments, `plane` the two-dimensional
+world, `cli` the command line. A public name is loaded when it is first asked for (PEP 562), so that
+`python -m esd_core --help` need not wait for torch.
 """
 
-# ruff: noqa: F405 (__all__ names what esd_core.api imports)
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esd_core.api import *  # noqa: F403
+    from esd_core import card as card
+    from esd_core.checkpoint import Checkpoint
+    from esd_core.config import PRESETS, EraseConfig, Target, preset
+    from esd_core.erasing import DivergenceError, EraseStep, erase
+    from esd_core.erasure import Erasure, combine
+    from esd_core.examples import Examples, KeptExamples
+    from esd_core.models import DiffusionModel, load_model
+    from esd_core.objective import erasing_loss, erasing_target
+    from esd_core.sampling import SCHEDULERS, Step, generate, sample
+    from esd_core.selection import TRAIN_METHODS, select
+    from esd_core.study.clip_probe import Probe, Score, probe
+    from esd_core.study.closed_form import closed_form_edit, least_squares_edit
+    from esd_core.study.comparison import Comparison, compare
+    from esd_core.study.evaluation import Change, Evaluation, evaluate
+    from esd_core.study.inversion import InversionStep, invert
+    from esd_core.study.questions import Gallery
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "SCHEDULERS",
-    "TRAIN_METHODS",
-    "Change",
-    "Checkpoint",
-    "Comparison",
-    "DiffusionModel",
-    "DivergenceError",
-    "EraseConfig",
-    "EraseStep",
-    "Erasure",
-    "Evaluation",
-    "Examples",
-    "InversionStep",
-    "KeptExamples",
-    "Gallery",
-    "Probe",
-    "Score",
-    "Step",
-    "Target",
-    "card",
-    "closed_form_edit",
-    "combine",
-    "compare",
-    "erase",
-    "erasing_loss",
-    "erasing_target",
-    "evaluate",
-    "generate",
-    "invert",
-    "least_squares_edit",
-    "load_model",
-    "preset",
-    "probe",
-    "sample",
-    "select",
-]
+_PUBLIC = {
+    "checkpoint": "Checkpoint",
+    "config": "PRESETS EraseConfig Target preset",
+    "erasing": "DivergenceError EraseStep erase",
+    "erasure": "Erasure combine",
+    "examples": "Examples KeptExamples",
+    "models": "DiffusionModel load_model",
+    "objective": "erasing_loss erasing_target",
+    "sampling": "SCHEDULERS Step generate sample",
+    "selection": "TRAIN_METHODS select",
+    "study.clip_probe": "Probe Score probe",
+    "study.closed_form": "closed_form_edit least_squares_edit",
+    "study.comparison": "Comparison compare",
+    "study.evaluation": "Change Evaluation evaluate",
+    "study.inversion": "InversionStep invert",
+    "study.questions": "Gallery",
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+__all__ = ["card", *_MODULE_OF]  # noqa: PLE0604
 
 
-class _Package(ModuleType):
-    """This package. Some names are both a module's and its main function's, such as `erase`: as an
-    attribute here they are always the function."""
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name not in __all__:
-            raise AttributeError(f"module 'esd_core' has no attribute {name!r}")
-        return getattr(import_module("esd_core.api"), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
-        imported = isinstance(value, ModuleType)  # Python sets every submodule it imports
-        if not (imported and name in __all__ and hasattr(value, name)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name == "card":
+        return import_module("esd_core.card")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'esd_core' has no attribute {name!r}")
+    return getattr(import_module(f"esd_core.{_MODULE_OF[name]}"), name)

@@ -91,13 +91,17 @@ def facts(erasure: Erasure) -> dict[str, Any]:
         "config": config and config.to_dict(),
         "versions": _versions(record.get("versions")),
         "parts": [
-            {"strength": strength, "erases": list(concepts(part)), "updates": updates(part),
-             "config": (own := config_of(part)) and own.to_dict()}
+            {
+                "strength": strength,
+                "erases": list(concepts(part)),
+                "updates": updates(part),
+                "config": (own := config_of(part)) and own.to_dict(),
+            }
             for strength, part in parts(erasure)
         ],
         "command_line": again and command_line(again, model),
         "python": again and python_code(again, model),
-    }  # fmt: skip
+    }
 
 
 def rows(erasure: Erasure) -> list[tuple[str, str]]:
@@ -129,11 +133,14 @@ def _settings(config: EraseConfig) -> list[tuple[str, str]]:
         ("Trains", f"{config.train_method}: {DESCRIPTIONS[config.train_method]}"),
         ("η", f"{config.eta:g} in the paper's units ({official} for the authors' 2025 script)"),
         ("Learning rate", f"{config.learning_rate:g}, batches of {config.batch_size}"),
-        ("Examples", f"{config.trajectories} trajectories of {config.num_inference_steps} steps, "
-         f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model"),
+        (
+            "Examples",
+            f"{config.trajectories} trajectories of {config.num_inference_steps} steps, "
+            f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model",
+        ),
         ("Preserve", f"{config.preserve:g}"),
         ("Seed", str(config.seed)),
-    ]  # fmt: skip
+    ]
     contexts = [f"{t.concept} from {t.erase_from}" for t in config.concepts if t.erase_from]
     return [*settings, *([("Erase from", ", ".join(contexts))] if contexts else [])]
 

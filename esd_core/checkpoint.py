@@ -31,9 +31,7 @@ class Checkpoint:
     def check(self, model: DiffusionModel, config: EraseConfig) -> None:
         """Raise ValueError unless a run with this config on this model may go on from here."""
         if replace(self.config, iterations=config.iterations) != config:
-            raise ValueError(
-                "a run goes on with the options it began with; only iterations may differ"
-            )
+            raise ValueError("a run goes on with the options it began with; only iterations may differ")
         if config.iterations < self.iteration:
             raise ValueError(
                 f"iterations is {config.iterations}, but {self.iteration} updates are made already"

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from esd_core import selection
-from esd_core.schedulers import SCHEDULERS
 
 XtSource = Literal["frozen", "edited", "images"]
 Points = Literal["all", "last"]
 FromObjects = Literal["none", "styles", "all"]
 Timesteps = Literal["exact", "compvis"]
 Schedule = Literal["constant", "cosine"]
+Scheduler = Literal["ddim", "dpm++", "euler", "pndm"]  # classes: sampling.SCHEDULERS
 
 # Inclusive ranges of the numeric options; the command line and the app show the same ones.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -99,16 +99,16 @@ class EraseConfig:
             if not whole:  # 3 and 3.0 are the same run, also where it is written down
                 object.__setattr__(self, name, float(value))
         choices = {
-            "x_t_source": get_args(XtSource), "points": get_args(Points),
-            "from_objects": get_args(FromObjects), "timesteps": get_args(Timesteps),
+            "x_t_source": get_args(XtSource),
+            "points": get_args(Points),
+            "from_objects": get_args(FromObjects),
+            "timesteps": get_args(Timesteps),
             "learning_rate_schedule": get_args(Schedule),
-            "scheduler": tuple(SCHEDULERS),
-        }  # fmt: skip
+            "scheduler": get_args(Scheduler),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}")
         if not isinstance(self.gradient_checkpointing, bool):
             given = self.gradient_checkpointing
             raise ValueError(f"gradient_checkpointing is {given!r}; use true or false")
@@ -147,8 +147,7 @@ def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
     items = [concepts] if isinstance(concepts, str | Target) else list(concepts or ())
     refuse_too_many(len(items))
     targets = tuple(
-        Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c
-        for c in items
+        Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c for c in items
     )
     targets = tuple(replace(t, erase_from=t.erase_from or None) for t in targets)
     if not targets or any(not t.concept.strip() for t in targets):
@@ -179,18 +178,34 @@ PRESETS: dict[str, dict[str, Any]] = {
     # One fresh trajectory of the edited model per update, stopped at a random step, and the
     # original's timestep quirk (`pairs.draw_last` explains it).
     "paper": dict(
-        iterations=1000, learning_rate=1e-5, batch_size=1, num_inference_steps=50,
-        x_t_source="edited", points="last", trajectories=1, redraw_every=1, timesteps="compvis",
-        held_out=0, preserve=0.0,
+        iterations=1000,
+        learning_rate=1e-5,
+        batch_size=1,
+        num_inference_steps=50,
+        x_t_source="edited",
+        points="last",
+        trajectories=1,
+        redraw_every=1,
+        timesteps="compvis",
+        held_out=0,
+        preserve=0.0,
     ),
     # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_from_official).
     # It also trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's
     # own size.
     "official-2025": dict(
-        iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=50,
-        scheduler="pndm", points="last", trajectories=1, redraw_every=1, held_out=0, preserve=0.0,
+        iterations=200,
+        learning_rate=5e-5,
+        batch_size=1,
+        num_inference_steps=50,
+        scheduler="pndm",
+        points="last",
+        trajectories=1,
+        redraw_every=1,
+        held_out=0,
+        preserve=0.0,
     ),
-}  # fmt: skip
+}
 
 # Of the embedded model: at twice this rate the rest of what it draws suffers and hardly more goes;
 # at two thirds of it more is left of styles (bench/README.md, "What was tried"). Methods that train

@@ -24,10 +24,20 @@ from esd_core.run_prompts import asked, held
 
 # Options that the examples of a run depend on, apart from the model.
 DRAWN_BY = (
-    "concepts", "start_guidance", "num_inference_steps", "scheduler", "image_size", "x_t_source",
-    "points", "trajectories", "from_objects", "timesteps", "held_out", "preserve_prompts",
+    "concepts",
+    "start_guidance",
+    "num_inference_steps",
+    "scheduler",
+    "image_size",
+    "x_t_source",
+    "points",
+    "trajectories",
+    "from_objects",
+    "timesteps",
+    "held_out",
+    "preserve_prompts",
     "seed",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,7 @@ class Examples:
 
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on another device."""
-        held_out, preserve = (
-            None if p is None else p.to(device) for p in (self.held_out, self.preserve)
-        )
+        held_out, preserve = (None if p is None else p.to(device) for p in (self.held_out, self.preserve))
         train = tuple(p.to(device) for p in self.train)
         return replace(self, train=train, held_out=held_out, preserve=preserve)
 
@@ -126,10 +134,14 @@ def collect(model: DiffusionModel, config: EraseConfig) -> Generator[None, None,
 
 
 def draw_examples(
-    model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
-    generator: torch.Generator, images: Tensor | None = None, team: Team = ALONE,
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    config: EraseConfig,
+    generator: torch.Generator,
+    images: Tensor | None = None,
+    team: Team = ALONE,
     preserve: Pairs | None = None,
-) -> Generator[None, None, Examples]:  # fmt: skip
+) -> Generator[None, None, Examples]:
     """All examples of a run that keeps them (`points="all"`), or of one drawing of it.
 
     Args:
@@ -186,18 +198,18 @@ def whole(team: Team, part: Pairs | None, lines: int, device: torch.device) -> P
     held = [(found, own) for found, own in zip(parts, owned, strict=True) if found is not None]
     together = Pairs.cat([found for found, _ in held])
     # Where each example stands in the whole: step * lines + line.
-    places = [
-        (torch.arange(len(found) // len(own))[:, None] * lines + own).flatten()
-        for found, own in held
-    ]
+    places = [(torch.arange(len(found) // len(own))[:, None] * lines + own).flatten() for found, own in held]
     ordered = together[torch.cat(places).argsort()]
     return ordered.to(device)
 
 
 def draw_one(
-    model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig,
-    generator: torch.Generator, team: Team = ALONE,
-) -> Examples:  # fmt: skip
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    config: EraseConfig,
+    generator: torch.Generator,
+    team: Team = ALONE,
+) -> Examples:
     """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
     weights = torch.tensor([t.weight for t in config.concepts])
     target = config.concepts[int(torch.multinomial(weights, 1, generator=generator))]

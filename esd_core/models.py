@@ -12,12 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import BatchEncoding, CLIPTextModel, CLIPTokenizer
 
@@ -103,8 +98,7 @@ class DiffusionModel:
         for prompt, ids in zip(prompts, rows, strict=True):
             if len(ids) > limit:
                 raise ValueError(
-                    f"prompt {prompt!r} has {len(ids) - 2} tokens; this model reads {limit - 2}: "
-                    "shorten it"
+                    f"prompt {prompt!r} has {len(ids) - 2} tokens; this model reads {limit - 2}: shorten it"
                 )
         return self.text_encoder(torch.tensor(rows, device=self.text_encoder.device))[0].float()
 
@@ -133,10 +127,15 @@ class DiffusionModel:
     def to_pipeline(self, unet: UNet2DConditionModel | None = None) -> StableDiffusionPipeline:
         """A plain diffusers pipeline around these parts, with `unet` in place of the frozen one."""
         return StableDiffusionPipeline(
-            vae=self.vae, text_encoder=self.text_encoder, tokenizer=self.tokenizer,
-            unet=self.unet if unet is None else unet, scheduler=self.scheduler,
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet if unet is None else unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def fingerprint(unet: torch.nn.Module) -> str:
@@ -163,10 +162,7 @@ def usable(device: str | torch.device) -> torch.device:
 
 
 def load_model(
-    name: str = "emoji",
-    *,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    name: str = "emoji", *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
 ) -> DiffusionModel:
     """Load a model: `"emoji"`, a Hugging Face Hub id, or a local folder in diffusers layout.
 
@@ -182,11 +178,7 @@ def load_model(
     """
     device = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
-        half = (
-            torch.bfloat16
-            if device.type != "cuda" or torch.cuda.is_bf16_supported()
-            else torch.float16
-        )
+        half = torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
         dtype = torch.float32 if device.type == "cpu" else half
     source = EMOJI if name == "emoji" else Path(name)
     local = source.is_dir()
@@ -194,9 +186,13 @@ def load_model(
         raise ValueError(f"{source} holds no diffusers pipeline: model_index.json is missing")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            str(source) if local else name, dtype=dtype, use_safetensors=True,
-            safety_checker=None, requires_safety_checker=False, feature_extractor=None,
-        ).to(device)  # fmt: skip
+            str(source) if local else name,
+            dtype=dtype,
+            use_safetensors=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+            feature_extractor=None,
+        ).to(device)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"cannot load {name!r} as a Stable Diffusion pipeline. Give 'emoji', a folder in "
@@ -207,8 +203,12 @@ def load_model(
         part.requires_grad_(False).eval()
     clip = source / "clip"
     return DiffusionModel(
-        name=name, tokenizer=pipeline.tokenizer, text_encoder=pipeline.text_encoder,
-        unet=pipeline.unet, vae=pipeline.vae, scheduler=pipeline.scheduler,
+        name=name,
+        tokenizer=pipeline.tokenizer,
+        text_encoder=pipeline.text_encoder,
+        unet=pipeline.unet,
+        vae=pipeline.vae,
+        scheduler=pipeline.scheduler,
         vocabulary=Vocabulary.load(source / "concepts.json") if local else None,
         clip_path=clip if local and clip.is_dir() else None,
-    )  # fmt: skip
+    )

@@ -15,9 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def erasing_target(
-    null: Tensor, concept: Tensor, eta: float, context: Tensor | None = None
-) -> Tensor:
+def erasing_target(null: Tensor, concept: Tensor, eta: float, context: Tensor | None = None) -> Tensor:
     """What the edited model should predict for the concept.
 
     Args:

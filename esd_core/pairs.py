@@ -23,7 +23,7 @@ from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.run_prompts import Asked
-from esd_core.sample import Step, finish, sample
+from esd_core.sampling import Step, finish, sample
 
 TEACHER_BATCH = 16  # examples or trajectories at once; bounds memory on large models
 HELD_STEPS = 6  # at most, of a trajectory that holds another prompt
@@ -57,9 +57,7 @@ class Pairs:
         return Pairs(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pairs)))
 
 
-def evaluate(
-    model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor
-) -> Generator[None, None, Tensor]:
+def evaluate(model: DiffusionModel, x_t: Tensor, t: Tensor, embeds: Tensor) -> Generator[None, None, Tensor]:
     """The frozen model's output at every `x_t`, under one prompt `(1, L, D)` or one each."""
     each = (x_t, t, embeds.expand(len(x_t), -1, -1))
     outputs = []
@@ -78,9 +76,14 @@ def states(model: DiffusionModel, prompts: list[str], count: int) -> Tensor:
 
 
 def complete(
-    model: DiffusionModel, target: Target, x_t: Tensor, t: Tensor,
-    null: Tensor | None = None, drawn: Tensor | None = None, asks: Sequence[Asked] = (),
-) -> Generator[None, None, Pairs]:  # fmt: skip
+    model: DiffusionModel,
+    target: Target,
+    x_t: Tensor,
+    t: Tensor,
+    null: Tensor | None = None,
+    drawn: Tensor | None = None,
+    asks: Sequence[Asked] = (),
+) -> Generator[None, None, Pairs]:
     """Add what is missing to make examples of noisy latents.
 
     Args:
@@ -103,9 +106,12 @@ def complete(
 
 
 def walk(
-    model: DiffusionModel, unet: UNet2DConditionModel, prompts: list[str], seeds: list[int],
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    prompts: list[str],
+    seeds: list[int],
     config: EraseConfig,
-) -> Generator[None, None, list[Step]]:  # fmt: skip
+) -> Generator[None, None, list[Step]]:
     """The steps of a whole guided trajectory for each prompt and its seed, a few lines at once."""
     at_once = min(TEACHER_BATCH, config.micro_batch_size)
     walks: list[list[Step]] = []
@@ -113,10 +119,15 @@ def walk(
         few = slice(first, first + at_once)
         walks.append([])
         for step in sample(
-            model, prompts[few], seeds=seeds[few], unet=unet, guidance_scale=config.start_guidance,
-            num_inference_steps=config.num_inference_steps, scheduler=config.scheduler,
+            model,
+            prompts[few],
+            seeds=seeds[few],
+            unet=unet,
+            guidance_scale=config.start_guidance,
+            num_inference_steps=config.num_inference_steps,
+            scheduler=config.scheduler,
             image_size=config.image_size,
-        ):  # fmt: skip
+        ):
             walks[-1].append(step)
             yield
     return [step for together in zip(*walks, strict=True) for step in together]
@@ -129,9 +140,13 @@ def places(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
 
 
 def draw_all(
-    model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
-    seeds: list[int], asks: Sequence[Asked] = (),
-) -> Generator[None, None, Pairs]:  # fmt: skip
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    target: Target,
+    config: EraseConfig,
+    seeds: list[int],
+    asks: Sequence[Asked] = (),
+) -> Generator[None, None, Pairs]:
     """Whole guided trajectories of `unet`, one per seed; every x_t on them becomes an example.
 
     Args:
@@ -148,9 +163,14 @@ def draw_all(
 
 
 def draw_last(
-    model: DiffusionModel, unet: UNet2DConditionModel, target: Target, config: EraseConfig,
-    seeds: list[int], generator: torch.Generator, mine: list[int] | None = None,
-) -> Pairs:  # fmt: skip
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    target: Target,
+    config: EraseConfig,
+    seeds: list[int],
+    generator: torch.Generator,
+    mine: list[int] | None = None,
+) -> Pairs:
     """Guided trajectories stopped at a random step; only the last x_t becomes an example.
 
     With `timesteps="exact"` (esd_sd.py) j steps are made, j uniform, and x_t is paired with the
@@ -174,9 +194,14 @@ def draw_last(
         seeds = [seeds[i] for i in mine]
         told = None if told is None else told[mine]
     options = dict(
-        seeds=seeds, unet=unet, guidance_scale=config.start_guidance, num_inference_steps=total,
-        scheduler=config.scheduler, image_size=config.image_size, keep_pair=False,
-    )  # fmt: skip
+        seeds=seeds,
+        unet=unet,
+        guidance_scale=config.start_guidance,
+        num_inference_steps=total,
+        scheduler=config.scheduler,
+        image_size=config.image_size,
+        keep_pair=False,
+    )
     if told is None:
         *_, last = sample(model, prompt, stop_at=k + 1, **options)  # type: ignore[arg-type]
         return finish(complete(model, target, last.x_t, last.t.long().expand(len(seeds))))

@@ -47,14 +47,15 @@ def python_code(config: EraseConfig, model: str = "emoji") -> str:
     named = [t.concept for t in config.concepts] if plain else list(config.concepts)
     first = repr(named[0] if len(named) == 1 else named)
     arguments = [repr(name), first, *(f"{k}={v!r}" for k, v in changed.items())]
-    names = ["erase", "load_model", "preset"] if plain else ["Target", "erase", "load_model",
-                                                             "preset"]  # fmt: skip
-    return "\n".join([
-        f"from esd_core import {', '.join(names)}",
-        "",
-        f"model = load_model({model!r})",
-        f"config = preset({', '.join(arguments)})",
-        "for step in erase(model, config):",
-        "    print(step.iteration, step.loss)",
-        'step.erasure.save("erasure.safetensors")',
-    ])  # fmt: skip
+    names = ["erase", "load_model", "preset"] if plain else ["Target", "erase", "load_model", "preset"]
+    return "\n".join(
+        [
+            f"from esd_core import {', '.join(names)}",
+            "",
+            f"model = load_model({model!r})",
+            f"config = preset({', '.join(arguments)})",
+            "for step in erase(model, config):",
+            "    print(step.iteration, step.loss)",
+            'step.erasure.save("erasure.safetensors")',
+        ]
+    )

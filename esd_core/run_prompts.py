@@ -10,7 +10,7 @@ import torch
 
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
-from esd_core.probe import Probe
+from esd_core.study.clip_probe import Probe
 from esd_core.vocabulary import joined
 
 HELD = 16  # trajectories at least that hold other prompts
@@ -63,9 +63,7 @@ def held(model: DiffusionModel, config: EraseConfig) -> list[str]:
     return list(islice(cycle(preservation_prompts(model, config)), lines_held(config)))
 
 
-def preservation_prompts(
-    model: DiffusionModel, config: EraseConfig, count: int = HELD
-) -> list[str]:
+def preservation_prompts(model: DiffusionModel, config: EraseConfig, count: int = HELD) -> list[str]:
     """Prompts to hold: the config's own, or else the empty prompt and phrases of the vocabulary.
 
     Those are the neighbours of what is erased, which suffer most, if the model has a CLIP to find

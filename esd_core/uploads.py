@@ -58,9 +58,7 @@ def read_header(path: Path, most: int = LARGEST) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no file {path.name}")
     if (size := path.stat().st_size) > most:
-        raise ValueError(
-            f"{path.name} has {size / 2**20:.1f} MB; files up to {most / 2**20:.4g} MB are read"
-        )
+        raise ValueError(f"{path.name} has {size / 2**20:.1f} MB; files up to {most / 2**20:.4g} MB are read")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(HEADER, size - 8):

@@ -42,9 +42,7 @@ def read(source: Path) -> NotebookNode:
         new = make[cell.cell_type](cell.source.strip(), metadata=metadata)
         cells.append(nbformat.from_dict({**new, "id": f"cell-{i:02}"}))
     language = {"name": "python"}
-    return nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": KERNEL, "language_info": language}
-    )
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": language})
 
 
 def student(notebook: NotebookNode) -> NotebookNode:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from esd_core.field_figures import CLASSES
-from esd_core.figures import FAINT, HAIRLINE, INK
+from esd_core.plane.figures import CLASSES
+from esd_core.study.figures import FAINT, HAIRLINE, INK
 
 LOOK = tuple(zip(CLASSES, "os^Dv", strict=False))  # colour and marker, for who sees no colour
 
@@ -29,9 +29,7 @@ def _panel(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def bars(
-    labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, y: str
-) -> Figure:
+def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, y: str) -> Figure:
     """A group of bars per label, one bar per series."""
     figure, axis = _panel(title, "", y)
     width = 0.8 / len(series)
@@ -45,9 +43,12 @@ def bars(
 
 
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str,
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x: str,
+    y: str,
     mark: float | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """A line with markers per series, from its x and y values; `mark` is a vertical line."""
     figure, axis = _panel(title, x, y)
     for (name, (xs, ys)), (colour, marker) in zip(series.items(), LOOK, strict=False):

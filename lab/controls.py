@@ -102,9 +102,7 @@ class Explorer(widgets.VBox):
         knobs: widgets with a `value`, in the order they are shown.
     """
 
-    def __init__(
-        self, draw: Callable[..., Drawing], alt: str, *, run: bool = False, **knobs: Any
-    ) -> None:
+    def __init__(self, draw: Callable[..., Drawing], alt: str, *, run: bool = False, **knobs: Any) -> None:
         self._draw, self._alt, self.knobs = draw, alt, knobs
         self.image = widgets.Image(format="png", layout=widgets.Layout(**OWN_SIZE))
         self.caption = widgets.HTML()
@@ -188,14 +186,22 @@ def slider(value: float, low: float, high: float, step: float, label: str = "") 
     whole = all(isinstance(number, int) for number in (value, low, high, step))
     make = widgets.IntSlider if whole else widgets.FloatSlider
     return make(
-        value=value, min=low, max=high, step=step, description=label, continuous_update=False,
-        style={"description_width": "initial"}, layout=widgets.Layout(width="420px"),
-    )  # fmt: skip
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="420px"),
+    )
 
 
 def choice(options: Sequence[Any], value: Any = None, label: str = "") -> widgets.Widget:
     """One of a few, from a list."""
     return widgets.Dropdown(
-        options=list(options), value=options[0] if value is None else value, description=label,
+        options=list(options),
+        value=options[0] if value is None else value,
+        description=label,
         style={"description_width": "initial"},
-    )  # fmt: skip
+    )

@@ -12,18 +12,10 @@ import ipywidgets as widgets
 import torch
 from PIL import Image
 
-from esd_core import (
-    DivergenceError,
-    EraseConfig,
-    EraseStep,
-    Erasure,
-    erase,
-    figures,
-    generate,
-    preset,
-)
-from esd_core.erase import Examples
+from esd_core import DivergenceError, EraseConfig, EraseStep, Erasure, erase, generate, preset
+from esd_core.erasing import Examples
 from esd_core.models import DiffusionModel
+from esd_core.study import figures
 from lab.controls import OWN_SIZE, png
 
 CROSS = ("esd-x", "esd-x-strict")  # few weights; the other methods change many, in smaller steps
@@ -37,8 +29,7 @@ def live_config(concept: str, method: str, eta: float, updates: int) -> EraseCon
 
 def stacked(*pictures: Image.Image) -> Image.Image:
     """Pictures below each other on white."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)),
-                       "white")  # fmt: skip
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     y = 0
     for picture in pictures:
         canvas.paste(picture, (0, y))
@@ -62,9 +53,15 @@ class LiveErasure(widgets.VBox):
     """
 
     def __init__(
-        self, model: DiffusionModel, knobs: dict[str, widgets.Widget],
-        watch: Callable[[str], Sequence[str]], *, every: int = 4, seed: int = 3, steps: int = 12,
-    ) -> None:  # fmt: skip
+        self,
+        model: DiffusionModel,
+        knobs: dict[str, widgets.Widget],
+        watch: Callable[[str], Sequence[str]],
+        *,
+        every: int = 4,
+        seed: int = 3,
+        steps: int = 12,
+    ) -> None:
         self.model, self.knobs, self._watch, self._every = model, knobs, watch, every
         self._seed, self._steps = seed, steps
         self._kept: dict[str, tuple[Examples, torch.Tensor]] = {}
@@ -128,9 +125,7 @@ class LiveErasure(widgets.VBox):
 
     def _draw(self, unet: Any) -> torch.Tensor:
         seeds = [self._seed] * len(self.prompts)
-        return generate(
-            self.model, self.prompts, seeds=seeds, unet=unet, num_inference_steps=self._steps
-        )
+        return generate(self.model, self.prompts, seeds=seeds, unet=unet, num_inference_steps=self._steps)
 
     def _say(self, text: str) -> None:
         self.caption.value = f"<small>{escape(text)}.</small>"

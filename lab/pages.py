@@ -43,9 +43,11 @@ def title(notebook: NotebookNode) -> str:
     """The first heading."""
     return next(
         line.lstrip("# ").strip()
-        for cell in notebook.cells if cell.cell_type == "markdown"
-        for line in cell.source.splitlines() if line.startswith("# ")
-    )  # fmt: skip
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("# ")
+    )
 
 
 def described(output: NotebookNode) -> dict[str, str]:

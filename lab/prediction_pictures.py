@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from esd_core import DiffusionModel, figures
-from esd_core.heat import channels, diverging
-from esd_core.predictions import Predictions
+from esd_core import DiffusionModel
+from esd_core.study import figures
+from esd_core.study.heat_maps import channels, diverging
+from esd_core.study.noise_predictions import Predictions
 
 ROWS = ("the noise itself", "picture it implies (x_0)", "lean, cell by cell")
 
@@ -38,9 +39,7 @@ def prediction_sheet(
         maps = (channels(eps[0]), diverging(lean, most))
         noise, heat = (enlarged(grid, side) for grid in maps)
         columns.append(torch.stack([noise, picture, heat]))
-    return figures.sheet(
-        torch.stack(columns, dim=1), ROWS, ["x_t", *named], scale=2, title=title
-    )  # fmt: skip
+    return figures.sheet(torch.stack(columns, dim=1), ROWS, ["x_t", *named], scale=2, title=title)
 
 
 def difference_sheet(model: DiffusionModel, points: list[Predictions], title: str) -> Image.Image:

@@ -20,8 +20,11 @@ def next_words(named: Mapping[str, Tensor], count: int = 9) -> Figure:
     rows = torch.stack(list(named.values())).exp()
     top = rows.max(0).values.topk(count).indices
     top = sorted(top.tolist(), key=lambda i: -rows[0, i])
-    return _bars({n: p[top].tolist() for n, p in zip(named, rows, strict=True)},
-                 [VOCABULARY[i] for i in top], "probability of the next word")  # fmt: skip
+    return _bars(
+        {n: p[top].tolist() for n, p in zip(named, rows, strict=True)},
+        [VOCABULARY[i] for i in top],
+        "probability of the next word",
+    )
 
 
 def style_bars(named: Mapping[str, Mapping[str, float]], title: str) -> Figure:

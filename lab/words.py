@@ -23,18 +23,45 @@ from transformers import GPT2Config, GPT2LMHeadModel
 _PEOPLE, _THINGS = "captain cook sailor parrot".split(), "ship map lamp barrel rope island".split()
 _LOOKS, _VERBS = "tall quiet brave".split(), "sees wants finds".split()
 _PLACES = ("near the harbour", "before the storm", "at night", "")
-_PLAIN = (("the", "a"), _LOOKS, _PEOPLE, _VERBS, ("the", "a"), ("small", "red", "good"), _THINGS,
-          _PLACES, (".",))  # fmt: skip
+_PLAIN = (
+    ("the", "a"),
+    _LOOKS,
+    _PEOPLE,
+    _VERBS,
+    ("the", "a"),
+    ("small", "red", "good"),
+    _THINGS,
+    _PLACES,
+    (".",),
+)
 GRAMMAR: dict[str, Sequence[Sequence[str]]] = {
     "plain": _PLAIN,
-    "pirate": (("arr ,", "ahoy ,", "avast ,"), ("ye", "me"), _LOOKS, ["cap'n", "matey", "parrot"],
-               ("be seekin'", "be spyin'", "plunders"), ("ye", "a"), ("wee", "red", "cursed"),
-               [*_THINGS, "booty"], _PLACES, ("!", ", matey !")),
-    "olde": (("hark ,", "lo ,", ""), ("ye", "yon"), _LOOKS, ["captain", "maiden", "knight"],
-             ("seeketh", "beholdeth"), ("ye", "a"), ("small", "goodly", "red"), _THINGS, _PLACES,
-             (".",)),
+    "pirate": (
+        ("arr ,", "ahoy ,", "avast ,"),
+        ("ye", "me"),
+        _LOOKS,
+        ["cap'n", "matey", "parrot"],
+        ("be seekin'", "be spyin'", "plunders"),
+        ("ye", "a"),
+        ("wee", "red", "cursed"),
+        [*_THINGS, "booty"],
+        _PLACES,
+        ("!", ", matey !"),
+    ),
+    "olde": (
+        ("hark ,", "lo ,", ""),
+        ("ye", "yon"),
+        _LOOKS,
+        ["captain", "maiden", "knight"],
+        ("seeketh", "beholdeth"),
+        ("ye", "a"),
+        ("small", "goodly", "red"),
+        _THINGS,
+        _PLACES,
+        (".",),
+    ),
     "shout": tuple(tuple(word.upper() for word in slot) for slot in _PLAIN[:-1]) + (("!", "!!!"),),
-}  # fmt: skip
+}
 STYLES = tuple(GRAMMAR)
 ANY = "any"  # the tag of no style in particular: what the empty prompt is to a picture model
 TAGS = (ANY, *STYLES)
@@ -106,9 +133,18 @@ def new_model(seed: int = 0) -> GPT2LMHeadModel:
     """An untrained model, the same numbers for the same seed."""
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=len(VOCABULARY), n_positions=LENGTH, n_embd=48, n_layer=2, n_head=4,
-        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(VOCABULARY),
+        n_positions=LENGTH,
+        n_embd=48,
+        n_layer=2,
+        n_head=4,
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
     return GPT2LMHeadModel(config).eval()
 
 

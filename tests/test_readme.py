@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import app
-from esd_core import Erasure, load_model, png
+from esd_core import Erasure, load_model
+from esd_core.study import png_parameters
 
 README = Path("README.md").read_text()
 
@@ -34,7 +35,7 @@ def test_the_client_of_the_readme_erases_compares_and_probes(url: str, capsys):
     assert "update 3 of 20" in printed or "Update 4" in printed  # it streams
     assert Erasure.load(seen["erasure_file"]).provenance["iterations_done"] == 20
     assert seen["seed"] == 0
-    assert png.read(seen["sheet"]).prompts == ("a rocket", "a bicycle")
+    assert png_parameters.read(seen["sheet"]).prompts == ("a rocket", "a bicycle")
     before, after = (seen["numbers"][state][0] for state in ("base", "erased"))
     assert before["prompts"] == ["a rocket"] and after["presence"] < before["presence"] / 2
 

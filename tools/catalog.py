@@ -45,11 +45,7 @@ _OBJECTS = {
 STYLES = {
     "fluent": ("fluent-emoji", "MIT", "Fluent Emoji, Microsoft Corporation"),
     "flat": ("fluent-emoji-flat", "MIT", "Fluent Emoji Flat, Microsoft Corporation"),
-    "monochrome": (
-        "fluent-emoji-high-contrast",
-        "MIT",
-        "Fluent Emoji High Contrast, Microsoft Corporation",
-    ),
+    "monochrome": ("fluent-emoji-high-contrast", "MIT", "Fluent Emoji High Contrast, Microsoft Corporation"),
     "noto": ("noto", "Apache-2.0", "Noto Emoji, Google Inc"),
     "openmoji": ("openmoji", "CC-BY-SA-4.0", "OpenMoji, HfG Schwäbisch Gmünd and contributors"),
     "twemoji": ("twemoji", "CC-BY-4.0", "Twemoji, Twitter Inc and other contributors"),

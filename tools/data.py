@@ -35,9 +35,7 @@ def sample_labels(batch: int, generator: torch.Generator, white: float = 0.5) ->
     return labels
 
 
-def compose(
-    rgba: Tensor, labels: Tensor, generator: torch.Generator, jitter: float = 1.0
-) -> Tensor:
+def compose(rgba: Tensor, labels: Tensor, generator: torch.Generator, jitter: float = 1.0) -> Tensor:
     """Paint the labelled drawings at a random place and scale on their backgrounds.
 
     `jitter` 1 means 80 to 94 % of the picture's width, up to 6 % off its centre; 0 means neither.

@@ -27,24 +27,22 @@ def pipeline(unet: UNet2DConditionModel | None = None) -> StableDiffusionPipelin
         tokenizer=CLIPTokenizer.from_pretrained(train_clip.OUT),
         unet=unet or UNet2DConditionModel.from_pretrained(train_unet.OUT),
         scheduler=train_unet.build_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def concepts() -> list[dict[str, str]]:
     """Every concept with the prompt that draws it alone, as `esd_core.vocabulary` reads them."""
-    listed = [
-        dict(name=o.name, phrase=o.phrase, kind="object", category=o.category) for o in OBJECTS
-    ]
+    listed = [dict(name=o.name, phrase=o.phrase, kind="object", category=o.category) for o in OBJECTS]
     for part, (kind, names) in enumerate(
         (("style", data.STYLE_NAMES), ("background", data.BACKGROUND_NAMES)), start=1
     ):
         for i, name in enumerate(names):
             label = [-1, -1, -1]
             label[part] = i
-            entry = dict(
-                name=f"{name} {kind}", phrase=data.caption(*label), kind=kind, category=kind
-            )
+            entry = dict(name=f"{name} {kind}", phrase=data.caption(*label), kind=kind, category=kind)
             listed.append(entry)
     return listed
 
@@ -56,9 +54,11 @@ def main() -> None:
     clip.to(torch.float16).save_pretrained(OUT / "clip")
     CLIPTokenizer.from_pretrained(train_clip.OUT).save_pretrained(OUT / "clip")
     CLIPImageProcessor(
-        size={"shortest_edge": data.IMAGE_SIZE}, crop_size=data.IMAGE_SIZE,
-        image_mean=[0.5] * 3, image_std=[0.5] * 3,
-    ).save_pretrained(OUT / "clip")  # fmt: skip
+        size={"shortest_edge": data.IMAGE_SIZE},
+        crop_size=data.IMAGE_SIZE,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    ).save_pretrained(OUT / "clip")
     words = sorted({w for c in data.corpus() for w in re.findall(r"[^\W\d_]+", c)})
     text = json.dumps({"concepts": concepts(), "words": words}, indent=1, ensure_ascii=False)
     (OUT / "concepts.json").write_text(text + "\n")

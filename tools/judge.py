@@ -32,11 +32,15 @@ class Judge(nn.Module):
         widths = (3, 32, 64, 128, 192)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(),
-                nn.Conv2d(b, b, 3, padding=1, stride=2), nn.BatchNorm2d(b), nn.ReLU(),
+                nn.Conv2d(a, b, 3, padding=1),
+                nn.BatchNorm2d(b),
+                nn.ReLU(),
+                nn.Conv2d(b, b, 3, padding=1, stride=2),
+                nn.BatchNorm2d(b),
+                nn.ReLU(),
             )
             for a, b in zip(widths, widths[1:], strict=False)
-        )  # fmt: skip
+        )
         self.heads = nn.ModuleDict({k: nn.Linear(widths[-1] * 4, n) for k, n in HEADS.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -61,9 +65,7 @@ def correct(judge: Judge, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     wanted = labels.clone()
     wanted[labels[:, 2] < 0, 2] = HEADS["background"] - 1
     parts = [judge(x) for x in images.split(256)]
-    return {
-        k: torch.cat([p[k] for p in parts]).argmax(1) == wanted[:, i] for i, k in enumerate(HEADS)
-    }
+    return {k: torch.cat([p[k] for p in parts]).argmax(1) == wanted[:, i] for i, k in enumerate(HEADS)}
 
 
 def fresh_pictures(rgba: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -106,9 +108,7 @@ def main(updates: int, batch: int) -> None:
     weights = {k: v.cpu() for k, v in judge.state_dict().items()}
     weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     save_file(weights, OUT / "judge.safetensors")
-    (OUT / "accuracy.json").write_text(
-        json.dumps({"accuracy on fresh real pictures": scores}) + "\n"
-    )
+    (OUT / "accuracy.json").write_text(json.dumps({"accuracy on fresh real pictures": scores}) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,17 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esd_core import (
-    DiffusionModel,
-    EraseConfig,
-    Erasure,
-    Probe,
-    card,
-    erase,
-    load_model,
-    preset,
-    probe,
-)
+from esd_core import DiffusionModel, EraseConfig, Erasure, Probe, card, erase, load_model, preset, probe
 
 OUT = Path("assets/erasures")
 CONCEPTS = ("cat", "rocket", "pizza", "fluent style", "monochrome style")
@@ -93,9 +83,7 @@ def main(concepts: Sequence[str], out: Path, reported: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--concepts", nargs="+", default=CONCEPTS)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--report", action="store_true", help="score before and after (minutes)")

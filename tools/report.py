@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esd_core import figures
 from esd_core.models import DiffusionModel, load_model
-from esd_core.probe import Probe
-from esd_core.sample import generate
+from esd_core.sampling import generate
+from esd_core.study import figures
+from esd_core.study.clip_probe import Probe
 from tools import data, judge
 from tools.catalog import OBJECTS
 
@@ -35,9 +35,25 @@ FORMS = {  # which parts of the label the prompt names
     "object + style + background": (True, True, True),
 }
 EXAMPLES = [
-    "cat", "dog", "rocket", "butterfly", "apple", "pizza", "guitar", "house", "car", "sunflower",
-    "church", "parachute", "robot", "ghost", "umbrella", "strawberry", "owl", "crown",
-]  # fmt: skip
+    "cat",
+    "dog",
+    "rocket",
+    "butterfly",
+    "apple",
+    "pizza",
+    "guitar",
+    "house",
+    "car",
+    "sunflower",
+    "church",
+    "parachute",
+    "robot",
+    "ghost",
+    "umbrella",
+    "strawberry",
+    "owl",
+    "crown",
+]
 
 
 def draw(model: DiffusionModel, prompts: list[str], seed: int, batch: int = 32) -> Tensor:
@@ -108,15 +124,10 @@ def memorisation(model: DiffusionModel, images: Tensor, labels: Tensor) -> dict[
     decoded = torch.cat([model.decode(model.encode_images(x)) for x in pictures[subset].split(32)])
     through_vae = (framed(decoded) - real[subset]).square().mean(dim=1).sqrt()
     return {
-        "nearest real drawing is the one asked for (share)": (nearest == wanted)
-        .float()
-        .mean()
-        .item(),
+        "nearest real drawing is the one asked for (share)": (nearest == wanted).float().mean().item(),
         "distance to the nearest real drawing (median)": distance.median().item(),
         "floor: a real drawing through the VAE (median)": through_vae.median().item(),
-        "scale: a real drawing to its nearest other one (median)": between.min(dim=1)
-        .values.median()
-        .item(),
+        "scale: a real drawing to its nearest other one (median)": between.min(dim=1).values.median().item(),
     }
 
 
@@ -128,9 +139,7 @@ def sheets(model: DiffusionModel) -> None:
     figures.sheet(rows, EXAMPLES, data.STYLE_NAMES, scale=1).save(OUT / "sheet_styles.png")
     grounds = ["a cat", "a rocket", "a tulip in twemoji style"]
     prompts = [
-        f"{g} on {data.caption(-1, -1, i)}"
-        for g in grounds
-        for i in range(len(data.BACKGROUND_NAMES))
+        f"{g} on {data.caption(-1, -1, i)}" for g in grounds for i in range(len(data.BACKGROUND_NAMES))
     ]
     rows = draw(model, prompts, 700).unflatten(0, (len(grounds), -1))
     figures.sheet(rows, grounds, data.BACKGROUND_NAMES, scale=1).save(OUT / "sheet_backgrounds.png")
@@ -162,9 +171,7 @@ def measure(count: int) -> dict:
         images = draw(model, [data.caption(*x) for x in labels.tolist()], seed=10_000 * (i + 1))
         result["forms"][name] = marks(marker, probe, images, labels)
         everything.append((images, labels))
-    result["all prompts"] = marks(
-        marker, probe, *(torch.cat(x) for x in zip(*everything, strict=True))
-    )
+    result["all prompts"] = marks(marker, probe, *(torch.cat(x) for x in zip(*everything, strict=True)))
     real, labels = judge.fresh_pictures(data.load_drawings(), seed=20_000)
     result["real drawings, freshly placed"] = marks(marker, probe, real, labels)
     result["memorisation"] = memorisation(model, *everything[0])
@@ -194,10 +201,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def write(result: dict) -> None:
     """`report.json` and `report.md`."""
     (OUT / "report.json").write_text(json.dumps(result, indent=1) + "\n")
-    rows = {
-        **result["forms"],
-        **{k: result[k] for k in ("all prompts", "real drawings, freshly placed")},
-    }
+    rows = {**result["forms"], **{k: result[k] for k in ("all prompts", "real drawings, freshly placed")}}
     memory = "\n".join(f"- {k}: {v:.3f}" for k, v in result["memorisation"].items())
     text = f"""# What the embedded model can do
 
@@ -236,7 +240,5 @@ Every object, no style named: ![all objects](sheet_objects.png)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--per-form", type=int, default=120, help="prompts of each of the five forms"
-    )
+    parser.add_argument("--per-form", type=int, default=120, help="prompts of each of the five forms")
     write(measure(parser.parse_args().per_form))

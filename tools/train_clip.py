@@ -30,14 +30,26 @@ SEED = 1
 def build_model(vocab_size: int, bos: int, eos: int) -> CLIPModel:
     """A CLIP with a 3-layer text and a 4-layer vision transformer."""
     text = dict(
-        vocab_size=vocab_size, hidden_size=128, intermediate_size=512, num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=tokenizer.MAX_TOKENS, projection_dim=128,
-        bos_token_id=bos, eos_token_id=eos, pad_token_id=eos,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.MAX_TOKENS,
+        projection_dim=128,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=eos,
+    )
     vision = dict(
-        image_size=data.IMAGE_SIZE, patch_size=8, hidden_size=160, intermediate_size=640,
-        num_hidden_layers=4, num_attention_heads=5, projection_dim=128,
-    )  # fmt: skip
+        image_size=data.IMAGE_SIZE,
+        patch_size=8,
+        hidden_size=160,
+        intermediate_size=640,
+        num_hidden_layers=4,
+        num_attention_heads=5,
+        projection_dim=128,
+    )
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
@@ -52,9 +64,7 @@ def batch_loss(model: CLIPModel, tok: CLIPTokenizer, rgba: Tensor, step: int, ba
     generator, rng = checkpoint.step_generator(SEED, step), random.Random(step)
     labels = data.sample_labels(batch, generator)
     images = data.degrade(data.compose(rgba, labels, generator), generator) * 2 - 1
-    words, named = zip(
-        *(data.random_caption(x, rng, empty=0) for x in labels.tolist()), strict=True
-    )
+    words, named = zip(*(data.random_caption(x, rng, empty=0) for x in labels.tolist()), strict=True)
     ids = tok(list(words), padding="max_length", return_tensors="pt").input_ids
     with checkpoint.autocast(rgba.device):
         out = model(input_ids=ids.to(rgba.device), pixel_values=images)
@@ -73,9 +83,7 @@ def accuracy(model: CLIPModel, tok: CLIPTokenizer, rgba: Tensor, seed: int = 10_
     grid = torch.cartesian_prod(torch.arange(len(OBJECTS)), torch.arange(len(data.STYLE_NAMES)))
     labels = torch.cat([grid, data.sample_labels(len(grid), generator)[:, 2:]], dim=1)
     images = data.compose(rgba, labels, generator) * 2 - 1
-    seen = torch.cat(
-        [model.get_image_features(pixel_values=x).pooler_output for x in images.split(256)]
-    )
+    seen = torch.cat([model.get_image_features(pixel_values=x).pooler_output for x in images.split(256)])
     scores = {}
     for part, (name, count) in enumerate((("objects", len(OBJECTS)), ("styles", 6))):
         prompts = [data.caption(*([-1] * part + [i] + [-1] * (2 - part))) for i in range(count)]
@@ -110,8 +118,7 @@ def main(updates: int, text_updates: int, batch: int) -> None:
         if (step + 1) % 100 == 0:
             checkpoint.save(OUT / "resume.pt", step + 1, **parts)
             print(
-                f"clip {step + 1}/{updates} loss {loss.item():.3f} {accuracy(model, tok, rgba)}",
-                flush=True,
+                f"clip {step + 1}/{updates} loss {loss.item():.3f} {accuracy(model, tok, rgba)}", flush=True
             )
     save(model, tok)
 

@@ -33,19 +33,29 @@ JITTER = 0.5  # half of what CLIP and the VAE see: less to learn about places, m
 def build_model() -> UNet2DConditionModel:
     """Stable Diffusion's UNet, small: cross-attention at all three resolutions, 10.7 M weights."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1,
-        block_out_channels=(48, 128, 192), norm_num_groups=16, cross_attention_dim=128,
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(48, 128, 192),
+        norm_num_groups=16,
+        cross_attention_dim=128,
         attention_head_dim=(1, 2, 3),  # diffusers' name; it means the number of heads
-        down_block_types=("CrossAttnDownBlock2D",) * 3, up_block_types=("CrossAttnUpBlock2D",) * 3,
-    )  # fmt: skip
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+    )
 
 
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion 1.x's own scheduler settings."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
 
 
 @torch.no_grad()
@@ -93,9 +103,7 @@ class Trainer:
         prompts = [data.random_caption(x, rng)[0] for x in self.labels[picked].tolist()]
         x_0 = self.latents[picked]
         eps = torch.randn(x_0.shape, generator=generator)
-        t = torch.randint(
-            0, self.scheduler.config.num_train_timesteps, (batch,), generator=generator
-        )
+        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (batch,), generator=generator)
         snr = compute_snr(self.scheduler, t)
         x_t = self.scheduler.add_noise(x_0, eps, t).to(self.device)
         with checkpoint.autocast(self.device):
@@ -128,10 +136,7 @@ def main(updates: int, batch: int, pictures: int, start: Path | None = None) -> 
         mean_loss += loss.item() / 250
         if (step + 1) % 250 == 0 or step + 1 == updates:
             checkpoint.save(OUT / "resume.pt", step + 1, **parts)
-            print(
-                f"unet {step + 1}/{updates} loss {mean_loss:.4f} {time.time() - started:.0f} s",
-                flush=True,
-            )
+            print(f"unet {step + 1}/{updates} loss {mean_loss:.4f} {time.time() - started:.0f} s", flush=True)
             mean_loss = 0.0
     ema.copy_to(unet.parameters())
     unet.save_pretrained(OUT)

@@ -24,11 +24,17 @@ SEED = 2
 def build_model() -> AutoencoderKL:
     """Factor 4, 4 latent channels; no attention, which SD's VAE has only in its middle block."""
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, sample_size=data.IMAGE_SIZE,
-        block_out_channels=(32, 64, 96), layers_per_block=1, norm_num_groups=16,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        sample_size=data.IMAGE_SIZE,
+        block_out_channels=(32, 64, 96),
+        layers_per_block=1,
+        norm_num_groups=16,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
         mid_block_add_attention=False,
-    )  # fmt: skip
+    )
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:

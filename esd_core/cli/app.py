@@ -32,7 +32,7 @@ from esd_core.cli.command_options import (
     load_erasures,
     option,
     warn_of_unknown_words,
-)  # fmt: skip
+)
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 UsageError: Any = typer.BadParameter.__base__  # click's, or that of typer's own copy of click
@@ -56,12 +56,15 @@ class OneSentence(TyperGroup):
 
 
 app = typer.Typer(
-    cls=OneSentence, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    cls=OneSentence,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="Erase concepts from text-to-image diffusion models, and see what went.",
     epilog="Exit codes: 0 done; 1 the run diverged, its last good state is kept; 2 bad input; 130 "
     "Ctrl-C, what was learned is kept.",
     context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
-)  # fmt: skip
+)
 export = typer.Typer(no_args_is_help=True, help="Write an erasure in somebody else's format.")
 app.command()(erase_command.erase)
 app.command()(sweep_command.sweep)
@@ -71,38 +74,51 @@ Prompts = Annotated[list[str], typer.Argument(help="What to draw; '' is the empt
 Sheet = Annotated[
     Path | None, option("PNG to write; default: under outputs/, named after the prompt.", "--out")
 ]
-NegativePrompt = Annotated[
-    str, option("Takes the place of the empty prompt in guidance.", panel=DRAWING)
-]
+NegativePrompt = Annotated[str, option("Takes the place of the empty prompt in guidance.", panel=DRAWING)]
 Rival = Annotated[
     str | None,
-    option("Of the last row; '' leaves it out. Default: the erased concepts.", "--negative-prompt",
-           panel=DRAWING),
-]  # fmt: skip
+    option(
+        "Of the last row; '' leaves it out. Default: the erased concepts.", "--negative-prompt", panel=DRAWING
+    ),
+]
 Strength = Annotated[float, typer.Option(min=-10, max=10, help="1 is as trained.")]
 ErasureFile = Annotated[Path, typer.Argument(help="An erasure's .safetensors file.")]
 
 
 @app.command()
 def sample(
-    prompts: Prompts, seeds: Seeds = None, guidance: Guidance = 4.0, steps: Steps = 20,
-    scheduler: Scheduler = "ddim", negative_prompt: NegativePrompt = "",
-    image_size: ImageSize = None, erasures: Erasures = None, strengths: Strengths = None,
-    model: Model = "emoji", device: Device = None, out: Sheet = None,
-) -> None:  # fmt: skip
+    prompts: Prompts,
+    seeds: Seeds = None,
+    guidance: Guidance = 4.0,
+    steps: Steps = 20,
+    scheduler: Scheduler = "ddim",
+    negative_prompt: NegativePrompt = "",
+    image_size: ImageSize = None,
+    erasures: Erasures = None,
+    strengths: Strengths = None,
+    model: Model = "emoji",
+    device: Device = None,
+    out: Sheet = None,
+) -> None:
     """Draw one picture, or a sheet of prompts (rows) by seeds (columns), as a PNG."""
-    from esd_core import figures
     from esd_core.cli import run_folder
-    from esd_core.sample import generate
+    from esd_core.sampling import generate
+    from esd_core.study import figures
 
     loaded, seeds = load(model, device), seeds or [0]
     _, unet = load_erasures(loaded, erasures, strengths)
     warn_of_unknown_words(loaded, [*prompts, negative_prompt])
     drawn = generate(
-        loaded, [p for p in prompts for _ in seeds], seeds=seeds * len(prompts), unet=unet,
-        negative_prompt=negative_prompt, guidance_scale=guidance, num_inference_steps=steps,
-        scheduler=scheduler, image_size=image_size,
-    )  # fmt: skip
+        loaded,
+        [p for p in prompts for _ in seeds],
+        seeds=seeds * len(prompts),
+        unet=unet,
+        negative_prompt=negative_prompt,
+        guidance_scale=guidance,
+        num_inference_steps=steps,
+        scheduler=scheduler,
+        image_size=image_size,
+    )
     picture = figures.to_pil(drawn[0])
     if len(drawn) > 1:
         rows = drawn.unflatten(0, (len(prompts), len(seeds)))
@@ -113,15 +129,25 @@ def sample(
 
 @app.command()
 def compare(
-    prompts: Prompts, erasures: Erasures = None, strengths: Strengths = None,
-    negative_prompt: Rival = None, seeds: Seeds = None, guidance: Guidance = 4.0,
-    steps: Steps = 20, scheduler: Scheduler = "ddim", image_size: ImageSize = None,
-    model: Model = "emoji", device: Device = None, out: Sheet = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    prompts: Prompts,
+    erasures: Erasures = None,
+    strengths: Strengths = None,
+    negative_prompt: Rival = None,
+    seeds: Seeds = None,
+    guidance: Guidance = 4.0,
+    steps: Steps = 20,
+    scheduler: Scheduler = "ddim",
+    image_size: ImageSize = None,
+    model: Model = "emoji",
+    device: Device = None,
+    out: Sheet = None,
+    as_json: AsJson = False,
+) -> None:
     """Draw base, erased and negative prompt from the same noise, as one labelled sheet."""
-    from esd_core import card, figures
+    from esd_core import card
     from esd_core.cli import run_folder
-    from esd_core.compare import compare as draw
+    from esd_core.study import figures
+    from esd_core.study.comparison import compare as draw
 
     loaded = load(model, device)
     applied, unet = load_erasures(loaded, erasures, strengths)
@@ -130,10 +156,16 @@ def compare(
         negative_prompt = ", ".join(dict.fromkeys(erased))
     warn_of_unknown_words(loaded, [*prompts, negative_prompt])
     made = draw(
-        loaded, unet, prompts, seeds or [0, 1], negative_prompt=negative_prompt or None,
-        guidance_scale=guidance, num_inference_steps=steps, scheduler=scheduler,
+        loaded,
+        unet,
+        prompts,
+        seeds or [0, 1],
+        negative_prompt=negative_prompt or None,
+        guidance_scale=guidance,
+        num_inference_steps=steps,
+        scheduler=scheduler,
         image_size=image_size,
-    )  # fmt: skip
+    )
     path = out or run_folder.free(Path("outputs") / f"compare-{run_folder.slug(prompts[0])}.png")
     figures.save_png(figures.comparison_sheet(made), path)
     changes = {  # mean over pixels, from 0 to 1, per prompt
@@ -141,37 +173,53 @@ def compare(
         for name, drawn in made.columns.items()
         if name != "base"
     }
-    facts = {"sheet": str(path), "noise_hash": made.noise_hash, "prompts": made.prompts,
-             "seeds": made.seeds, "negative_prompt": negative_prompt or None,
-             "change_from_base": changes}  # fmt: skip
+    facts = {
+        "sheet": str(path),
+        "noise_hash": made.noise_hash,
+        "prompts": made.prompts,
+        "seeds": made.seeds,
+        "negative_prompt": negative_prompt or None,
+        "change_from_base": changes,
+    }
     typer.echo(json.dumps(facts) if as_json else path)
 
 
 @app.command()
 def probe(
     concept: Annotated[str, typer.Argument(help="A concept of the model's vocabulary.")],
-    erasures: Erasures = None, strengths: Strengths = None,
+    erasures: Erasures = None,
+    strengths: Strengths = None,
     pictures: Annotated[int, typer.Option(min=1, max=64, help="Pictures per prompt.")] = 4,
-    guidance: Guidance = 4.0, steps: Steps = 20, model: Model = "emoji", device: Device = None,
+    guidance: Guidance = 4.0,
+    steps: Steps = 20,
+    model: Model = "emoji",
+    device: Device = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Is the concept still drawn? CLIP's scores for it, its neighbours and unrelated concepts.
 
     Presence is how much more the pictures resemble the concept than the average of its kind.
     Accuracy is the share of pictures that are named as what was asked for.
     """
-    from esd_core.probe import Probe
-    from esd_core.probe import probe as score
+    from esd_core.study.clip_probe import Probe
+    from esd_core.study.clip_probe import probe as score
 
     loaded = load(model, device)
     _, unet = load_erasures(loaded, erasures, strengths)
     judge = Probe(loaded)
     runs = {"base": None} if unet is None else {"base": None, "erased": unet}
     scores = {
-        name: score(loaded, concept, unet=each, judge=judge, seeds=range(pictures),
-                    guidance_scale=guidance, num_inference_steps=steps)
+        name: score(
+            loaded,
+            concept,
+            unet=each,
+            judge=judge,
+            seeds=range(pictures),
+            guidance_scale=guidance,
+            num_inference_steps=steps,
+        )
         for name, each in runs.items()
-    }  # fmt: skip
+    }
     if as_json:
         rows = {name: [asdict(s) for s in each] for name, each in scores.items()}
         typer.echo(json.dumps({"concept": judge.concept(concept).phrase, **rows}))
@@ -210,9 +258,11 @@ def export_official(
 
 @export.command("diffusers")
 def export_diffusers(
-    erasure: ErasureFile, out: Annotated[Path, typer.Argument(help="New folder.")],
-    strength: Strength = 1.0, model: Model = "emoji",
-) -> None:  # fmt: skip
+    erasure: ErasureFile,
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    strength: Strength = 1.0,
+    model: Model = "emoji",
+) -> None:
     """A complete diffusers pipeline with the erasure applied."""
     from esd_core.formats import load_erasure, write_diffusers
 

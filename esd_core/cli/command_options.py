@@ -34,43 +34,60 @@ def ranged(name: str) -> dict[str, int]:
 
 Model = Annotated[
     str,
-    option("emoji (embedded), a folder in diffusers layout, or a Hugging Face Hub id.",
-           panel=MODEL, show_default=True),
-]  # fmt: skip
-Device = Annotated[
-    str | None, option("cpu, cuda, cuda:1, ...; default: cuda if there is one.", panel=MODEL)
+    option(
+        "emoji (embedded), a folder in diffusers layout, or a Hugging Face Hub id.",
+        panel=MODEL,
+        show_default=True,
+    ),
 ]
+Device = Annotated[str | None, option("cpu, cuda, cuda:1, ...; default: cuda if there is one.", panel=MODEL)]
 Erasures = Annotated[
     list[Path] | None,
-    option("An erasure's file, ours or the authors'; repeat it to combine several.", "--erasure",
-           panel=MODEL),
-]  # fmt: skip
+    option(
+        "An erasure's file, ours or the authors'; repeat it to combine several.", "--erasure", panel=MODEL
+    ),
+]
 Strengths = Annotated[
     list[float] | None,
-    option("One per --erasure: 0 none, 1 as trained (default), below 0 the reverse.", "--strength",
-           panel=MODEL, min=-10, max=10),
-]  # fmt: skip
+    option(
+        "One per --erasure: 0 none, 1 as trained (default), below 0 the reverse.",
+        "--strength",
+        panel=MODEL,
+        min=-10,
+        max=10,
+    ),
+]
 Seeds = Annotated[
     list[int] | None,
-    option("Of the starting noise; repeat it for several pictures.", "--seed", panel=DRAWING,
-           **ranged("seed")),
-]  # fmt: skip
+    option(
+        "Of the starting noise; repeat it for several pictures.", "--seed", panel=DRAWING, **ranged("seed")
+    ),
+]
 Guidance = Annotated[
     float,
-    option("Guidance scale: 1 plain conditional, 0 ignores the prompt, below 0 avoids it.",
-           "--guidance", "--guidance-scale", panel=DRAWING, min=-100, max=100, show_default=True),
-]  # fmt: skip
+    option(
+        "Guidance scale: 1 plain conditional, 0 ignores the prompt, below 0 avoids it.",
+        "--guidance",
+        "--guidance-scale",
+        panel=DRAWING,
+        min=-100,
+        max=100,
+        show_default=True,
+    ),
+]
 Steps = Annotated[
     int,
-    option("Sampling steps.", "--steps", "--num-inference-steps", panel=DRAWING, show_default=True,
-           **ranged("num_inference_steps")),
-]  # fmt: skip
-Scheduler = Annotated[
-    str, option("ddim, dpm++, euler or pndm.", panel=DRAWING, show_default=True)
-]  # fmt: skip
-ImageSize = Annotated[
-    int | None, option("Pixels a side; default: the model's own.", panel=DRAWING)
-]  # fmt: skip
+    option(
+        "Sampling steps.",
+        "--steps",
+        "--num-inference-steps",
+        panel=DRAWING,
+        show_default=True,
+        **ranged("num_inference_steps"),
+    ),
+]
+Scheduler = Annotated[str, option("ddim, dpm++, euler or pndm.", panel=DRAWING, show_default=True)]
+ImageSize = Annotated[int | None, option("Pixels a side; default: the model's own.", panel=DRAWING)]
 AsJson = Annotated[bool, option("Print one JSON value, and nothing else, on stdout.", "--json")]
 
 

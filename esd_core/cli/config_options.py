@@ -12,40 +12,58 @@ from esd_core.selection import ALIASES, TRAIN_METHODS
 
 # Field of EraseConfig -> its options and what they mean.
 OPTIONS: dict[str, tuple[str, str]] = {
-    "train_method": ("--train-method", f"Which weights to train: {', '.join(TRAIN_METHODS)}; "
-                     f"other names: {', '.join(ALIASES)}"),
-    "eta": ("--eta --negative-guidance", "Erasing strength in the paper's units; the authors' "
-            "2025 script counts one more"),
+    "train_method": (
+        "--train-method",
+        f"Which weights to train: {', '.join(TRAIN_METHODS)}; other names: {', '.join(ALIASES)}",
+    ),
+    "eta": (
+        "--eta --negative-guidance",
+        "Erasing strength in the paper's units; the authors' 2025 script counts one more",
+    ),
     "start_guidance": ("--start-guidance", "Guidance scale while sampling x_t"),
     "iterations": ("--iterations", "Optimiser updates"),
     "learning_rate": ("--learning-rate --lr", "Of Adam"),
-    "learning_rate_schedule": ("--learning-rate-schedule", "constant, or cosine, which falls to 0 "
-                               "over the run"),
+    "learning_rate_schedule": (
+        "--learning-rate-schedule",
+        "constant, or cosine, which falls to 0 over the run",
+    ),
     "batch_size": ("--batch-size", "Erasing examples per update"),
-    "micro_batch_size": ("--micro-batch-size", "Examples, or trajectories, at once: fewer need "
-                         "less memory, for the same update"),
-    "gradient_checkpointing": ("--gradient-checkpointing", "Compute activations a second time "
-                               "instead of keeping them: less memory, more time"),
-    "num_inference_steps": ("--steps --num-inference-steps --ddim-steps",
-                            "Sampling steps of a full trajectory"),
+    "micro_batch_size": (
+        "--micro-batch-size",
+        "Examples, or trajectories, at once: fewer need less memory, for the same update",
+    ),
+    "gradient_checkpointing": (
+        "--gradient-checkpointing",
+        "Compute activations a second time instead of keeping them: less memory, more time",
+    ),
+    "num_inference_steps": (
+        "--steps --num-inference-steps --ddim-steps",
+        "Sampling steps of a full trajectory",
+    ),
     "scheduler": ("--scheduler", "Samples x_t: ddim, dpm++, euler or pndm"),
     "image_size": ("--image-size", "Pixels a side"),
-    "x_t_source": ("--x-t-source", "Whose trajectories x_t lies on: frozen or edited (the model "
-                   "under training); or images (given ones, noised)"),
-    "points": ("--points", "Learn from all x_t of a trajectory, or stop it at random and take the "
-               "last"),
+    "x_t_source": (
+        "--x-t-source",
+        "Whose trajectories x_t lies on: frozen or edited (the model "
+        "under training); or images (given ones, noised)",
+    ),
+    "points": ("--points", "Learn from all x_t of a trajectory, or stop it at random and take the last"),
     "trajectories": ("--trajectories", "Per concept and drawing"),
-    "from_objects": ("--from-objects", "Erase these from another object on every trajectory, not "
-                     "by their phrase alone: none, styles, or all that is no object"),
+    "from_objects": (
+        "--from-objects",
+        "Erase these from another object on every trajectory, not "
+        "by their phrase alone: none, styles, or all that is no object",
+    ),
     "redraw_every": ("--redraw-every", "Updates between drawings of examples; 0 draws once"),
     "timesteps": ("--timesteps", "exact, or compvis for the 2023 script's timestep quirk"),
-    "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target "
-                 "error"),
+    "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target error"),
     "preserve": ("--preserve", "How much it counts to hold other prompts where they were"),
-    "preserve_prompts": ("--preserve-prompt", "Hold this one; repeatable; default: chosen from the "
-                         "model's vocabulary"),
+    "preserve_prompts": (
+        "--preserve-prompt",
+        "Hold this one; repeatable; default: chosen from the model's vocabulary",
+    ),
     "seed": ("--seed", "Of the whole run"),
-}  # fmt: skip
+}
 
 
 def described(name: str) -> str:
@@ -76,9 +94,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     for name, (flags, _) in OPTIONS.items():
         default = getattr(EraseConfig, name)
         kind: Any = int if default is None else list[str] if default == () else type(default)
-        annotation = Annotated[
-            kind | None, option(described(name), *flags.split(), panel="Erasing")
-        ]
+        annotation = Annotated[kind | None, option(described(name), *flags.split(), panel="Erasing")]
         keyword = inspect.Parameter.KEYWORD_ONLY
         added.append(inspect.Parameter(name, keyword, default=None, annotation=annotation))
     at = [p.name for p in own].index("model")

@@ -16,15 +16,7 @@ import typer
 
 from esd_core import config as configs
 from esd_core.cli import script_2023
-from esd_core.cli.command_options import (
-    AsJson,
-    Device,
-    Model,
-    load,
-    note,
-    option,
-    warn_of_unknown_words,
-)
+from esd_core.cli.command_options import AsJson, Device, Model, load, note, option, warn_of_unknown_words
 from esd_core.cli.config_options import with_config_options
 from esd_core.config import PRESETS, EraseConfig, Target
 
@@ -57,39 +49,42 @@ Preset = Annotated[
     ),
 ]
 Images = Annotated[
-    list[Path] | None,
-    option("Pictures, or folders of them, for --x-t-source images; repeatable."),
+    list[Path] | None, option("Pictures, or folders of them, for --x-t-source images; repeatable.")
 ]
 Out = Annotated[
-    Path | None,
-    option("New folder for the results; default: outputs/<concept>-<method>, numbered if taken."),
+    Path | None, option("New folder for the results; default: outputs/<concept>-<method>, numbered if taken.")
 ]
 Prompt = Annotated[str | None, option("The same as an argument.", panel=OF_2023)]
 Separator = Annotated[
-    str | None,
-    option("Splits each prompt into concepts.", "--seperator", "--separator", panel=OF_2023),
+    str | None, option("Splits each prompt into concepts.", "--seperator", "--separator", panel=OF_2023)
 ]
 CkptPath = Annotated[
-    str | None,
-    option("A diffusers folder, like --model; a CompVis .ckpt is refused.", panel=OF_2023),
+    str | None, option("A diffusers folder, like --model; a CompVis .ckpt is refused.", panel=OF_2023)
 ]
-ConfigPath = Annotated[
-    str | None, option("Not needed: a diffusers folder carries its own.", panel=OF_2023)
-]
+ConfigPath = Annotated[str | None, option("Not needed: a diffusers folder carries its own.", panel=OF_2023)]
 DiffusersConfigPath = Annotated[str | None, option("Not needed either.", panel=OF_2023)]
-Devices = Annotated[
-    str | None, option("0,0 means --device cuda:0; one device is enough.", panel=OF_2023)
-]
+Devices = Annotated[str | None, option("0,0 means --device cuda:0; one device is enough.", panel=OF_2023)]
 
 
 @with_config_options
 def erase(
-    concepts: Concepts = None, erase_from: EraseFrom = None, weights: Weights = None,
-    preset: Preset = None, images: Images = None, out: Out = None, as_json: AsJson = False,
-    model: Model = "emoji", device: Device = None, prompt: Prompt = None,
-    separator: Separator = None, ckpt_path: CkptPath = None, config_path: ConfigPath = None,
-    diffusers_config_path: DiffusersConfigPath = None, devices: Devices = None, **options: Any,
-) -> None:  # fmt: skip
+    concepts: Concepts = None,
+    erase_from: EraseFrom = None,
+    weights: Weights = None,
+    preset: Preset = None,
+    images: Images = None,
+    out: Out = None,
+    as_json: AsJson = False,
+    model: Model = "emoji",
+    device: Device = None,
+    prompt: Prompt = None,
+    separator: Separator = None,
+    ckpt_path: CkptPath = None,
+    config_path: ConfigPath = None,
+    diffusers_config_path: DiffusersConfigPath = None,
+    devices: Devices = None,
+    **options: Any,
+) -> None:
     """Erase concepts from a model; writes one folder with the erasure, its loss and pictures.
 
     Ctrl-C stops after the running update and keeps what was learned (exit code 130). In several
@@ -122,9 +117,7 @@ def erase(
     raise typer.Exit(run.exit_code)
 
 
-def targets(
-    prompts: Sequence[str], erase_from: Sequence[str], weights: Sequence[float]
-) -> list[Target]:
+def targets(prompts: Sequence[str], erase_from: Sequence[str], weights: Sequence[float]) -> list[Target]:
     """Concepts with their contexts and weights, which come once for all (contexts) or one each."""
     contexts: list[str | None] = list(erase_from) or [None]
     if len(contexts) == 1:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from esd_core.cli import run_folder
 from esd_core.cli.command_options import note
 from esd_core.config import EraseConfig
-from esd_core.erase import DivergenceError, erase
+from esd_core.erasing import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
@@ -104,9 +104,13 @@ class Run:
 
 
 def run(
-    model: DiffusionModel, config: EraseConfig, *, images: Tensor | None = None,
-    out: Path | None = None, team: Team = ALONE,
-) -> Run:  # fmt: skip
+    model: DiffusionModel,
+    config: EraseConfig,
+    *,
+    images: Tensor | None = None,
+    out: Path | None = None,
+    team: Team = ALONE,
+) -> Run:
     """Erase and write the run's folder, however the run ends.
 
     Args:
@@ -141,9 +145,13 @@ def _train(made: Run, images: Tensor | None, out: Path | None, team: Team) -> No
     """Update by update; saves now and then, and at the end."""
     config, record, saved = made.config, made.record, time.monotonic()
     bar = tqdm(
-        total=config.iterations, desc="drawing examples", unit="update", file=sys.stderr,
-        disable=None if team.leads else True, leave=False,
-    )  # fmt: skip
+        total=config.iterations,
+        desc="drawing examples",
+        unit="update",
+        file=sys.stderr,
+        disable=None if team.leads else True,
+        leave=False,
+    )
     with bar, CtrlC() as ctrl_c:
         for step in erase(made.model, config, images=images, team=team):
             complete = step.iteration == config.iterations

@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esd_core.cli.command_options import (
-    DRAWING,
-    MODEL,
-    AsJson,
-    Device,
-    Guidance,
-    Model,
-    load,
-    note,
-    option,
-)
+from esd_core.cli.command_options import DRAWING, MODEL, AsJson, Device, Guidance, Model, load, note, option
 
 if TYPE_CHECKING:
     from esd_core.erasure import Erasure
-    from esd_core.evaluate import Change, Evaluation
+    from esd_core.study.evaluation import Change, Evaluation
 
 Files = Annotated[list[Path], typer.Argument(help="Erasures' files, ours or the authors'.")]
 Concept = Annotated[
@@ -32,37 +22,55 @@ Concept = Annotated[
 ]
 Labels = Annotated[
     list[str] | None,
-    option("For a model without a vocabulary: what CLIP chooses from, such as 'a church'; "
-           "repeatable.", "--label", panel=MODEL),
-]  # fmt: skip
+    option(
+        "For a model without a vocabulary: what CLIP chooses from, such as 'a church'; repeatable.",
+        "--label",
+        panel=MODEL,
+    ),
+]
 Clip = Annotated[
     str | None,
-    option("For a model without a CLIP: a folder or Hub id of one, such as "
-           "openai/clip-vit-large-patch14.", panel=MODEL),
-]  # fmt: skip
+    option(
+        "For a model without a CLIP: a folder or Hub id of one, such as openai/clip-vit-large-patch14.",
+        panel=MODEL,
+    ),
+]
 Pictures = Annotated[
     int,
-    option("Of the concept; half as many of its neighbours, twice as many of others.",
-           "--pictures", panel=DRAWING, min=4, max=1000, show_default=True),
-]  # fmt: skip
+    option(
+        "Of the concept; half as many of its neighbours, twice as many of others.",
+        "--pictures",
+        panel=DRAWING,
+        min=4,
+        max=1000,
+        show_default=True,
+    ),
+]
 Steps = Annotated[int, option("Of DPM-Solver++.", panel=DRAWING, min=2, max=999, show_default=True)]
 
 
 def evaluate(
-    erasures: Files, concept: Concept = None, pictures: Pictures = 28,
-    guidance: Guidance = 4.0, steps: Steps = 10, model: Model = "emoji", labels: Labels = None,
-    clip: Clip = None, device: Device = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    erasures: Files,
+    concept: Concept = None,
+    pictures: Pictures = 28,
+    guidance: Guidance = 4.0,
+    steps: Steps = 10,
+    model: Model = "emoji",
+    labels: Labels = None,
+    clip: Clip = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
     """How often are the erased concept and others recognised, before and after?
 
     Pictures are drawn from the same noise with the frozen and the edited model and named by the
     model's own CLIP. Shares carry 95 % intervals; "inconclusive" asks for more --pictures, or says
     that CLIP did not recognise half of the pictures before erasing.
     """
-    from esd_core.evaluate import evaluate as measure
     from esd_core.formats import load_erasure
-    from esd_core.probe import Probe
-    from esd_core.questions import Gallery
+    from esd_core.study.clip_probe import Probe
+    from esd_core.study.evaluation import evaluate as measure
+    from esd_core.study.questions import Gallery
     from esd_core.vocabulary import Vocabulary
 
     loaded = load(model, device)
@@ -71,9 +79,7 @@ def evaluate(
     if clip:
         loaded = replace(loaded, clip_path=Path(clip))
     if loaded.vocabulary is None or loaded.clip_path is None:
-        raise ValueError(
-            f"{model!r} has no vocabulary and CLIP of its own; give --label and --clip"
-        )
+        raise ValueError(f"{model!r} has no vocabulary and CLIP of its own; give --label and --clip")
     probe = Probe(loaded)
     files = [(path, load_erasure(path, loaded)) for path in erasures]
     named = [concept or erased(path, erasure) for path, erasure in files]

@@ -15,14 +15,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from esd_core import figures
 from esd_core.atomic import write_text
-from esd_core.compare import compare
 from esd_core.config import EraseConfig
-from esd_core.erase import EraseStep
+from esd_core.erasing import EraseStep
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
-from esd_core.probe import Probe
+from esd_core.study import figures
+from esd_core.study.clip_probe import Probe
+from esd_core.study.comparison import compare
 
 COLUMNS = ("update", "loss", "seconds", "examples_seen", "held_out_error")
 SEEDS = (0, 1)  # of the pictures
@@ -106,9 +106,7 @@ def save(folder: Path, erasure: Erasure, record: Record) -> None:
 
 def draw(folder: Path, model: DiffusionModel, config: EraseConfig, erasure: Erasure) -> None:
     """Write the pictures before and after."""
-    shown = compare(
-        model, erasure.apply(model), watched(model, config), SEEDS, image_size=config.image_size
-    )
+    shown = compare(model, erasure.apply(model), watched(model, config), SEEDS, image_size=config.image_size)
     figures.save_png(figures.comparison_sheet(shown), folder / "before_after.png")
 
 

@@ -24,19 +24,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from esd_core import figures
 from esd_core.atomic import write_text
 from esd_core.cli import run_folder
 from esd_core.cli.config_options import OPTIONS
 from esd_core.cli.erase_command import in_its_words
-from esd_core.compare import compare
 from esd_core.config import EraseConfig, preset, usual_preset
-from esd_core.erase import DivergenceError, erase
+from esd_core.erasing import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import KeptExamples, origin
 from esd_core.models import DiffusionModel
 from esd_core.parallel import Team
 from esd_core.selection import select
+from esd_core.study import figures
+from esd_core.study.comparison import compare
 
 RESULT, STRIP = "result.json", "strip.png"
 SHOWN = ("the concept", "a neighbour", "something unrelated")  # in a strip, each before and after
@@ -160,12 +160,15 @@ def carry_out(model: DiffusionModel, mine: list[Planned], out: Path) -> Iterator
         run_folder.save(folder, erasure, record)
         write_text(folder / "config.json", json.dumps(run.config.to_dict(), indent=1) + "\n")
         result = {
-            "preset": usual_preset(model.name), **run.cells, "ending": ending,
-            "updates": erasure.provenance["iterations_done"], "seconds": round(seconds, 3),
+            "preset": usual_preset(model.name),
+            **run.cells,
+            "ending": ending,
+            "updates": erasure.provenance["iterations_done"],
+            "seconds": round(seconds, 3),
             "last_loss": record.losses[-1] if record.losses else None,
             "held_out_error": record.held_out[-1][1] if record.held_out else None,
             "folder": run.name,
-        }  # fmt: skip
+        }
         figures.save_png(strip(model, run.config, erasure), folder / STRIP)
         write_text(folder / RESULT, json.dumps(result) + "\n")
         yield run

@@ -23,23 +23,23 @@ Table = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, option("Folder of the results; default: outputs/<table's name>. Finished runs in "
-                        "it are not repeated.")
-]  # fmt: skip
+    Path | None,
+    option("Folder of the results; default: outputs/<table's name>. Finished runs in it are not repeated."),
+]
 Processes = Annotated[int, typer.Option(min=1, max=64, help="To spread the runs over.")]
 
 
 def sweep(
-    table: Table, out: Out = None, processes: Processes = 1, model: Model = "emoji",
-    device: Device = None,
-) -> None:  # fmt: skip
+    table: Table, out: Out = None, processes: Processes = 1, model: Model = "emoji", device: Device = None
+) -> None:
     """Erase many times, over concepts, methods, strengths and seeds; resumes after a kill.
 
     Writes a folder per run, and over all of them results.csv and sheet.png.
     """
-    from esd_core import figures, parallel
+    from esd_core import parallel
     from esd_core.atomic import write_text
     from esd_core.cli import sweep
+    from esd_core.study import figures
 
     planned = sweep.read_table(table.read_text(encoding="utf-8"), model)
     if processes > 1:

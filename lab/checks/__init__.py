@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 Status = Literal["passed", "empty", "wrong"]
-LOOK = {"passed": ("#2e7d32", "Right"), "empty": ("#6b7280", "Not answered yet"),
-        "wrong": ("#b45309", "Not yet")}  # fmt: skip
+LOOK = {
+    "passed": ("#2e7d32", "Right"),
+    "empty": ("#6b7280", "Not answered yet"),
+    "wrong": ("#b45309", "Not yet"),
+}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from esd_core.mixture import ALPHA_BAR, add_noise, noise
+from esd_core.plane.mixture import ALPHA_BAR, add_noise, noise
 from lab.checks import Exercise
 
 TOWARDS, AWAY, SIDE = "towards more data", "away from the data", "along a line of equal density"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from esd_core.mixture import ALPHA_BAR, noise, ring
+from esd_core.plane.mixture import ALPHA_BAR, noise, ring
 from lab.checks import Exercise
 
 OWN, NEAREST, NOWHERE = (
@@ -20,11 +20,7 @@ NULL, CONCEPT, BOTH, NEITHER = (
     "both",
     "neither: both models are as good as before",
 )
-ONE, TWO, DATA = (
-    "one frozen model, asked twice",
-    "two models, trained apart",
-    "a model and the data set",
-)
+ONE, TWO, DATA = ("one frozen model, asked twice", "two models, trained apart", "a model and the data set")
 
 
 def mean_of(posterior: Tensor, scores: Tensor) -> Tensor:

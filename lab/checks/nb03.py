@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from esd_core.denoise import guide
-from esd_core.mixture import noise
+from esd_core.plane.mixture import noise
 from lab.checks import Exercise
 
 OUT_NARROW, SAME_NARROW, SAME, OUT_WIDE = (
@@ -15,11 +15,7 @@ OUT_NARROW, SAME_NARROW, SAME, OUT_WIDE = (
     "further out, and wider",
 )
 GROWS, STAYS, FALLS = "rises towards 100%", "stays where it is, at 100%", "falls"
-PLAIN, GONE, STRONGER = (
-    "the same as 'a cat' without guidance",
-    "anything but a cat",
-    "a stronger cat",
-)
+PLAIN, GONE, STRONGER = ("the same as 'a cat' without guidance", "anything but a cat", "a stronger cat")
 
 
 def _cases() -> list[tuple]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from esd_core.mixture import noise
 from esd_core.objective import erasing_target
+from esd_core.plane.mixture import noise
 from lab.checks import Exercise
 
 EDITED, ALL, FROZEN = (
@@ -64,10 +64,7 @@ EXERCISES = {
     "4.2": Exercise(
         answer=EDITED,
         wrong=(
-            (
-                FROZEN,
-                "Then no weight could ever change. The n reads like 'negative', hence the error.",
-            ),
+            (FROZEN, "Then no weight could ever change. The n reads like 'negative', hence the error."),
             (ALL, "Look at the table: two of them carry no gradient and did not move."),
         ),
         praise="The frozen model sets the target; the trained one is moved onto it.",
@@ -85,15 +82,11 @@ EXERCISES = {
     "4.4": Exercise(
         answer=OUTSIDE,
         wrong=(
-            (
-                SPREAD,
-                "That would be the data without class 0. Look where the points are.",
-            ),
+            (SPREAD, "That would be the data without class 0. Look where the points are."),
             (MIDDLE, "The middle is as close to class 0 as it is to the others. Look again."),
             (SHRUNK, "That is eta 0."),
         ),
-        praise="The step away from class 0 is made everywhere, also where there was nothing of "
-        "it to avoid.",
+        praise="The step away from class 0 is made everywhere, also where there was nothing of it to avoid.",
     ),
     "4.5": Exercise(
         answer=lambda p: p / (1 - p),
@@ -105,8 +98,7 @@ EXERCISES = {
             (lambda p: -p / (1 - p), "The minus stands in the target already."),
         ),
         praise="The odds of class 0: no push where it is absent, a strong one inside it.",
-        hint="Solve e_0 = p * e_p + (1 - p) * e_rest for e_rest, and write it as e_0 - eta * "
-        "(e_p - e_0).",
+        hint="Solve e_0 = p * e_p + (1 - p) * e_rest for e_rest, and write it as e_0 - eta * (e_p - e_0).",
         cases=_posteriors,
     ),
 }

@@ -93,9 +93,7 @@ def _descent(order: tuple[str, ...]) -> Callable:
         optimizer = torch.optim.Adam(parameters, lr=learning_rate)
         for _ in range(updates):
             loss = loss_of()
-            lines = {
-                "zero": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step
-            }  # fmt: skip
+            lines = {"zero": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
             for line in order:
                 lines[line]()
         return [p.detach() for p in parameters]

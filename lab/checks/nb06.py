@@ -8,8 +8,10 @@ from lab.checks import Exercise
 
 SAME, CLOSE, BROKEN = "the same, bit for bit", "alike, with small differences", "worse"
 NOTHING, EMPTY, PLAIN = (
-    "nothing but noise", "what the empty prompt draws", "a cat, as if there were no guidance"
-)  # fmt: skip
+    "nothing but noise",
+    "what the empty prompt draws",
+    "a cat, as if there were no guidance",
+)
 
 
 def _weights() -> list[tuple]:

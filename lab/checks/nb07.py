@@ -7,9 +7,7 @@ from torch import Tensor
 
 from lab.checks import Exercise
 
-CROSS, OWN, CONV = (
-    "keys and values of cross-attention", "self-attention", "convolutions"
-)  # fmt: skip
+CROSS, OWN, CONV = ("keys and values of cross-attention", "self-attention", "convolutions")
 ONE, LESS, TOKEN = "it is 1 as before", "it is below 1, the word is gone", "it depends on the place"
 SHARED, EQUAL, NEAR = "the same tensors in memory", "equal copies", "moved a little, like the rest"
 
@@ -26,8 +24,11 @@ def _tensors() -> list[tuple]:
 
 
 def _names() -> list[tuple]:
-    names = [f"{where}.attn2.{kind}.weight" for where in ("down_blocks.0", "down_blocks.1", "mid")
-             for kind in ("to_q", "to_k", "to_v")]  # fmt: skip
+    names = [
+        f"{where}.attn2.{kind}.weight"
+        for where in ("down_blocks.0", "down_blocks.1", "mid")
+        for kind in ("to_q", "to_k", "to_v")
+    ]
     return [(names, "down_blocks.1"), (names, "to_v"), (names, "mid")]
 
 
@@ -60,10 +61,7 @@ EXERCISES = {
                 lambda a, b: (b - a).norm() / b.norm(),
                 "The unit should be the frozen layer, or each method has its own.",
             ),
-            (
-                lambda a, b: ((b - a).norm() / a.norm()) ** 2,
-                "Lengths, not squared lengths.",
-            ),
+            (lambda a, b: ((b - a).norm() / a.norm()) ** 2, "Lengths, not squared lengths."),
         ),
         praise="A length in units of the layer's own; layers of any size can be compared.",
         cases=_tensors,
@@ -71,10 +69,7 @@ EXERCISES = {
     "7.4": Exercise(
         answer=ONE,
         wrong=(
-            (
-                LESS,
-                "A softmax shares out its attention, whatever the keys are. What does it total?",
-            ),
+            (LESS, "A softmax shares out its attention, whatever the keys are. What does it total?"),
             (TOKEN, "Compute the total for two places."),
         ),
         praise="Attention is divided, never withheld: what one token loses another one gets.",

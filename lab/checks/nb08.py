@@ -45,11 +45,7 @@ EMPTY, PUSHED, NOISE = (
     "the erasing target with eta = 1",
     "noise without any structure",
 )
-BARE, PRESERVED, FINE_TUNED = (
-    "edit, nothing preserved",
-    "edit, others preserved",
-    "ESD, others preserved",
-)
+BARE, PRESERVED, FINE_TUNED = ("edit, nothing preserved", "edit, others preserved", "ESD, others preserved")
 
 EXERCISES = {
     "8.1": Exercise(
@@ -78,8 +74,11 @@ EXERCISES = {
     "8.2": Exercise(
         answer=OVERLAP,
         wrong=(
-            ("not at all: only the cat was edited", "A matrix cannot treat one vector alone; put "
-             "another state into (v - W c) c^T and see what is left."),
+            (
+                "not at all: only the cat was edited",
+                "A matrix cannot treat one vector alone; put "
+                "another state into (v - W c) c^T and see what is left.",
+            ),
             ("exactly as much as the cat", "That would need the two states to be equal."),
         ),
         praise="A linear map cannot tell the cat apart from whatever shares its direction.",
@@ -87,13 +86,18 @@ EXERCISES = {
     "8.3": Exercise(
         answer=rome,
         wrong=(
-            (lambda W, c, v, C: rank_one(W, c, v),
-             "That is the update of 8.1; it does not look at other states. Where does C go?"),
-            (lambda W, c, v, C: W + torch.outer(v - W @ c, torch.linalg.solve(C, c)) / (c @ c),
-             "After yours, W c is not v: the denominator must undo what the new direction does "
-             "to c."),
-            (lambda W, c, v, C: W + torch.outer(v - W @ c, C @ c) / (c @ C @ c),
-             "You multiply by C, which prefers directions that other states use. Avoid those."),
+            (
+                lambda W, c, v, C: rank_one(W, c, v),
+                "That is the update of 8.1; it does not look at other states. Where does C go?",
+            ),
+            (
+                lambda W, c, v, C: W + torch.outer(v - W @ c, torch.linalg.solve(C, c)) / (c @ c),
+                "After yours, W c is not v: the denominator must undo what the new direction does to c.",
+            ),
+            (
+                lambda W, c, v, C: W + torch.outer(v - W @ c, C @ c) / (c @ C @ c),
+                "You multiply by C, which prefers directions that other states use. Avoid those.",
+            ),
         ),
         praise="Directions that other states use much are spared; this is equation 2 of ROME.",
         cases=_moment_cases,
@@ -124,4 +128,4 @@ EXERCISES = {
         ),
         praise="It was told what to keep, and one solve finds the best compromise.",
     ),
-}  # fmt: skip
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from esd_core.mixture import ALPHA_BAR
+from esd_core.plane.mixture import ALPHA_BAR
 from lab.checks import Exercise
 
 
@@ -53,8 +53,11 @@ EXERCISES = {
     "9.1": Exercise(
         answer=ALL,
         wrong=(
-            (PHRASE, "Guidance multiplies eps_edited - eps_null. Where does that point after "
-             "training towards eps_null - eta (eps_concept - eps_null)?"),
+            (
+                PHRASE,
+                "Guidance multiplies eps_edited - eps_null. Where does that point after "
+                "training towards eps_null - eta (eps_concept - eps_null)?",
+            ),
             (NONE, "Guidance multiplies a difference, and the difference is not zero."),
         ),
         praise="The scales multiply: sampling at w an edit that learned eta pushes w * eta away.",
@@ -72,25 +75,24 @@ EXERCISES = {
         wrong=(
             (
                 lambda edited, x_0, eps, a, t, states: (
-                    edited(_noised(x_0, eps, a), t, states) - x_0
-                ).square().mean(),
+                    (edited(_noised(x_0, eps, a), t, states) - x_0).square().mean()
+                ),
                 "The UNet predicts the noise, so compare it with eps.",
             ),
             (
-                lambda edited, x_0, eps, a, t, states: (edited(x_0, t, states) - eps)
-                .square().mean(),
+                lambda edited, x_0, eps, a, t, states: (edited(x_0, t, states) - eps).square().mean(),
                 "The UNet is given x_t, not x_0: there is no noise in a clean picture to find.",
             ),
             (
                 lambda edited, x_0, eps, a, t, states: (
-                    edited(_noised(x_0, eps, a), t, states) - eps
-                ).square().sum(),
+                    (edited(_noised(x_0, eps, a), t, states) - eps).square().sum()
+                ),
                 "The terms are right; take their mean, so that the size of the batch drops out.",
             ),
             (
-                lambda edited, x_0, eps, a, t, states: -(
-                    edited(_noised(x_0, eps, a), t, states) - eps
-                ).square().mean(),
+                lambda edited, x_0, eps, a, t, states: (
+                    -(edited(_noised(x_0, eps, a), t, states) - eps).square().mean()
+                ),
                 "A loss is made small. Yours is smallest where the fit is worst.",
             ),
         ),
@@ -109,10 +111,9 @@ EXERCISES = {
         answer=-1.0,
         wrong=(
             (0.0, "That is eps_null: the phrase would come to mean nothing, not a cat."),
-            (1.0, "That is erasing itself. Solve eps_null - eta (eps_concept - eps_null) = "
-             "eps_concept."),
+            (1.0, "That is erasing itself. Solve eps_null - eta (eps_concept - eps_null) = eps_concept."),
             (-2.0, "That overshoots: it is guidance 2 as a target. Solve for eta once more."),
         ),
         praise="Erasing run backwards: the same pairs, the other sign.",
     ),
-}  # fmt: skip
+}

@@ -10,8 +10,8 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core import field_figures as fields
-from esd_core.mixture import ALPHA_BAR, add_noise, noise, ring
+from esd_core.plane import figures as fields
+from esd_core.plane.mixture import ALPHA_BAR, add_noise, noise, ring
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, slider
 
@@ -84,9 +84,7 @@ score = world.score(x_t, ALPHA_BAR[t])
 figure, (axis,) = fields.panels(1, titles=[f"exact score at t = {t}"])
 fields.density(axis, world, t)
 fields.arrows(axis, x_t, {"score": score}, scale=0.25)
-picture = Picture(
-    figure, "Arrows of the score at 24 noisy points; they point at the nearest cluster"
-)
+picture = Picture(figure, "Arrows of the score at 24 noisy points; they point at the nearest cluster")
 Reveal(prediction, picture)
 
 # %%

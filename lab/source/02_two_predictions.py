@@ -11,9 +11,9 @@
 import torch
 
 from esd_core import Target, denoise, load_model
-from esd_core import field_figures as fields
-from esd_core.mixture import ALPHA_BAR, Mixture, add_noise, noise, ring
-from esd_core.predictions import predictions, rms, trajectory
+from esd_core.plane import figures as fields
+from esd_core.plane.mixture import ALPHA_BAR, Mixture, add_noise, noise, ring
+from esd_core.study.noise_predictions import predictions, rms, trajectory
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.prediction_pictures import difference_sheet, prediction_sheet
@@ -53,9 +53,7 @@ figure, axes = fields.panels(2, titles=[f"told {name}, t = {t} (exact)" for name
 for axis, (name, score), concept in zip(axes, scores.items(), (None, 0), strict=True):
     fields.density(axis, world, t, concept)
     fields.arrows(axis, x_t, {f"score, {name}": score}, scale=0.2)
-picture = Picture(
-    figure, "Scores at 30 points: left to the nearest cluster, right all to the top one"
-)
+picture = Picture(figure, "Scores at 30 points: left to the nearest cluster, right all to the top one")
 Reveal(where_to, picture)
 
 # %%
@@ -191,22 +189,15 @@ moved.choose("the unconditional score only")
 uneven = Mixture(world.means, world.stds, torch.tensor([0.8, 0.1, 0.1], dtype=torch.float64))
 t = 700
 line = torch.linspace(-1.4, 1.4, 4, dtype=torch.float64)
-x_t = torch.cartesian_prod(
-    line, line
-)  # source of x_t: a grid, where most noised data are at this t
-figure, axes = fields.panels(
-    2, extent=2.2, titles=[f"told nothing, t = {t}", f"told class 0, t = {t}"]
-)
+x_t = torch.cartesian_prod(line, line)  # source of x_t: a grid, where most noised data are at this t
+figure, axes = fields.panels(2, extent=2.2, titles=[f"told nothing, t = {t}", f"told class 0, t = {t}"])
 
 # %%
 for axis, concept in zip(axes, (None, 0), strict=True):
     pair = {"world": world, "uneven": uneven}
     named = {name: mixture.score(x_t, ALPHA_BAR[t], concept) for name, mixture in pair.items()}
     fields.arrows(axis, x_t, named, scale=0.5)
-Reveal(
-    moved,
-    Picture(figure, "Told nothing, the two models' arrows differ; told class 0 they coincide"),
-)
+Reveal(moved, Picture(figure, "Told nothing, the two models' arrows differ; told class 0 they coincide"))
 
 # %%
 a = ALPHA_BAR[t]
@@ -226,17 +217,12 @@ model = load_model("emoji")
 cat = trajectory(model, Target("a cat"), 0)  # frozen model's own guided trajectory, seed 0
 at = predictions(model, cat, index=0)
 assert at.eps_null.shape == at.eps_concept.shape == at.x_t.shape  # noise, as large as x_t
-both = {
-    "eps_null: frozen, empty prompt": at.eps_null,
-    "eps_concept: frozen, 'a cat'": at.eps_concept,
-}
+both = {"eps_null: frozen, empty prompt": at.eps_null, "eps_concept: frozen, 'a cat'": at.eps_concept}
 title = f"t = {at.t}; x_t: frozen model, guided towards 'a cat', seed 0"
 sheet = prediction_sheet(model, at, both, title)
 
 # %%
-Picture(
-    sheet, "Noise, implied picture and lean of both predictions; only the lean tells them apart"
-)
+Picture(sheet, "Noise, implied picture and lean of both predictions; only the lean tells them apart")
 
 # %% [markdown]
 # **What you saw.** As noise the two look the same: nearly all of it is the noise that *is* in x_t, and
@@ -261,8 +247,7 @@ Explorer(draw_differences, alt, run=True, prompt=prompts, seed=slider(0, 0, 9, 1
 
 # %%
 sizes = {
-    p.t: (rms(p.eps_null), rms(p.difference))
-    for p in (predictions(model, cat, i) for i in range(0, 20, 3))
+    p.t: (rms(p.eps_null), rms(p.difference)) for p in (predictions(model, cat, i) for i in range(0, 20, 3))
 }
 assert all(difference < null / 3 for null, difference in sizes.values())
 {t: f"eps_null {null:.2f}, difference {difference:.2f}" for t, (null, difference) in sizes.items()}
@@ -286,12 +271,8 @@ who.choose("one frozen model, asked twice")
 # %%
 prompts = model.encode(["", "a cat"])  # (2, tokens, width)
 with torch.no_grad():
-    null, concept = denoise.predict_pair(
-        model.unet, at.x_t, torch.tensor(at.t), prompts[:1], prompts[1:]
-    )
-assert torch.allclose(null, at.eps_null, atol=1e-4) and torch.allclose(
-    concept, at.eps_concept, atol=1e-4
-)
+    null, concept = denoise.predict_pair(model.unet, at.x_t, torch.tensor(at.t), prompts[:1], prompts[1:])
+assert torch.allclose(null, at.eps_null, atol=1e-4) and torch.allclose(concept, at.eps_concept, atol=1e-4)
 assert not any(weight.requires_grad for weight in model.unet.parameters())
 check("2.5", who)
 

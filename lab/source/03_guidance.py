@@ -10,10 +10,11 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core import denoise, figures, load_model
-from esd_core import field_figures as fields
+from esd_core import denoise, load_model
 from esd_core import generate as draw_pictures
-from esd_core.mixture import ALPHA_BAR, add_noise, generate, noise, ring
+from esd_core.plane import figures as fields
+from esd_core.plane.mixture import ALPHA_BAR, add_noise, generate, noise, ring
+from esd_core.study import figures
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 
@@ -110,21 +111,14 @@ def draw_guided(scale):
 knob = slider(3.0, -2.0, 8.0, 0.5)
 
 # %%
-Reveal(
-    cloud, Explorer(draw_guided, "Data of class 0, and samples with guidance {scale}", scale=knob)
-)
+Reveal(cloud, Explorer(draw_guided, "Data of class 0, and samples with guidance {scale}", scale=knob))
 
 
 # %%
 def measure(scale):  # mean distance, share nearest class 0, spread along and across
     ends = generate(world.guided(0, scale), start)
     across, along = ends.std(0).tolist()
-    return (
-        ends[:, 1].mean().item(),
-        (world.nearest(ends) == 0).double().mean().item(),
-        along,
-        across,
-    )
+    return (ends[:, 1].mean().item(), (world.nearest(ends) == 0).double().mean().item(), along, across)
 
 
 # %%
@@ -172,11 +166,7 @@ sharpened = s * world.log_density(grid, a, 0)
 
 # %%
 mean, _, along, _ = rows[3.0]
-table = {
-    "tilted": moments(tilted),
-    "sharpened": moments(sharpened),
-    "guided samples": (mean, along),
-}
+table = {"tilted": moments(tilted), "sharpened": moments(sharpened), "guided samples": (mean, along)}
 assert abs(table["tilted"][0] - 2) < 0.01 and abs(table["tilted"][1] - 0.40) < 0.01
 assert abs(table["sharpened"][0] - 2) < 0.01 and abs(table["sharpened"][1] - 0.23) < 0.01
 {name: f"mean at {m:.2f}, spread {std:.2f}" for name, (m, std) in table.items()}
@@ -192,9 +182,7 @@ for axis, log_density in zip(axes, (tilted, sharpened, tilted), strict=True):
     p = (log_density - log_density.max()).exp().reshape(401, 401).T
     axis.contour(line, line, p, levels=[0.01, 0.1, 0.5], colors=figures.FAINT, linewidths=0.8)
 fields.scatter(axes[2], ends)
-Picture(
-    figure, "Two tilted densities stay centred at distance 2; the guided samples sit further out"
-)
+Picture(figure, "Two tilted densities stay centred at distance 2; the guided samples sit further out")
 
 # %% [markdown]
 # **What you saw.** Neither. Both formulas keep the mean at 2.00; guided samples lie at 2.41. At each
@@ -250,9 +238,7 @@ model = load_model("emoji")
 
 def draw_scales(prompt, seed):
     scales = (-2, 0, 1, 4, 10)
-    images = [
-        draw_pictures(model, prompt, seeds=[seed, seed + 1], guidance_scale=s) for s in scales
-    ]
+    images = [draw_pictures(model, prompt, seeds=[seed, seed + 1], guidance_scale=s) for s in scales]
     labels = [f"seed {seed}", f"seed {seed + 1}"]
     title = f"frozen model, '{prompt}', guidance scale"
     return figures.sheet(torch.stack(images, dim=1), labels, [f"{s}" for s in scales], title=title)
@@ -285,23 +271,23 @@ both.choose("the same as 'a cat' without guidance")
 
 # %%
 seeds = [0, 1, 2]
-options = {"guided, scale 4": {}, "negative 'a cat', scale 4": {"negative_prompt": "a cat"},
-           "no guidance, scale 1": {"guidance_scale": 1.0}}  # fmt: skip
-images = {
-    name: draw_pictures(model, "a cat", seeds=seeds, **extra) for name, extra in options.items()
+options = {
+    "guided, scale 4": {},
+    "negative 'a cat', scale 4": {"negative_prompt": "a cat"},
+    "no guidance, scale 1": {"guidance_scale": 1.0},
 }
+images = {name: draw_pictures(model, "a cat", seeds=seeds, **extra) for name, extra in options.items()}
 _, cancelled, plain = images.values()
 assert (cancelled - plain).abs().mean() < 0.02  # equal, up to rounding in the UNet
 
 # %%
 sheet = figures.sheet(
-    torch.stack(list(images.values())), list(images), [f"seed {s}" for s in seeds],
+    torch.stack(list(images.values())),
+    list(images),
+    [f"seed {s}" for s in seeds],
     title="frozen model, prompt 'a cat'",
-)  # fmt: skip
-Reveal(
-    both,
-    Picture(sheet, "Cats in all three rows; the second and the third row are the same pictures"),
 )
+Reveal(both, Picture(sheet, "Cats in all three rows; the second and the third row are the same pictures"))
 
 # %%
 check("3.5", both)

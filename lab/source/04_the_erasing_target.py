@@ -13,11 +13,11 @@ import copy
 import torch
 
 from esd_core import Target, erasing_loss, erasing_target, load_model, objective
-from esd_core import field_figures as fields
 from esd_core.denoise import guide
-from esd_core.mixture import ALPHA_BAR, Mixture, add_noise, generate, noise, ring
-from esd_core.mixture_net import trained
-from esd_core.predictions import predictions, trajectory
+from esd_core.plane import figures as fields
+from esd_core.plane.mixture import ALPHA_BAR, Mixture, add_noise, generate, noise, ring
+from esd_core.plane.network import trained
+from esd_core.study.noise_predictions import predictions, trajectory
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.prediction_pictures import prediction_sheet
@@ -200,10 +200,7 @@ def draw_ends(eta):
 knob = slider(1.0, 0.0, 2.5, 0.25)
 
 # %% tags=["gallery"]
-Reveal(
-    ends_up,
-    Explorer(draw_ends, "The data in grey, and where the target for eta {eta} leads", eta=knob),
-)
+Reveal(ends_up, Explorer(draw_ends, "The data in grey, and where the target for eta {eta} leads", eta=knob))
 
 
 # %%
@@ -283,9 +280,7 @@ for axis, points in zip(axes, ends.values(), strict=True):
     fields.scatter(axis, points, world.nearest(points))
 
 # %%
-Picture(
-    figure, "Constant eta leads past the data; eta = p / (1 - p) leads onto the two other classes"
-)
+Picture(figure, "Constant eta leads past the data; eta = p / (1 - p) leads onto the two other classes")
 
 # %% [markdown]
 # ## What if the erased model is sampled with guidance?
@@ -345,9 +340,7 @@ def draw_lengths(t):
 
 
 # %%
-Explorer(
-    draw_lengths, "Exact and learned e_p - e_0 by distance at t = {t}", t=slider(200, 0, 999, 1)
-)
+Explorer(draw_lengths, "Exact and learned e_p - e_0 by distance at t = {t}", t=slider(200, 0, 999, 1))
 
 # %% [markdown]
 # Is it this shortening that holds the samples back? Swap the two beyond distance 3, and only there.
@@ -385,19 +378,23 @@ model = load_model("emoji")
 def draw_target(prompt, eta, point):
     drawn = trajectory(model, Target(prompt), 0)
     at = predictions(model, drawn, point, eta=eta)
-    named = {"e_0: frozen, empty prompt": at.eps_null, f"e_p: frozen, '{prompt}'": at.eps_concept,
-             f"target, eta {eta:g}": at.target}  # fmt: skip
+    named = {
+        "e_0: frozen, empty prompt": at.eps_null,
+        f"e_p: frozen, '{prompt}'": at.eps_concept,
+        f"target, eta {eta:g}": at.target,
+    }
     title = f"t = {at.t}; x_t: frozen model, guided towards '{prompt}', seed 0"
     return prediction_sheet(model, at, named, title)
 
 
-knobs = {"prompt": choice(["a cat", "a rocket", "a pizza"]), "eta": slider(1.0, 0.0, 8.0, 0.5),
-         "point": slider(0, 0, 19, 1)}  # fmt: skip
+knobs = {
+    "prompt": choice(["a cat", "a rocket", "a pizza"]),
+    "eta": slider(1.0, 0.0, 8.0, 0.5),
+    "point": slider(0, 0, 19, 1),
+}
 
 # %%
-Explorer(
-    draw_target, "e_0, e_p and target for '{prompt}', eta {eta}, point {point}", run=True, **knobs
-)
+Explorer(draw_target, "e_0, e_p and target for '{prompt}', eta {eta}, point {point}", run=True, **knobs)
 
 # %%
 at = predictions(model, trajectory(model, Target("a cat"), 0), 4, eta=1.0)

@@ -10,9 +10,10 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core import EraseConfig, erase, figures, generate, load_model, preset, sample, select
+from esd_core import EraseConfig, erase, generate, load_model, preset, sample, select
 from esd_core.denoise import predict, to_x_0
 from esd_core.erasure import shared_copy
+from esd_core.study import figures
 from lab.checks import check, exercises
 from lab.controls import Picture, Predict, Reveal
 
@@ -119,8 +120,10 @@ for name, who, prompt, eps in (
     print(f"{name:12} {who:8} {prompt:9} {int(t):<4} {eps.requires_grad}")
 
 # %%
-implied = [to_x_0(e.detach(), x_t, model.alpha_bar[t], "epsilon") for e in
-           (eps_null, eps_concept, target, eps_edited)]  # fmt: skip
+implied = [
+    to_x_0(e.detach(), x_t, model.alpha_bar[t], "epsilon")
+    for e in (eps_null, eps_concept, target, eps_edited)
+]
 
 # %%
 Picture(
@@ -145,9 +148,7 @@ Picture(
 # The two models still have the same weights. Let d = eps_concept - eps_null.
 
 # %%
-first_loss = Predict(
-    "The very first loss is ...", ["0", "mean(d^2)", "(1 + eta)^2 * mean(d^2)"]
-)  # fmt: skip
+first_loss = Predict("The very first loss is ...", ["0", "mean(d^2)", "(1 + eta)^2 * mean(d^2)"])
 first_loss
 
 # %% tags=["solution"]
@@ -234,9 +235,16 @@ verdict
 
 # %%
 config = EraseConfig(
-    CONCEPT, x_t_source="edited", points="last", trajectories=1, redraw_every=1, held_out=0,
-    batch_size=1, learning_rate=1e-4, iterations=5,
-)  # fmt: skip
+    CONCEPT,
+    x_t_source="edited",
+    points="last",
+    trajectories=1,
+    redraw_every=1,
+    held_out=0,
+    batch_size=1,
+    learning_rate=1e-4,
+    iterations=5,
+)
 
 
 # %%
@@ -245,9 +253,15 @@ def draw_x_t(unet, dice):
     seed = torch.randint(2**31, (1,), generator=dice).tolist()
     k = int(torch.randint(config.num_inference_steps, (), generator=dice))
     *_, last = sample(
-        model, CONCEPT, seeds=seed, unet=unet, guidance_scale=config.start_guidance,
-        num_inference_steps=config.num_inference_steps, stop_at=k + 1, keep_pair=False,
-    )  # fmt: skip
+        model,
+        CONCEPT,
+        seeds=seed,
+        unet=unet,
+        guidance_scale=config.start_guidance,
+        num_inference_steps=config.num_inference_steps,
+        stop_at=k + 1,
+        keep_pair=False,
+    )
     return last.x_t, last.t
 
 
@@ -276,9 +290,7 @@ furthest = max((a - b).abs().max() for a, b in zip(by_hand, library.values(), st
 print(
     f"equal bit for bit: {sum(same)} of {len(same)} tensors ({numbers:,} numbers) after {last.iteration} updates"
 )
-print(
-    f"largest difference: {furthest:g}"
-)  # not 0? the same algebra in another order rounds differently
+print(f"largest difference: {furthest:g}")  # not 0? the same algebra in another order rounds differently
 
 # %% tags=["solution"]
 assert all(same)
@@ -305,9 +317,7 @@ for step in erase(model, EraseConfig(CONCEPT, iterations=100, batch_size=2, lear
         )
 
 # %%
-print(
-    f"{step.seconds:.1f} s for drawing {sum(map(len, step.examples.train))} examples and 100 updates"
-)
+print(f"{step.seconds:.1f} s for drawing {sum(map(len, step.examples.train))} examples and 100 updates")
 
 # %%
 Picture(figures.loss_figure(losses, errors), "Loss of 100 updates and error on held-out examples")
@@ -325,9 +335,7 @@ print("root-mean-square change of the picture:", dict(zip(prompts, moved.tolist(
 by_update = dict(errors)  # of the frozen model's distance to the target
 assert abs(by_update[0] - 1) < 1e-3 and by_update[100] < 0.3 and 0.4 < by_update[10] < 0.7
 assert moved[1] > 0.6 * moved[0]  # the dog's picture has changed almost as much as the cat's
-assert torch.equal(
-    stages["after 0"], generate(model, prompts, seeds=[3] * 3, num_inference_steps=12)
-)
+assert torch.equal(stages["after 0"], generate(model, prompts, seeds=[3] * 3, num_inference_steps=12))
 
 # %% [markdown]
 # **What you saw.** Nought updates: the base model, bit for bit. Ten updates take away almost half of the

@@ -10,8 +10,9 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core import Probe, compare, erasing_target, figures, generate, load_model, probe
+from esd_core import Probe, compare, erasing_target, generate, load_model, probe
 from esd_core.denoise import guide
+from esd_core.study import figures
 from lab.charts import bars, curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
@@ -65,9 +66,7 @@ live = LiveErasure(
 # %%
 live.run()
 frozen = generate(model, "a cat", seeds=SEEDS, num_inference_steps=12)
-copied = generate(
-    model, "a cat", seeds=SEEDS, unet=live.erasure.apply(model), num_inference_steps=12
-)
+copied = generate(model, "a cat", seeds=SEEDS, unet=live.erasure.apply(model), num_inference_steps=12)
 assert torch.equal(frozen, copied)
 check("6.1", nought)
 
@@ -86,8 +85,10 @@ live
 erasure = live.erasure
 edited = erasure.apply(model)  # trained: esd-x, eta 1; shares all other weights with the frozen one
 CONCEPT, cat = "a cat", judge.concept("a cat")
-print(f"{len(erasure.tensors)} tensors changed; error on held-out examples "
-      f"{live.errors[0][1]:.2f} -> {live.errors[-1][1]:.2f} of the frozen model's")  # fmt: skip
+print(
+    f"{len(erasure.tensors)} tensors changed; error on held-out examples "
+    f"{live.errors[0][1]:.2f} -> {live.errors[-1][1]:.2f} of the frozen model's"
+)
 assert live.errors[-1][1] < 0.9
 
 # %% [markdown]
@@ -112,9 +113,7 @@ for before, after in zip(groups["frozen"][:3], groups["edited"][:3], strict=True
     print(f"{before.group:11} named right: {right}   ({', '.join(before.prompts)})")
 concept_before, concept_after = groups["frozen"][0], groups["edited"][0]
 assert concept_after.presence < concept_before.presence
-assert (
-    concept_after.accuracy <= 0.25 and groups["edited"][1].accuracy < groups["frozen"][1].accuracy
-)
+assert concept_after.accuracy <= 0.25 and groups["edited"][1].accuracy < groups["frozen"][1].accuracy
 assert groups["edited"][2].accuracy >= 0.4 * groups["frozen"][2].accuracy
 
 # %% [markdown]
@@ -146,15 +145,15 @@ eps_null, eps_concept = torch.randn(2, 4, 16, 16, generator=torch.Generator().ma
 target = erasing_target(eps_null, eps_concept, 1.0)
 by_edited = guide(eps_null, target, 4.0)
 assert torch.allclose(by_edited, guide(eps_null, eps_concept, -4.0), atol=1e-4)
-rows = [generate(model, CONCEPT, seeds=SEEDS, unet=unet, guidance_scale=w, num_inference_steps=12)
-        for unet, w in ((None, 4.0), (edited, 4.0), (None, -4.0))]  # fmt: skip
+rows = [
+    generate(model, CONCEPT, seeds=SEEDS, unet=unet, guidance_scale=w, num_inference_steps=12)
+    for unet, w in ((None, 4.0), (edited, 4.0), (None, -4.0))
+]
 names = ["frozen, guidance 4", "edited, guidance 4", "frozen, guidance -4"]
 
 # %%
 Picture(
-    figures.sheet(
-        torch.stack(rows), names, [f"seed {s}" for s in SEEDS], title=f"prompt {CONCEPT!r}"
-    ),
+    figures.sheet(torch.stack(rows), names, [f"seed {s}" for s in SEEDS], title=f"prompt {CONCEPT!r}"),
     "Cats by the frozen model, and what the edited and the negatively guided model draw instead",
 )
 
@@ -178,11 +177,15 @@ trap
 trap.choose("a cat, as if there were no guidance")
 
 # %%
-result = compare(model, edited, [CONCEPT, "a cat in noto style", "a dog"], seeds=[0, 1],
-                 negative_prompt=CONCEPT, num_inference_steps=12)  # fmt: skip
-Reveal(
-    trap, Picture(figures.comparison_sheet(result), "Base, erased and negative prompt, same noise")
+result = compare(
+    model,
+    edited,
+    [CONCEPT, "a cat in noto style", "a dog"],
+    seeds=[0, 1],
+    negative_prompt=CONCEPT,
+    num_inference_steps=12,
 )
+Reveal(trap, Picture(figures.comparison_sheet(result), "Base, erased and negative prompt, same noise"))
 
 # %%
 assert torch.equal(guide(eps_concept, eps_concept, 4.0), eps_concept)  # c + w (c - c)
@@ -224,20 +227,18 @@ assert presence[3] < presence[1] and presence[4] < presence[1]
 
 # %% tags=["gallery"]
 Picture(
-    figures.sheet(torch.stack(rows), [f"strength {s:g}" for s in strengths],
-                  [f"seed {s}" for s in SEEDS], title=f"edited at a strength, prompt {CONCEPT!r}"),
+    figures.sheet(
+        torch.stack(rows),
+        [f"strength {s:g}" for s in strengths],
+        [f"seed {s}" for s in SEEDS],
+        title=f"edited at a strength, prompt {CONCEPT!r}",
+    ),
     "The prompt drawn with the erasure backwards, off, half, full and double",
-)  # fmt: skip
+)
 
 # %%
 Picture(
-    curves(
-        {"a cat": (strengths, presence)},
-        "How much of a cat is left?",
-        "strength",
-        "presence",
-        mark=1,
-    ),
+    curves({"a cat": (strengths, presence)}, "How much of a cat is left?", "strength", "presence", mark=1),
     "Presence of the concept against strength, from -1 to 2",
 )
 

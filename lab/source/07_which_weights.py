@@ -12,11 +12,12 @@ from dataclasses import replace
 
 import torch
 
-from esd_core import Erasure, Probe, erase, figures, generate, heat, load_model, select
-from esd_core.attention import layer_label, look
+from esd_core import Erasure, Probe, erase, generate, load_model, select
 from esd_core.denoise import predict_pair
-from esd_core.predictions import Target, trajectory
 from esd_core.selection import count
+from esd_core.study import figures, heat_maps
+from esd_core.study.attention import layer_label, look
+from esd_core.study.noise_predictions import Target, trajectory
 from lab.charts import bars
 from lab.checks import check, exercises
 from lab.controls import Explorer, Picture, Predict, Reveal, choice
@@ -41,9 +42,7 @@ listener.choose("keys and values of cross-attention")
 
 # %%
 text, heard = model.encode([OBJECT]), []
-layers = {
-    n: m for n, m in model.unet.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
-}
+layers = {n: m for n, m in model.unet.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)}
 hooks = [
     m.register_forward_pre_hook(lambda _, given, n=n: heard.append(n) if given[0] is text else None)
     for n, m in layers.items()
@@ -80,9 +79,7 @@ for method in METHODS:
     runs[method], errors[method] = step.erasure, step.held_out_error()
 prompts = [OBJECT, "a lion", "a dog", "a rocket"]
 unets = {"frozen": None, **{method: run.apply(model) for method, run in runs.items()}}
-rows = [
-    generate(model, prompts, seeds=[3] * 4, unet=u, num_inference_steps=12) for u in unets.values()
-]
+rows = [generate(model, prompts, seeds=[3] * 4, unet=u, num_inference_steps=12) for u in unets.values()]
 
 # %%
 Picture(
@@ -91,10 +88,7 @@ Picture(
 )
 
 # %%
-print(
-    "error on held-out examples, of the frozen model's:",
-    {m: round(e, 2) for m, e in errors.items()},
-)
+print("error on held-out examples, of the frozen model's:", {m: round(e, 2) for m, e in errors.items()})
 assert errors["esd-x"] < 0.6
 
 # %% [markdown]
@@ -175,9 +169,7 @@ order = sorted(set(LABELS.values()))  # "down ..." comes before "mid ..." before
 
 def moved(erasure, label):
     changed = [n for n in erasure.tensors if LABELS[n] == label]
-    both = (
-        torch.cat([w[n].detach().flatten() for n in changed]) for w in (frozen, erasure.tensors)
-    )
+    both = (torch.cat([w[n].detach().flatten() for n in changed]) for w in (frozen, erasure.tensors))
     return relative_change(*both).item()
 
 
@@ -209,27 +201,23 @@ total_attention.choose("it is 1 as before")
 x_t, t = points.x_t[8:9], points.t[8:9]  # of the same trajectory
 looks = {"frozen": look(model, OBJECT, x_t, t), "edited": look(model, OBJECT, x_t, t, edited)}
 maps = torch.stack([seen.of() for seen in looks.values()])  # (2, tokens, h, w), mean of all layers
-colours = torch.stack([torch.stack([heat.sequential(m, maps.max()) for m in row]) for row in maps])
+colours = torch.stack([torch.stack([heat_maps.sequential(m, maps.max()) for m in row]) for row in maps])
 colours = colours.repeat_interleave(6, -1).repeat_interleave(6, -2)
-sheet = figures.sheet(colours, list(looks), looks["frozen"].tokens, scale=1,
-                      title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; "
-                            "x_t: the frozen model's")  # fmt: skip
+sheet = figures.sheet(
+    colours,
+    list(looks),
+    looks["frozen"].tokens,
+    scale=1,
+    title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; x_t: the frozen model's",
+)
 
 # %%
-Reveal(
-    total_attention, Picture(sheet, "Maps of attention per token, frozen and edited; bright is 1")
-)
+Reveal(total_attention, Picture(sheet, "Maps of attention per token, frozen and edited; bright is 1"))
 
 # %%
 assert torch.allclose(maps.sum(1), torch.ones_like(maps.sum(1)), atol=1e-4)
 for name, row in zip(looks, maps.mean((2, 3)), strict=True):
-    print(
-        name,
-        {
-            token: round(share.item(), 2)
-            for token, share in zip(looks[name].tokens, row, strict=True)
-        },
-    )
+    print(name, {token: round(share.item(), 2) for token, share in zip(looks[name].tokens, row, strict=True)})
 check("7.4", total_attention)
 
 # %% [markdown]
@@ -283,9 +271,7 @@ for name in erasures:
 # Commit yourself before you see it: is an erasure held by one layer, or by all a little?
 
 # %%
-guess = Predict(
-    "Undoing one layer brings back most of ...", ["the style", "the object", "both", "neither"]
-)
+guess = Predict("Undoing one layer brings back most of ...", ["the style", "the object", "both", "neither"])
 guess
 
 # %% tags=["solution"]
@@ -298,16 +284,13 @@ def back(name, kept):
     return (presence(name, partly(name, kept)) - full[name]) / (base[name] - full[name])
 
 
-parts = {
-    label: next(n for n in LABELS if LABELS[n] == label).partition("attn2")[0] for label in order
-}
+parts = {label: next(n for n in LABELS if LABELS[n] == label).partition("attn2")[0] for label in order}
 
 # %%
-undone = {name: [back(name, staying(e.tensors, parts[label])) for label in order]
-          for name, e in erasures.items()}  # fmt: skip
-chart = bars(
-    order, undone, "Share of the erasure that goes when one layer is restored", "share undone"
-)
+undone = {
+    name: [back(name, staying(e.tensors, parts[label])) for label in order] for name, e in erasures.items()
+}
+chart = bars(order, undone, "Share of the erasure that goes when one layer is restored", "share undone")
 Reveal(guess, Picture(chart, "How much of the object and of the style returns with each layer"))
 
 # %%
@@ -346,16 +329,14 @@ assert done[1] < 0.9  # necessary is not sufficient
 
 # %%
 KINDS = ["to_q", "to_k", "to_v", "to_out"]
-by_kind = {name: [back(name, staying(e.tensors, f".{kind}.")) for kind in KINDS]
-           for name, e in erasures.items()}  # fmt: skip
+by_kind = {
+    name: [back(name, staying(e.tensors, f".{kind}.")) for kind in KINDS] for name, e in erasures.items()
+}
 
 # %%
 Picture(
     bars(
-        KINDS,
-        by_kind,
-        "Share of the erasure that goes when one kind of matrix is restored",
-        "share undone",
+        KINDS, by_kind, "Share of the erasure that goes when one kind of matrix is restored", "share undone"
     ),
     "Queries, keys, values and outputs: how much of the erasures each undoes",
 )
@@ -369,11 +350,7 @@ print("counts most:", top)
 def with_part_restored(erased, part):
     kept = staying(erasures[erased].tensors, parts.get(part, f".{part}."))
     pictures = generate(
-        model,
-        PROMPTS[erased][:4],
-        seeds=range(4),
-        unet=partly(erased, kept),
-        num_inference_steps=12,
+        model, PROMPTS[erased][:4], seeds=range(4), unet=partly(erased, kept), num_inference_steps=12
     )
     return figures.sheet(pictures[None], [f"{part} restored"], PROMPTS[erased][:4])
 

@@ -10,9 +10,10 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core import Probe, closed_form_edit, erase, figures, generate, load_model, preset, select
+from esd_core import Probe, closed_form_edit, erase, generate, load_model, preset, select
 from esd_core.denoise import predict
 from esd_core.run_prompts import held
+from esd_core.study import figures
 from lab.charts import bars, curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, choice, slider
@@ -118,9 +119,7 @@ Picture(figure, "How much other nouns move: with ROME's direction most move far 
 
 # %%
 assert spared[1:].abs().mean() < 0.7 * shares[1:].abs().mean()
-print(
-    f"others move by {shares[1:].abs().mean():.2f} on average, then {spared[1:].abs().mean():.2f}"
-)
+print(f"others move by {shares[1:].abs().mean():.2f} on average, then {spared[1:].abs().mean():.2f}")
 
 # %% [markdown]
 # **What you saw.** Both make the same change for the cat. The second one chooses, among all
@@ -198,9 +197,7 @@ others = held(model, config)
 # %%
 rivals = {
     "edit, nothing preserved": closed_form_edit(model, {"a cat": ""}),
-    "edit, others preserved": closed_form_edit(
-        model, {"a cat": ""}, preserve=others, preserve_weight=0.1
-    ),
+    "edit, others preserved": closed_form_edit(model, {"a cat": ""}, preserve=others, preserve_weight=0.1),
     "ESD, others preserved": last.erasure,
 }
 print(f"ESD: {last.seconds:.1f} s of training; edits:", end=" ")
@@ -247,8 +244,7 @@ def presence(pictures):  # of the cat, where it was asked for; empty prompt: abo
 base = draw()  # frozen model
 strengths = [0.0, 0.5, 1.0, 1.5]
 drawn = {
-    name: [base] + [draw(rival.apply(model, s)) for s in strengths[1:]]
-    for name, rival in rivals.items()
+    name: [base] + [draw(rival.apply(model, s)) for s in strengths[1:]] for name, rival in rivals.items()
 }
 left = {name: [presence(p) for p in pictures] for name, pictures in drawn.items()}
 nothing = judge.presence(draw(prompts=[""] * 7), cat).mean().item()
@@ -259,8 +255,10 @@ wanted = (left["ESD, others preserved"][0] + nothing) / 2  # half of the cat gon
 figure = curves(
     {n: (left[n], [drift(p, "neighbours") for p in drawn[n]]) for n in rivals},
     "What the neighbours pay (dashed: half of the cat is gone)",
-    "presence of the cat, where asked for", "drift of neighbours", mark=wanted,
-)  # fmt: skip
+    "presence of the cat, where asked for",
+    "drift of neighbours",
+    mark=wanted,
+)
 Picture(figure, "Curves from right to left as strength grows: erasure against drift of neighbours")
 
 # %% [markdown]
@@ -291,9 +289,7 @@ paid_by = {
     g: [at_equal_erasure(wanted, left[n], [drift(p, g) for p in drawn[n]]) for n in rivals]
     for g in list(groups)[1:]
 }
-figure = bars(
-    list(rivals), paid_by, "Unintended change at equal erasure", "drift (mean pixel change)"
-)
+figure = bars(list(rivals), paid_by, "Unintended change at equal erasure", "drift (mean pixel change)")
 Picture(figure, "Drift of neighbours, unrelated concepts and other styles, for three rivals")
 
 # %%
@@ -312,12 +308,8 @@ check("8.6", paid)
 # "a house in openmoji style" is none of them, and there the lead is lost.
 
 # %%
-lead = {
-    group: values[2] / values[1] for group, values in paid_by.items()
-}  # above 1: edit is gentler
-print(
-    {group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()}
-)
+lead = {group: values[2] / values[1] for group, values in paid_by.items()}  # above 1: edit is gentler
+print({group: f"ESD moves them {ratio:.1f} times as far as the edit" for group, ratio in lead.items()})
 assert lead["other styles"] < min(1.0, 0.5 * lead["neighbours"])
 
 # %% [markdown]
@@ -347,20 +339,20 @@ by_strength = {
     for name, eraser in erasers.items()
 }
 rows = {"frozen": plain_pictures, **{name: row[2] for name, row in by_strength.items()}}
-sheet = figures.sheet(torch.stack(list(rows.values())), list(rows), scenes,
-                      title="strength 1, the same noise down each column")  # fmt: skip
+sheet = figures.sheet(
+    torch.stack(list(rows.values())), list(rows), scenes, title="strength 1, the same noise down each column"
+)
 Picture(sheet, "Three things in two styles: frozen, edited, and fine-tuned with ESD")
 
 # %%
-seen = {
-    n: [judge.presence(p[:3], style).mean().item() for p in row] for n, row in by_strength.items()
-}
+seen = {n: [judge.presence(p[:3], style).mean().item() for p in row] for n, row in by_strength.items()}
 moved = {n: [(p - row[0])[3:].abs().mean().item() for p in row] for n, row in by_strength.items()}
 unnamed = judge.presence(draw(None, things), style).mean().item()  # no style asked for
 half = (seen["edit"][0] + unnamed) / 2
 price = {n: at_equal_erasure(half, seen[n], moved[n]) for n in erasers}
-print("drift of the flat pictures when half of the style is gone:",
-      {n: round(x, 3) for n, x in price.items()})  # fmt: skip
+print(
+    "drift of the flat pictures when half of the style is gone:", {n: round(x, 3) for n, x in price.items()}
+)
 assert price["edit"] < 0.9 * price["ESD"]
 
 # %% [markdown]
@@ -381,10 +373,13 @@ def two_rows(method, strength, prompt):
 
 
 Explorer(
-    two_rows, "{prompt} and two bystanders, frozen and by '{method}' at strength {strength}",
-    run=True, method=choice(list(rivals), "edit, others preserved"),
-    strength=slider(1.5, 0.0, 3.0, 0.25), prompt=choice(groups["the cat"][3:]),
-)  # fmt: skip
+    two_rows,
+    "{prompt} and two bystanders, frozen and by '{method}' at strength {strength}",
+    run=True,
+    method=choice(list(rivals), "edit, others preserved"),
+    strength=slider(1.5, 0.0, 3.0, 0.25),
+    prompt=choice(groups["the cat"][3:]),
+)
 
 # %% [markdown]
 # ## In three sentences

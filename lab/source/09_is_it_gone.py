@@ -12,11 +12,12 @@ from dataclasses import replace
 
 import torch
 
-from esd_core import Probe, erase, figures, generate, invert, load_model, preset
+from esd_core import Probe, erase, generate, invert, load_model, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import set_parameter, shared_copy
 from esd_core.pairs import noised
-from esd_core.sample import make_scheduler
+from esd_core.sampling import make_scheduler
+from esd_core.study import figures
 from lab.charts import curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, slider
@@ -67,15 +68,15 @@ Picture(
 # %%
 assert model.unknown_words("a kitty") == ["kitty"]
 sentences = [
-    "cat", "noto style cat", "a cat in openmoji style", "a cat on a blue background",
+    "cat",
+    "noto style cat",
+    "a cat in openmoji style",
+    "a cat on a blue background",
     "a cat in flat style on a red background",
-]  # fmt: skip
+]
 
 # %%
-said = {
-    name: look(sentences, unet, range(5))
-    for name, unet in (("frozen", model.unet), ("edited", edited))
-}
+said = {name: look(sentences, unet, range(5)) for name, unet in (("frozen", model.unet), ("edited", edited))}
 pictures = torch.stack([p for p, _ in said.values()])
 Picture(figures.sheet(pictures, list(said), sentences), "Five other ways of asking for a cat")
 
@@ -112,12 +113,12 @@ louder.choose("less and less of the cat")
 scales = [1.0, 4.0, 10.0]
 seen = [look("a cat", edited, guidance_scale=w) for w in scales]
 sheet = figures.sheet(
-    torch.stack([p for p, _ in seen]), [f"guidance {w:g}" for w in scales],
-    [f"seed {s}" for s in range(4)], title="edited model, prompt 'a cat'",
-)  # fmt: skip
-print(
-    *(f"guidance {w:g}: presence {p:.2f}" for w, (_, p) in zip(scales, seen, strict=True)), sep="; "
+    torch.stack([p for p, _ in seen]),
+    [f"guidance {w:g}" for w in scales],
+    [f"seed {s}" for s in range(4)],
+    title="edited model, prompt 'a cat'",
 )
+print(*(f"guidance {w:g}: presence {p:.2f}" for w, (_, p) in zip(scales, seen, strict=True)), sep="; ")
 Picture(sheet, "The edited model at three guidance scales: the louder, the further from a picture")
 
 # %%
@@ -165,9 +166,10 @@ def finish(start, prompt, unet):  # skip the first `start` of 10 steps
 starts = [6, 3, 1, 0]
 levels = [int(schedule.timesteps[s]) for s in starts]
 who = {
-    "edited, 'a cat'": ("a cat", edited), "edited, empty prompt": ("", edited),
+    "edited, 'a cat'": ("a cat", edited),
+    "edited, empty prompt": ("", edited),
     "frozen, empty prompt": ("", model.unet),
-}  # fmt: skip
+}
 finished = {name: [finish(s, *pair) for s in starts] for name, pair in who.items()}
 
 # %%
@@ -230,9 +232,10 @@ check("9.4", learns)
 x_t, t, eps = noised(model, model.encode_images(more_cats), 16, torch.Generator().manual_seed(77))
 concept = model.encode(["a cat"])  # source of x_t: pictures, noised; not the noise it learned from
 tries = {
-    "frozen, 'a cat'": (model.unet, concept), "edited, 'a cat'": (edited, concept),
+    "frozen, 'a cat'": (model.unet, concept),
+    "edited, 'a cat'": (edited, concept),
     "edited, learned states": (edited, learned[None]),
-}  # fmt: skip
+}
 with torch.no_grad():
     for name, (unet, states) in tries.items():
         print(f"{name:22s} error {(predict(unet, x_t, t, states) - eps).square().mean():.4f}")
@@ -298,16 +301,15 @@ def relearn(images, updates, learning_rate=1e-3):  # the model's first training,
 
 
 # %%
-by_pictures = [
-    look("a cat", unet)[1] for i, unet in enumerate(relearn(more_cats, marks[-1])) if i in marks
-]
+by_pictures = [look("a cat", unet)[1] for i, unet in enumerate(relearn(more_cats, marks[-1])) if i in marks]
 
 # %%
 figure = curves(
     {"frozen model's pairs": (marks, by_pairs), "8 pictures": (marks, by_pictures)},
     f"Learning again, after {config.iterations} updates of erasing (frozen: {rows['frozen'][1]:.2f})",
-    "updates", "presence of the cat",
-)  # fmt: skip
+    "updates",
+    "presence of the cat",
+)
 assert max(by_pairs) > (rows["frozen"][1] + rows["edited"][1]) / 2
 Picture(figure, "Presence of the cat against updates of relearning: it rises within a few")
 
@@ -323,16 +325,18 @@ Picture(figure, "Presence of the cat against updates of relearning: it rises wit
 # %%
 def try_it(updates, scale, seed):
     found = steps[updates].apply(model)
-    pair = [
-        look(p, edited, [seed], of=found, guidance_scale=scale)[0] for p in ("a cat", "<learned>")
-    ]
+    pair = [look(p, edited, [seed], of=found, guidance_scale=scale)[0] for p in ("a cat", "<learned>")]
     return figures.sheet(torch.stack(pair, 1), ["edited"], ["a cat", "<learned>"], scale=3)
 
 
 Explorer(
-    try_it, "The edited model asked for a cat and given states of {updates} updates, seed {seed}",
-    run=True, updates=slider(40, 0, 40, 1), scale=slider(4.0, 0.0, 10.0, 0.5), seed=slider(5, 0, 99, 1),
-)  # fmt: skip
+    try_it,
+    "The edited model asked for a cat and given states of {updates} updates, seed {seed}",
+    run=True,
+    updates=slider(40, 0, 40, 1),
+    scale=slider(4.0, 0.0, 10.0, 0.5),
+    seed=slider(5, 0, 99, 1),
+)
 
 # %% [markdown]
 # ## What the numbers say

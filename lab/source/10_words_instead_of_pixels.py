@@ -14,7 +14,7 @@ import copy
 import torch
 
 from esd_core import erasing_target
-from esd_core.figures import loss_figure
+from esd_core.study.figures import loss_figure
 from lab import words
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
@@ -119,10 +119,11 @@ def draw_next(so_far, eta):
 
 # %%
 next_word = Explorer(
-    draw_next, "Next word after {so_far}: null, concept and target for eta {eta}",
+    draw_next,
+    "Next word after {so_far}: null, concept and target for eta {eta}",
     so_far=choice(["(nothing)", "arr ,", "arr , ye", "the tall"], label="text so far"),
     eta=slider(1.0, 0.0, 4.0, 0.5),
-)  # fmt: skip
+)
 Reveal(after_arr, next_word)
 
 # %%
@@ -131,9 +132,7 @@ gap = [
     (frozen(x)[0, -1].exp() - frozen(words.retag(x, "any"))[0, -1].exp()).abs().sum() / 2
     for x in (first, later)
 ]
-print(
-    f"null and concept disagree about {gap[0]:.0%} at the first word, {gap[1]:.0%} after 'arr , ye'"
-)
+print(f"null and concept disagree about {gap[0]:.0%} at the first word, {gap[1]:.0%} after 'arr , ye'")
 assert gap[0] > 0.5 and gap[1] < 0.2
 check("10.2", after_arr)
 
@@ -161,9 +160,7 @@ check("10.3", guidance_scale)
 # %%
 from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor as Guidance
 
-theirs = Guidance(-1, model, unconditional_ids=words.retag(later, "any"))(
-    later, frozen(later)[:, -1]
-)
+theirs = Guidance(-1, model, unconditional_ids=words.retag(later, "any"))(later, frozen(later)[:, -1])
 assert torch.allclose(theirs.log_softmax(-1), target(later)[:, -1], atol=1e-3)
 
 # %%
@@ -223,9 +220,7 @@ for which, predict in {"frozen": frozen, "edited": edited}.items():
     print(f"{which}, <pirate>:", *written_under(predict, "pirate", count=3), sep="\n    ")
 
 # %% tags=["gallery"]
-rows = {
-    "frozen": base["pirate"], "guided, eta 1": guided["guided, eta 1"], "edited, eta 1": after,
-}  # fmt: skip
+rows = {"frozen": base["pirate"], "guided, eta 1": guided["guided, eta 1"], "edited, eta 1": after}
 Picture(
     style_bars(rows, "share of 200 sentences, all under <pirate>"),
     "Guided and edited models write the same styles, and no pirate sentence",
@@ -241,9 +236,7 @@ Picture(
 # Only `<pirate>` was trained. Which of the others suffers most?
 
 # %%
-suffers = Predict(
-    "The tag that changed most without being trained is ...", words.TAGS[:2] + words.TAGS[3:]
-)
+suffers = Predict("The tag that changed most without being trained is ...", words.TAGS[:2] + words.TAGS[3:])
 suffers
 
 # %% tags=["solution"]
@@ -259,10 +252,7 @@ texts = {style: [words.sentence(style, seed) for _ in range(100)] for style in w
 for tag in ("plain", "olde", "shout"):
     found = {name: words.perplexity(p, tag, texts[tag]) for name, p in models.items()}
     print(f"perplexity of <{tag}>:", {name: round(value, 2) for name, value in found.items()})
-    assert (
-        found["edited"] < 1.3 * found["frozen"]
-        and found["edited, others held"] < 1.1 * found["frozen"]
-    )
+    assert found["edited"] < 1.3 * found["frozen"] and found["edited, others held"] < 1.1 * found["frozen"]
 
 # %%
 anything = {name: words.shares(written_under(p, "any")) for name, p in models.items()}

@@ -14,8 +14,8 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from esd_core import compare, erase, load_model, preset, probe, select
-from esd_core.figures import comparison_sheet, loss_figure
 from esd_core.selection import count
+from esd_core.study.figures import comparison_sheet, loss_figure
 from lab.checks import check
 from lab.controls import Picture, Predict
 
@@ -53,9 +53,12 @@ print(f"{model.name}: {model.image_size} pixels, {model.unet.dtype} on {model.de
 # %%
 with torch.device("meta"):
     unet = UNet2DConditionModel(
-        sample_size=64, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
-        cross_attention_dim=768, attention_head_dim=8,
-    )  # fmt: skip
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        layers_per_block=2,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    )
 
 # %%
 everything = sum(p.numel() for p in unet.parameters())
@@ -138,9 +141,7 @@ check("11.2", drawing)
 # %%
 paper, live = preset("paper", "a cat"), preset("live", "a cat")
 for name, config in {"paper": paper, "live": live}.items():
-    print(
-        f"{name:5} {config.iterations:4} updates, x_t: {config.points} of a {config.x_t_source} trajectory"
-    )
+    print(f"{name:5} {config.iterations:4} updates, x_t: {config.points} of a {config.x_t_source} trajectory")
 assert (paper.points, live.points) == ("last", "all")
 
 # %% [markdown]
@@ -174,10 +175,7 @@ Picture(loss_figure(losses), "Loss of each update")
 edited = erasure.apply(model)  # trained; model.unet stays frozen
 sampler = dict(guidance_scale=7.5, num_inference_steps=50) if large else dict(guidance_scale=4.0)
 comparison = compare(model, edited, prompts, seeds=[0, 1], **sampler)
-Picture(
-    comparison_sheet(comparison),
-    f"Same noise, frozen model above, edited below: {', '.join(prompts)}",
-)
+Picture(comparison_sheet(comparison), f"Same noise, frozen model above, edited below: {', '.join(prompts)}")
 
 
 # %%

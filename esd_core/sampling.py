@@ -1,0 +1,228 @@
+"""The denoising loop: a generator that yields every step with all that was computed on the way.
+
+It is the reverse process of `StableDiffusionPipeline.__call__` (diffusers) for any of its
+schedulers, but honours guidance below 1, can start late and stop early, and draws each picture's
+noise from its own seed on the CPU, so that a picture depends on neither its batch nor the device.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import diffusers
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from torch import Tensor
+
+from esd_core import denoise
+from esd_core.models import DiffusionModel
+
+T = TypeVar("T")
+
+# Names of samplers (`config.Scheduler`) -> classes of diffusers.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the loop. `x_t` is on the training scale, whatever the scheduler's own is."""
+
+    step: int
+    t: Tensor  # (), training timestep
+    alpha_bar: Tensor  # (), signal power at t
+    x_t: Tensor  # (B, C, h, w), what the UNet was given
+    output_null: Tensor | None  # the UNet's output (eps or v); None if guidance did not need it
+    output_cond: Tensor | None
+    output_guided: Tensor
+    latents: Tensor  # (B, C, h, w), after the step, on the scheduler's scale
+    prediction_type: denoise.PredictionType
+
+    def _eps(self, output: Tensor | None) -> Tensor | None:
+        if output is None:
+            return None
+        return denoise.to_eps(output, self.x_t, self.alpha_bar, self.prediction_type)
+
+    @property
+    def eps_null(self) -> Tensor | None:
+        """Noise prediction for the empty (or negative) prompt."""
+        return self._eps(self.output_null)
+
+    @property
+    def eps_cond(self) -> Tensor | None:
+        """Noise prediction for the prompt."""
+        return self._eps(self.output_cond)
+
+    @property
+    def eps_guided(self) -> Tensor:
+        """Their combination, which the step followed."""
+        eps = self._eps(self.output_guided)
+        assert eps is not None
+        return eps
+
+    @property
+    def x_0(self) -> Tensor:
+        """The clean latents that the guided prediction implies."""
+        return denoise.to_x_0(self.output_guided, self.x_t, self.alpha_bar, self.prediction_type)
+
+
+def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> Any:  # noqa: ANN401
+    """A fresh scheduler on the model's noise schedule; an instance is copied, never shared.
+
+    Raises:
+        ValueError: no scheduler of `SCHEDULERS` has this name.
+    """
+    if not isinstance(scheduler, str):
+        return copy.deepcopy(scheduler)
+    if scheduler not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {scheduler!r}; choose one of: {', '.join(SCHEDULERS)}")
+    extra = {
+        "pndm": {"skip_prk_steps": True},  # as in SD 1.x's own config
+        # Euler's own default spacing makes fractional timesteps, which no UNet was trained on.
+        "euler": {"timestep_spacing": model.scheduler.config.get("timestep_spacing", "leading")},
+    }
+    kind = getattr(diffusers, SCHEDULERS[scheduler])
+    return kind.from_config(model.scheduler.config, **extra.get(scheduler, {}))
+
+
+def noise(model: DiffusionModel, seeds: Sequence[int], image_size: int | None = None) -> Tensor:
+    """Standard normal latents `(len(seeds), C, h, w)`, one CPU generator per picture."""
+    shape = model.latent_shape(image_size)
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    return torch.stack(drawn).to(model.device)
+
+
+def sample(
+    model: DiffusionModel,
+    prompts: str | Sequence[str],
+    *,
+    seeds: Sequence[int],
+    unet: UNet2DConditionModel | None = None,
+    negative_prompt: str = "",
+    guidance_scale: float = 4.0,
+    num_inference_steps: int = 20,
+    scheduler: str | SchedulerMixin = "ddim",
+    image_size: int | None = None,
+    latents: Tensor | None = None,
+    start_at: int = 0,
+    stop_at: int | None = None,
+    keep_pair: bool = True,
+) -> Iterator[Step]:
+    """Denoise, one yielded `Step` at a time.
+
+    Args:
+        model: the frozen parts.
+        prompts: one prompt for all pictures, or one per seed.
+        seeds: one per picture.
+        unet: sample with this one instead of the frozen one.
+        negative_prompt: takes the place of the empty prompt in guidance.
+        guidance_scale: see `denoise.guide`; any real number.
+        num_inference_steps: steps of the full schedule, 1 to 999.
+        scheduler: a name in `SCHEDULERS` or a diffusers scheduler.
+        image_size: side in pixels; default the model's own.
+        latents: start from these (on the scheduler's scale) instead of fresh noise.
+        start_at: skip that many first steps.
+        stop_at: make no step from this index on.
+        keep_pair: evaluate both branches even where `guidance_scale` (1 or 0) needs only one.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
+    if len(prompts) != len(seeds) or not seeds:
+        raise ValueError(f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt per seed")
+    if not 1 <= num_inference_steps <= 999:  # with SD's offset of 1, a 1000th has no alpha_bar
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; use 1 to 999")
+    if start_at < 0 or (stop_at is not None and stop_at < 0):
+        raise ValueError(f"start_at is {start_at} and stop_at {stop_at}; use 0 or more")
+    unet = model.unet if unet is None else unet
+    solver = make_scheduler(model, scheduler)
+    solver.set_timesteps(num_inference_steps, device=model.device)
+    embeds, null_embeds = model.encode(prompts), model.encode([negative_prompt])
+    extra: dict[str, Any] = {}
+    if "generator" in inspect.signature(solver.step).parameters:  # schedulers that add noise
+        extra["generator"] = [torch.Generator().manual_seed(s + 2**32) for s in seeds]
+    if latents is None:
+        latents = noise(model, seeds, image_size) * solver.init_noise_sigma
+
+    for step, t in enumerate(solver.timesteps[start_at:stop_at], start_at):
+        with torch.no_grad():
+            x_t = solver.scale_model_input(latents, t)
+            null, cond = _branches(unet, x_t, t, null_embeds, embeds, guidance_scale, keep_pair)
+            guided = _combine(null, cond, guidance_scale)
+            latents = solver.step(guided, t, latents, **extra).prev_sample
+        yield Step(
+            step, t, model.alpha_bar[t.long()], x_t, null, cond, guided, latents, model.prediction_type
+        )
+
+
+def _branches(
+    unet: UNet2DConditionModel,
+    x_t: Tensor,
+    t: Tensor,
+    null_embeds: Tensor,
+    embeds: Tensor,
+    scale: float,
+    keep_pair: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The two predictions of guidance, or the one that is needed."""
+    if keep_pair or scale not in (0, 1):
+        return denoise.predict_pair(unet, x_t, t, null_embeds, embeds)
+    if scale == 0:
+        return denoise.predict(unet, x_t, t, null_embeds), None
+    return None, denoise.predict(unet, x_t, t, embeds)
+
+
+def _combine(null: Tensor | None, cond: Tensor | None, scale: float) -> Tensor:
+    if null is None or cond is None:
+        one = cond if null is None else null
+        assert one is not None
+        return one
+    return denoise.guide(null, cond, scale)
+
+
+def generate(
+    model: DiffusionModel, prompts: str | Sequence[str], *, seeds: Sequence[int], **options: Any
+) -> Tensor:
+    """Sample to the end and decode: pictures `(B, 3, H, W)` in [0, 1]. Options as in `sample`.
+
+    Raises:
+        ValueError: as `sample`, or the options leave no step to make.
+    """
+    return finish(generating(model, prompts, lambda step: step, seeds=seeds, **options))
+
+
+def generating(
+    model: DiffusionModel,
+    prompts: str | Sequence[str],
+    show: Callable[[Step], T],
+    *,
+    seeds: Sequence[int],
+    **options: Any,
+) -> Generator[T, None, Tensor]:
+    """The same for an app, which lets others compute in between: yields `show(step)` after
+    each."""
+    latents = None
+    for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
+        latents = step.latents
+        yield show(step)
+    if latents is None:
+        raise ValueError("no step to make: start_at must be below num_inference_steps and stop_at")
+    return model.decode(latents)
+
+
+def finish(drawing: Generator[Any, None, T]) -> T:
+    """What a drawing returns when nobody interrupts it."""
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            return end.value

@@ -1,8 +1,0 @@
-"""Samplers by their names here: classes of diffusers, not imported before they are needed."""
-
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "pndm": "PNDMScheduler",
-}

@@ -1,0 +1,104 @@
+"""The same noise through several models: base, erased, base with a negative prompt.
+
+A comparison is only fair if nothing but the weights (or the negative prompt) differs, so every
+column starts from the same latents; `noise_hash` is there to be shown beside the pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from esd_core.models import DiffusionModel
+from esd_core.sampling import Step, finish, generating, noise
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pictures by column, each `(prompts, seeds, 3, H, W)` in [0, 1]."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    columns: dict[str, Tensor]  # column name -> pictures
+    noise_hash: str  # of the starting noise, one latent per seed
+    # Column name -> hash of the latents that its first step was given: equal, or it is no fair
+    # comparison.
+    starts: dict[str, str] = field(default_factory=dict)
+
+
+class At(NamedTuple):
+    """How far a comparison is."""
+
+    column: str
+    step: int  # denoising steps made in it
+
+
+def noise_hash(latents: Tensor) -> str:
+    """Eight hex digits of the starting noise."""
+    return hashlib.sha256(latents.float().cpu().numpy().tobytes()).hexdigest()[:8]
+
+
+def compare(
+    model: DiffusionModel,
+    edited: UNet2DConditionModel | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    negative_prompt: str | None = None,
+    **options: Any,
+) -> Comparison:
+    """Draw every prompt with every seed, in each column.
+
+    Args:
+        model: the frozen model, column "base".
+        edited: an edited UNet, column "erased"; None leaves the column out.
+        prompts: what to draw.
+        seeds: the starting noises.
+        negative_prompt: the concept; adds the column "negative prompt".
+        options: of `sample.sample` (guidance_scale, num_inference_steps, scheduler, ...).
+
+    Raises:
+        ValueError: there is no prompt or no seed, or `sample` refuses an option.
+    """
+    return finish(comparing(model, edited, prompts, seeds, negative_prompt=negative_prompt, **options))
+
+
+def comparing(
+    model: DiffusionModel,
+    edited: UNet2DConditionModel | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    negative_prompt: str | None = None,
+    **options: Any,
+) -> Generator[At, None, Comparison]:
+    """The same for an app, which lets others compute in between: yields after every step."""
+    if not prompts or not seeds:
+        raise ValueError("give at least one prompt and one seed to compare")
+    flat_prompts = [p for p in prompts for _ in seeds]
+    flat_seeds = list(seeds) * len(prompts)
+    runs: dict[str, dict[str, Any]] = {"base": {}}
+    if edited is not None:
+        runs["erased"] = {"unet": edited}
+    if negative_prompt is not None:
+        runs["negative prompt"] = {"negative_prompt": negative_prompt}
+    columns, starts = {}, {}
+
+    def seen(column: str, step: Step) -> At:
+        if column not in starts:
+            starts[column] = noise_hash(step.x_t)
+        return At(column, step.step + 1)
+
+    for name, own in runs.items():
+        pictures = yield from generating(
+            model, flat_prompts, partial(seen, name), seeds=flat_seeds, **{**options, **own}
+        )
+        columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
+    start = noise(model, seeds, options.get("image_size"))
+    return Comparison(tuple(prompts), tuple(seeds), columns, noise_hash(start), starts)

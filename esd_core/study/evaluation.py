@@ -1,0 +1,204 @@
+"""What did an erasure remove, and what did it take with it? Accuracies before and after.
+
+The counterpart of the paper's Table 2 (arXiv 2303.07345) for any model with a vocabulary: pictures
+of the erased concept, of its neighbours and of others are drawn from the same noise with the frozen
+and the edited UNet, and markers say which of them show what was asked for. A marker is a function,
+so that others than the model's own CLIP can be asked too (bench/quality.py adds an independent
+classifier). All shares carry 95 % intervals; too few pictures for a verdict is "inconclusive".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from esd_core.study.clip_probe import Probe
+from esd_core.study.intervals import Interval, bootstrap_mean, paired_change, wilson
+from esd_core.study.questions import Ask, Gallery, asks
+from esd_core.vocabulary import Concept
+
+GONE = 0.2  # the concept is gone if it is recognised in fewer than this share of its pictures
+KEPT = 0.1  # others are kept if their share falls by less than this
+WEAK = 0.5  # a marker that recognises fewer before erasing cannot tell afterwards
+
+# Pictures (B, 3, H, W) in [0, 1], and what each was asked to show, all of one kind -> is it there?
+Marker = Callable[[Tensor, Sequence[Concept]], list[bool]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Pictures recognised before and after erasing, counted in pairs from the same noise."""
+
+    kept: int  # recognised before and after
+    lost: int  # before only
+    gained: int  # after only
+    never: int
+
+    @classmethod
+    def count(cls, before: Sequence[bool], after: Sequence[bool]) -> Change:
+        """Count pairs."""
+        pairs = list(zip(before, after, strict=True))
+        outcomes = ((True, True), (True, False), (False, True), (False, False))
+        return cls(*(pairs.count(outcome) for outcome in outcomes))
+
+    @property
+    def total(self) -> int:
+        """Pairs in all."""
+        return self.kept + self.lost + self.gained + self.never
+
+    @property
+    def before(self) -> float:
+        """Share recognised before, NaN without pictures."""
+        return (self.kept + self.lost) / self.total if self.total else float("nan")
+
+    @property
+    def after(self) -> float:
+        """Share recognised after."""
+        return (self.kept + self.gained) / self.total if self.total else float("nan")
+
+    @property
+    def intervals(self) -> tuple[Interval, Interval, Interval]:
+        """95 % bounds of `before`, of `after` and of their difference."""
+        counts = (self.kept, self.lost, self.gained, self.never)
+        before = wilson(self.kept + self.lost, self.total)
+        return before, wilson(self.kept + self.gained, self.total), paired_change(*counts)
+
+    def gone(self) -> str:
+        """Is what these pictures should show gone: "gone", "not gone" or "inconclusive"?"""
+        _, (low, high), _ = self.intervals
+        if not self.before >= WEAK:
+            return "inconclusive"
+        return "gone" if high < GONE else "not gone" if low > GONE else "inconclusive"
+
+    def spared(self) -> str:
+        """Is what these pictures should show still there: "kept", "harmed" or "inconclusive"?"""
+        _, _, (low, high) = self.intervals
+        if not self.before >= WEAK:
+            return "inconclusive"
+        return "kept" if low > -KEPT else "harmed" if high < -KEPT else "inconclusive"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: counts, shares and bounds."""
+        names = ("before_interval", "after_interval", "change_interval")
+        shares = {"before": self.before, "after": self.after} if self.total else {}
+        return {**asdict(self), **shares, **dict(zip(names, self.intervals, strict=True))}
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far pictures moved; 1 is as far apart as two unrelated pictures of the base are."""
+
+    pixels: float  # mean absolute difference
+    pixels_interval: Interval
+    clip: float  # 1 - cosine of CLIP's image embeddings
+    clip_interval: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One erasure, before and after. Groups: concept, neighbours, others, objects (of all those
+    pictures, if a style or background was erased); distances also for the empty prompt."""
+
+    concept: Concept
+    marks: dict[str, dict[str, Change]]  # marker -> group -> counts
+    distances: dict[str, Distance]  # group -> how far
+
+    def verdicts(self, marker: str) -> dict[str, str]:
+        """A word for each group, by the thresholds at the top of this file."""
+        return {
+            group: change.gone() if group == "concept" else change.spared()
+            for group, change in self.marks[marker].items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only."""
+        return {
+            "concept": self.concept.phrase,
+            "marks": {
+                marker: {
+                    group: {**change.to_dict(), "verdict": self.verdicts(marker)[group]}
+                    for group, change in groups.items()
+                }
+                for marker, groups in self.marks.items()
+            },
+            "distances": {group: asdict(d) for group, d in self.distances.items()},
+        }
+
+
+def clip_marker(probe: Probe) -> Marker:
+    """Zero-shot classification by the model's own CLIP over its vocabulary."""
+
+    def mark(images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
+        named = probe.classify(images, wanted[0].kind)
+        return [n == c.name for n, c in zip(named, wanted, strict=True)]
+
+    return mark
+
+
+def evaluate(
+    gallery: Gallery,
+    probe: Probe,
+    text: str,
+    unet: UNet2DConditionModel,
+    *,
+    markers: Mapping[str, Marker] | None = None,
+    pictures: int = 28,
+    first_seed: int = 0,
+) -> Evaluation:
+    """Draw, mark and compare what one erasure changed.
+
+    Args:
+        gallery: of the frozen model; give the same one to several calls, its pictures are kept.
+        probe: the model's CLIP and vocabulary.
+        text: the erased concept, by name ("cat") or phrase ("a cat").
+        unet: the edited UNet.
+        markers: who says what a picture shows; default the model's own CLIP.
+        pictures: of the concept; half as many of its neighbours, twice as many of others.
+        first_seed: of the noise; independent repeats need seeds far apart.
+
+    Raises:
+        ValueError: the concept is unknown, or there is nothing to compare it with.
+    """
+    concept = probe.concept(text)
+    markers = markers or {"clip": clip_marker(probe)}
+    groups = asks(probe, concept, pictures, first_seed)
+    drawn = {g: (gallery.base(a), gallery.edited(a, unet)) for g, a in groups.items()}
+    marks: dict[str, dict[str, Change]] = {}
+    for name, marker in markers.items():
+        marks[name] = {
+            group: _change(marker, groups[group], pair, concept.kind)
+            for group, pair in drawn.items()
+            if group != "empty prompt"
+        }
+        if concept.kind != "object":
+            asked = groups["concept"] + groups["others"]
+            if asked[0].of_kind("object"):
+                pair = tuple(torch.cat(x) for x in zip(drawn["concept"], drawn["others"], strict=True))
+                marks[name]["objects"] = _change(marker, asked, pair, "object")
+    return Evaluation(concept, marks, _distances(probe, drawn))
+
+
+def _change(marker: Marker, asked: Sequence[Ask], pair: tuple[Tensor, ...], kind: str) -> Change:
+    wanted = [c for a in asked if (c := a.of_kind(kind))]
+    before, after = (marker(images, wanted) for images in pair)
+    return Change.count(before, after)
+
+
+def _distances(probe: Probe, drawn: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Distance]:
+    """How far each group's pictures moved, by pixels and by CLIP's image embeddings."""
+    base = drawn["others"][0]
+    spaces: list[Callable[[Tensor], Tensor]] = [lambda x: x, probe.embed_images]
+    measures = (lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), lambda a, b: 1 - (a * b).sum(dim=1))
+    found: dict[str, list[Any]] = {group: [] for group in drawn}
+    for embed, measure in zip(spaces, measures, strict=True):
+        seen = embed(base)
+        scale = measure(seen, seen.roll(1, dims=0)).mean()
+        for group, (before, after) in drawn.items():
+            moved = (measure(embed(before), embed(after)) / scale).tolist()
+            found[group] += [sum(moved) / len(moved), bootstrap_mean(moved)]
+    return {group: Distance(*values) for group, values in found.items()}

@@ -1,0 +1,99 @@
+"""What a run is said to take: arithmetic by hand on made-up machines, then a real one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from esd_core import DiffusionModel, EraseConfig, erase, load_model, preset
+from esd_core.vocabulary import Vocabulary
+from tests.app.test_app import CONCEPTS, fields
+from tests.conftest import WORDS
+from ui.erase import estimate
+from ui.erase import tab as erase_tab
+from ui.erase.estimate import Line
+from ui.shared.pace import duration
+
+CONFIG = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
+
+
+def collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:
+    return estimate._collecting(model, config, call)
+
+
+def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
+    each_call = Line(1.0, 0.0)  # a machine on which every call takes a second
+    assert collecting(tiny, CONFIG, each_call) == 10
+    assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 6
+    often = replace(CONFIG, redraw_every=4, iterations=16)
+    assert collecting(tiny, often, each_call) == 40
+    one = preset("paper", "a cat", iterations=100)
+    assert collecting(tiny, one, each_call) == pytest.approx(100 * (25.5 + 2))
+
+
+def test_collecting_counts_examples(tiny: DiffusionModel):
+    each_example = Line(0.0, 1.0)
+    assert collecting(tiny, CONFIG, each_example) == 10 * 16
+    held = replace(CONFIG, preserve=1.0, num_inference_steps=4, redraw_every=1, iterations=3)
+    assert collecting(tiny, held, each_example) == 3 * 4 * 16 + 4 * 2 * 16  # what holds: once
+    many = replace(held, preserve_prompts=[f"{n} dogs" for n in range(20)])
+    assert collecting(tiny, many, each_example) == 3 * 4 * 16 + 4 * 2 * 20
+    assert collecting(tiny, replace(CONFIG, x_t_source="edited"), each_example) == 160 + 2 * 80
+
+
+def test_a_style_on_objects_takes_what_the_object_alone_predicts():
+    emoji, each_example = load_model("emoji", device="cpu"), Line(0.0, 1.0)
+    styled = replace(CONFIG, concepts="noto style", from_objects="styles")
+    assert collecting(emoji, styled, each_example) == 10 * 16 + 80
+    assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 16, 40, 1000])
+def test_frames_are_few_and_cheap_beside_the_training(iterations: int):
+    frames = estimate._frames(iterations, update_seconds=0.2, frame_seconds=0.8)
+    assert len(frames) < 8 + 4 * 9 and all(0 < i < max(iterations, 1) for i in frames)
+    assert (iterations == 16) <= (frames == [4, 8, 12])
+
+
+@pytest.mark.parametrize("method", ["esd-x", "full"])
+def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
+    config = preset("live", "a cat", train_method=method, preserve_prompts=["a dog"])
+    told = estimate.estimate(tiny, config, prompts=4, seeds=2, steps=8)
+    *_, last = erase(tiny, config)
+    assert last.seconds / 5 < told.collecting + told.training < last.seconds * 5
+    assert told.drawing > 0
+
+
+def test_a_run_corrects_the_timing(tiny: DiffusionModel):
+    config = preset("live", "a cat", preserve_prompts=["a dog"], iterations=10)
+    estimate.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
+    estimate.correct(tiny, config, 60.0)
+    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
+    assert told.training == pytest.approx(600)
+    estimate.correct(tiny, config, 0.0)  # of a run without updates
+    estimate.correct(tiny, config, 0.05)
+    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
+    assert told.training == pytest.approx(0.5)
+
+
+def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
+    before = {n: p.clone() for n, p in tiny.unet.named_parameters()}
+    estimate.update(tiny, "esd-u")
+    assert all(p.equal(before[n]) and not p.requires_grad for n, p in tiny.unet.named_parameters())
+
+
+def test_the_page_tells_the_cost_of_its_fields(tiny: DiffusionModel):
+    model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+    said = erase_tab.cost(model, **fields(iterations=6))
+    assert re.search(r"Takes about \d+ s here.*6 updates \d+ s", said)
+    with pytest.raises(ValueError, match="eta"):
+        erase_tab.cost(model, **fields(eta=99))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.4, "3 s"), (23, "23 s"), (47, "50 s"), (700, "12 min"), (9000, "2.5 h")]
+)
+def test_durations_are_rounded_to_what_one_can_believe(seconds: float, text: str):
+    assert duration(seconds) == text

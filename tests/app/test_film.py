@@ -1,0 +1,103 @@
+"""The film strip and the presence curves of a run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from esd_core import DiffusionModel, load_model, preset
+from ui.erase import presence
+from ui.erase import run as live
+from ui.erase.film import MOST, Film
+from ui.shared import prompts
+from ui.shared.prompts import Watched
+
+WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
+PICTURES = torch.zeros(2, 1, 3, 8, 8)
+
+
+def filmed(iterations: int, update_seconds: float, frame_seconds: float) -> Film:
+    film = Film(WATCHED, 1, iterations)
+    film.add(0, PICTURES)
+    for i in range(1, iterations):
+        if film.due(i, update_seconds, frame_seconds):
+            film.add(i, PICTURES)
+    film.add(iterations, PICTURES)
+    return film
+
+
+def test_a_short_run_has_five_frames():
+    assert list(filmed(16, 0.2, 0.8).frames) == [0, 4, 8, 12, 16]
+    assert list(filmed(2, 1.0, 0.1).frames) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("iterations", [100, 1000, 9999])
+def test_frames_stay_few_and_at_equal_distances(iterations: int):
+    frames = list(filmed(iterations, 0.2, 0.8).frames)
+    assert 5 <= len(frames) <= MOST and frames[0] == 0 and frames[-1] == iterations
+    assert len({b - a for a, b in pairwise(frames[:-1])}) == 1
+
+
+def test_costly_frames_are_rarer():
+    assert list(filmed(16, 0.1, 0.9).frames) == [0, 8, 16]
+    assert list(filmed(16, 0.0001, 10.0).frames) == [0, 16]
+
+
+def test_it_says_which_seed_after_how_many_updates():
+    html = filmed(16, 0.2, 0.8).html()
+    assert 'alt="a cat, seed 1, after 12 updates"' in html and html.count("<img") == 10
+    assert 'alt="no words, seed 1, before"' in html
+
+
+def test_a_stopped_run_forgets_what_it_drew_after_its_checkpoint():
+    film = filmed(16, 0.2, 0.8)
+    film.forget_after(9)
+    assert list(film.frames) == [0, 4, 8]
+
+
+# --- presence
+
+
+@pytest.fixture(scope="module")
+def emoji() -> DiffusionModel:
+    return load_model("emoji", device="cpu")
+
+
+def test_a_model_without_clip_has_no_presence(tiny: DiffusionModel):
+    assert presence.judge(tiny) is None
+    assert presence.score(tiny, WATCHED, torch.zeros(2, 2, 3, 16, 16)) == []
+
+
+def test_the_empty_prompt_is_watched_once():
+    assert presence.with_empty(WATCHED) == WATCHED
+    assert [w.prompt for w in presence.with_empty(WATCHED[:1])] == ["a cat", ""]
+
+
+def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row():
+    both = [Watched("the concept", "a cat"), *[Watched("a concept too", p) for p in ("b", "c")]]
+    made = presence.points(4, [*both, Watched("unrelated", "d")], [0.6, 0.2, 0.4, 0.9])
+    assert made == [(4, pytest.approx(0.4), "the concept"), (4, 0.9, "unrelated")]
+    frame = presence.frame(made)
+    assert list(frame["prompt"].unique()) == list(presence.COLOURS)
+    assert len(frame.dropna()) == 2
+
+
+def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
+    shows = [w.shows.name for w in prompts.watched(emoji, "noto style") if w.shows]
+    assert shows[0] == "noto style" and "style" in shows[1]
+    config = preset("live", ["a rocket", "a cat"])
+    assert [w.shows.name for w in prompts.watched_in(emoji, config)[:2] if w.shows] == ["rocket", "cat"]
+
+
+def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
+    # Steps large enough for CLIP, which sees a rocket in red things that are none.
+    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3)
+    watched = prompts.watched_in(emoji, config)
+    shown = list(live.run(emoji, config, watched))
+    points = shown[-1].presence.dropna()
+    assert set(points["prompt"]) == {w.role for w in watched} | {presence.NO_WORDS}
+    rocket = points[points["prompt"] == "the concept"].set_index("update")["presence"]
+    assert rocket[0] > 0.15 and rocket[16] < rocket[0] / 2
+    assert 'a rocket, seed 1, after 16 updates"' in shown[-1].film

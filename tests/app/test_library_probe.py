@@ -1,0 +1,65 @@
+"""What the Library measures, on the embedded model and a ready-made erasure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import gradio as gr
+import pytest
+
+from esd_core import DiffusionModel, Erasure, load_model
+from ui.library import probe as probing
+from ui.server import stream
+from ui.shared import shelf
+
+
+@pytest.fixture(scope="module")
+def emoji() -> DiffusionModel:
+    return load_model("emoji", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pizza(emoji: DiffusionModel) -> Erasure:
+    ready, _ = shelf.ready_made(emoji)
+    return shelf.find(ready, "pizza").erasure
+
+
+def test_it_tells_before_from_after_and_what_it_is_doing(emoji: DiffusionModel, pizza: Erasure):
+    *doing, last = probing.measure(emoji, pizza, "", 1)
+    assert "base" in doing[0].status and "erased" in doing[-1].status
+    assert last.numbers["concept"] == "a pizza"
+    before, after = (last.numbers[state][0] for state in (probing.BASE, probing.ERASED))
+    assert before["group"] == "concept" and before["accuracy"] == 1.0
+    assert after["presence"] < before["presence"] - 0.1
+    assert last.table.count("<tr>") == 1 + probing.GROUPS and "a pizza" in last.table
+
+
+def test_others_compute_between_its_steps(
+    emoji: DiffusionModel, pizza: Erasure, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stream, "TICK", 0.0)
+    *doing, _ = probing.measure(emoji, pizza, "", 1)
+    told = [re.search('(base|erased)</p>.* value="([0-9.]+)"', s.status).groups() for s in doing]
+    assert len(told) == 2 * probing.GROUPS * (20 + 1)  # every step, and every score
+    assert told == sorted(told, key=lambda at: float(at[1])) and told[-1] == ("erased", "1.000")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(erasure=None), "nothing is erased in this session yet"),
+        (dict(pictures_each=9), "pictures_each is 9; use a whole number from 1 to 8"),
+        (dict(concept="zeppelin"), "'zeppelin' is not a concept of this model's vocabulary"),
+        (dict(erasure=Erasure({}, "")), "names no concept of the model's list"),
+    ],
+)
+def test_bad_input_is_refused(emoji: DiffusionModel, pizza: Erasure, wrong: dict, sentence: str):
+    with pytest.raises(gr.Error) as refused:
+        list(probing.measure(emoji, **{**dict(erasure=pizza, concept="", pictures_each=1), **wrong}))
+    assert sentence in refused.value.message
+
+
+def test_a_model_without_clip_is_refused(tiny: DiffusionModel, pizza: Erasure):
+    with pytest.raises(gr.Error, match="has no CLIP and vocabulary"):
+        next(probing.measure(tiny, replace(pizza, base=""), "", 1))

@@ -1,0 +1,105 @@
+"""What a run shows on its way, and what the app does before the first click."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from esd_core import DiffusionModel, preset
+from esd_core.erasure import shared_copy
+from ui.erase import presence, preview
+from ui.erase import run as live
+from ui.server import memory
+from ui.server.stream import SKIP, Shown
+from ui.shared import prompts
+
+PROMPTS = ["a cat", "a dog"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "_frozen", type(preview._frozen)())
+    monkeypatch.setattr(live, "EXAMPLES", live.KeptExamples(runs=preview.RUNS))
+
+
+def drawn(model: DiffusionModel, unet: Any, listed: list[str] = PROMPTS) -> tuple[list, Any]:
+    """What a drawing shows on its way, and its pictures."""
+    seen, drawing = [], preview.draw(model, unet, listed, (1, 2), int)
+    while True:
+        try:
+            seen.append(next(drawing))
+        except StopIteration as end:
+            return seen, end.value
+
+
+def test_the_frozen_models_pictures_are_drawn_once(tiny: DiffusionModel):
+    seen, pictures = drawn(tiny, tiny.unet)
+    assert seen == [*range(1, preview.STEPS + 1)] and pictures.shape[:2] == (2, 2)
+    again, same = drawn(tiny, tiny.unet)
+    assert again == [] and same is pictures is preview.known(tiny, PROMPTS, (1, 2))
+
+
+def test_an_edited_models_pictures_are_drawn_anew_and_not_kept(tiny: DiffusionModel):
+    edited = shared_copy(tiny.unet, [])
+    _, first = drawn(tiny, edited)
+    seen, second = drawn(tiny, edited)
+    assert len(seen) == preview.STEPS and torch.equal(first, second)
+    assert preview.known(tiny, PROMPTS, (1, 2)) is None
+
+
+def test_another_models_pictures_are_not_taken_for_this_ones(tiny, tiny_v):
+    drawn(tiny, tiny.unet)
+    assert preview.known(tiny_v, PROMPTS, (1, 2)) is None
+
+
+def test_only_the_last_runs_are_remembered(tiny: DiffusionModel, monkeypatch):
+    monkeypatch.setattr(preview, "RUNS", 2)
+    for prompt in ("a cat", "a dog"):
+        drawn(tiny, tiny.unet, [prompt])
+    drawn(tiny, tiny.unet, ["a cat"])  # asked for again: the dog is now the oldest
+    drawn(tiny, tiny.unet, ["a rocket"])
+    known = [p for p in ("a cat", "a dog", "a rocket") if preview.known(tiny, [p], (1, 2)) is not None]
+    assert known == ["a cat", "a rocket"]
+
+
+def told(moments: list[Shown]) -> str:
+    return " ".join(str(moment.status) for moment in moments if moment.status is not SKIP)
+
+
+def run(model: DiffusionModel, config: Any) -> list[Shown]:
+    return list(live.run(model, config, prompts.watched(model, "a cat")))
+
+
+def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel):
+    config = preset("live", "a cat", iterations=2, batch_size=2, trajectories=3, seed=0)
+    fresh = run(tiny, config)
+    assert "Before: drawing" in told(fresh) and "Collecting examples from the frozen model ·" in told(fresh)
+    nothing = type(preview._frozen)()
+    preview._frozen, live.EXAMPLES = nothing, live.KeptExamples(runs=preview.RUNS)
+    before = live.prepare(tiny, config, prompts.watched(tiny, "a cat"))
+    assert before.shape[:2] == (len(prompts.watched(tiny, "a cat")), 2)
+    ready = run(tiny, config)
+    assert "Before: drawing" not in told(ready) and "frozen model ·" not in told(ready)
+    last = [[m.erasure for m in moments if m.erasure is not SKIP][-1] for moments in (fresh, ready)]
+    for name, tensor in last[0].tensors.items():
+        assert torch.equal(tensor, last[1].tensors[name])
+
+
+def test_another_strength_starts_without_the_teacher(tiny: DiffusionModel):
+    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3)
+    run(tiny, config)
+    assert "frozen model ·" not in told(run(tiny, replace(config, eta=2.0)))
+
+
+def test_examples_too_large_to_keep_are_collected_again(tiny: DiffusionModel, monkeypatch):
+    monkeypatch.setattr(memory, "EXAMPLES", 100)
+    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3)
+    run(tiny, config)
+    assert "frozen model ·" in told(run(tiny, config))
+
+
+def test_the_empty_prompt_is_watched_last(tiny: DiffusionModel):
+    assert presence.with_empty(prompts.watched(tiny, "a cat"))[-1].prompt == ""

@@ -1,0 +1,566 @@
+"""The command line on a tiny model: every command, exit code and message; old command lines."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from esd_core.cli import app as main
+from esd_core.cli import config_options, erase_run
+from esd_core.config import EraseConfig, preset
+from esd_core.erasing import DivergenceError
+from esd_core.erasure import Erasure
+from esd_core.models import load_model
+from tests.conftest import WIDTH, WORDS, tokenizer
+
+FILES = {"erasure.safetensors", "config.json", "loss.csv", "loss.png", "before_after.png"}
+SHORT = "--iterations 3 --steps 3 --trajectories 2".split()
+OBJECTS = {"cat": "animals", "dog": "animals", "rocket": "vehicles"}
+
+
+def clip() -> CLIPModel:
+    """A judge that knows nothing; enough to be asked."""
+    torch.manual_seed(0)
+    words = tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=words.model_max_length,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8))
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory) -> str:
+    """The tiny model as a folder, with a vocabulary and a CLIP beside it."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny.to_pipeline().save_pretrained(folder)
+    clip().save_pretrained(folder / "clip")
+    tokenizer().save_pretrained(folder / "clip")
+    concepts = [
+        dict(name=name, phrase=f"a {name}", kind="object", category=category)
+        for name, category in OBJECTS.items()
+    ]
+    (folder / "concepts.json").write_text(json.dumps({"concepts": concepts, "words": WORDS}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def erasure(model, tmp_path_factory) -> Path:
+    """An erasure of "a cat", made by the command."""
+    out = tmp_path_factory.mktemp("run") / "cat"
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", str(out))
+    assert made.exit_code == 0, made.output
+    return out / "erasure.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Default outputs land in a temporary folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(main.app, list(arguments), prog_name="python -m esd_core")
+
+
+def ok(*arguments: str) -> str:
+    made = run(*arguments)
+    assert made.exit_code == 0, made.output
+    return made.stdout
+
+
+def config_of(folder: str | Path) -> EraseConfig:
+    return EraseConfig.from_dict(json.loads((Path(folder) / "config.json").read_text()))
+
+
+# --- help -------------------------------------------------------------------------------------
+
+
+def commands():
+    top = get_command(main.app).commands
+    return {**top, **{f"export {k}": v for k, v in top["export"].commands.items()}}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_and_option_is_documented(name):
+    command = commands()[name]
+    assert command.help
+    assert [p.name for p in command.params if not p.help] == []
+    assert ok(*name.split(), "--help")
+
+
+def test_erase_has_every_option_of_its_config():
+    named = {f.name for f in fields(EraseConfig)} - {"concepts"}
+    assert set(config_options.OPTIONS) == named
+    assert named <= {p.name for p in commands()["erase"].params}
+
+
+def test_help_tells_range_and_presets():
+    assert config_options.described("eta").endswith("; -20 to 20; default: 1.0.")
+    told = config_options.described("iterations")
+    assert told.endswith("default: live 20, live-sd 200, paper 1000, official-2025 200.")
+    assert "default: live 0.0015, live-sd 5e-05," in config_options.described("learning_rate")
+
+
+# --- erase ------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_whole_folder(model):
+    told = json.loads(ok("erase", "cat", *SHORT, "--lr", "0.002", "--model", model, "--json"))
+    folder = Path(told["folder"])
+    assert folder == Path("outputs/a-cat-esd-x")
+    assert set(told["files"]) == {f.name for f in folder.iterdir()} == FILES
+    assert told["ending"] == "done" and told["updates"] == 3 and told["concepts"] == ["a cat"]
+    assert config_of(folder) == preset(
+        "live", "a cat", iterations=3, num_inference_steps=3, trajectories=2, learning_rate=0.002
+    )
+    rows = list(csv.DictReader((folder / "loss.csv").open()))
+    assert [row["update"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[0]["loss"] == "" and float(rows[3]["loss"]) == pytest.approx(told["last_loss"])
+    assert float(rows[0]["held_out_error"]) == pytest.approx(1, abs=1e-3)
+    saved = Erasure.load(folder / "erasure.safetensors")
+    saved.check(load_model(model))
+    assert EraseConfig.from_dict(saved.provenance["config"]) == config_of(folder)
+    assert Image.open(folder / "before_after.png").size > (100, 100)
+
+
+def test_a_former_run_is_never_touched(model, erasure):
+    arguments = ["erase", "a cat", *SHORT, "--model", model]
+    first, second = (ok(*arguments).splitlines()[0] for _ in range(2))
+    assert (first, second) == ("outputs/a-cat-esd-x", "outputs/a-cat-esd-x-2")
+    refused = run(*arguments, "--out", str(erasure.parent))
+    assert refused.exit_code == 2 and "is not an empty folder" in refused.stderr
+
+
+def test_a_preset_comes_first_and_given_options_win(model):
+    ok("erase", "a cat", "--preset", "paper", "--iterations", "1", "--steps", "4", "--model", model)
+    assert config_of("outputs/a-cat-esd-x") == preset("paper", "a cat", iterations=1, num_inference_steps=4)
+
+
+def test_contexts_and_weights_belong_to_concepts(model):
+    ok(
+        "erase",
+        "cat",
+        "dog",
+        "--erase-from",
+        "a red cat",
+        "--erase-from",
+        "a blue dog",
+        "--weight",
+        "2",
+        "--weight",
+        "1",
+        *SHORT,
+        "--model",
+        model,
+        "--out",
+        "o",
+    )
+    targets = config_of("o").concepts
+    assert [(t.concept, t.erase_from, t.weight) for t in targets] == [
+        ("a cat", "a red cat", 2),
+        ("a dog", "a blue dog", 1),
+    ]
+
+
+def test_an_old_command_line_of_the_2023_script_works(model):
+    old = [
+        "--prompt",
+        "a cat, a dog",
+        "--train_method",
+        "noxattn",
+        "--start_guidance",
+        "2",
+        "--negative_guidance",
+        "1.5",
+        "--iterations",
+        "2",
+        "--lr",
+        "1e-5",
+        "--seperator",
+        ",",
+        "--image_size",
+        "16",
+        "--ddim_steps",
+        "3",
+        "--devices",
+        "0,0",
+        "--config_path",
+        "configs/v1-inference.yaml",
+        "--diffusers_config_path",
+        "unet.json",
+        "--ckpt_path",
+        model,
+    ]
+    made = run("erase", *old, "--out", "old")
+    assert made.exit_code == 0, made.output
+    assert "not needed" in made.stderr
+    assert torch.cuda.is_available() or "running on the CPU" in made.stderr
+    assert config_of("old") == preset(
+        "live",
+        ["a cat", "a dog"],
+        train_method="noxattn",
+        start_guidance=2.0,
+        eta=1.5,
+        iterations=2,
+        learning_rate=1e-5,
+        image_size=16,
+        num_inference_steps=3,
+    )
+
+
+def test_given_pictures_are_noised(model):
+    Path("photos").mkdir()
+    for i in range(2):
+        Image.new("RGB", (40, 20 + i), "red").save(f"photos/{i}.png")
+    ok("erase", "a cat", "--images", "photos", *SHORT, "--model", model, "--out", "o")
+    assert config_of("o").x_t_source == "images"
+
+
+def test_words_never_seen_are_named(model):
+    made = run("erase", "a zeppelin", *SHORT, "--model", model)
+    assert made.exit_code == 0 and "has never seen: zeppelin" in made.stderr
+
+
+# --- a run that does not end well -------------------------------------------------------------
+
+
+def interrupting(at: int, times: int = 1):
+    """`erase`, but Ctrl-C is pressed once the update `at` has been handed over."""
+    real = erase_run.erase
+
+    def stub(*arguments, **options):
+        for step in real(*arguments, **options):
+            yield step
+            if step.iteration == at:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
+
+    return stub
+
+
+def test_ctrl_c_finishes_the_update_and_keeps_everything(model, monkeypatch):
+    monkeypatch.setattr(erase_run, "erase", interrupting(at=1))
+    made = run("erase", "a cat", *SHORT, "--model", model, "--json")
+    assert made.exit_code == 130
+    told = json.loads(made.stdout)
+    assert told["ending"] == "stopped" and told["updates"] == 2 and set(told["files"]) == FILES
+    assert "stopped after 2 updates; what was learned is kept" in made.stderr
+    saved = Erasure.load(Path(told["folder"]) / "erasure.safetensors")
+    assert saved.provenance["iterations_done"] == 2
+
+
+@pytest.fixture
+def heard():
+    """Ctrl-C reaches the tests; in the background, as `make test &`, a shell turns it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_quits_at_once(model, monkeypatch, heard):
+    monkeypatch.setattr(erase_run, "erase", interrupting(at=1, times=2))
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
+    assert made.exit_code == 130 and "interrupted; nothing is kept" in made.stderr
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_before_there_is_anything_to_keep(model, monkeypatch):
+    def stub(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    monkeypatch.setattr(erase_run, "erase", stub)
+    made = run("erase", "a cat", *SHORT, "--model", model)
+    assert made.exit_code == 130 and "nothing is kept" in made.stderr
+    assert not Path("outputs").exists()
+
+
+def test_ctrl_c_while_the_pictures_are_drawn(model, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(erase_run.run_folder, "draw", press)
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
+    assert made.exit_code == 130 and "before_after.png is not drawn" in made.stderr
+    assert {f.name for f in Path("o").iterdir()} == FILES - {"before_after.png"}
+
+
+def test_a_long_run_saves_on_its_way(model, monkeypatch):
+    monkeypatch.setattr(erase_run, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(erase_run, "erase", interrupting(at=2, times=2))
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
+    assert made.exit_code == 130 and "what was saved before is kept" in made.stderr
+    assert Erasure.load("o/erasure.safetensors").provenance["iterations_done"] == 2
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_divergence_keeps_the_last_good_state(model, erasure, monkeypatch, learned):
+    real, good = erase_run.erase, Erasure.load(erasure)
+
+    def stub(*arguments, **options):
+        yield next(real(*arguments, **options))
+        raise DivergenceError("the loss exploded; lower eta", good if learned else Erasure({}, ""))
+
+    monkeypatch.setattr(erase_run, "erase", stub)
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o", "--json")
+    assert made.exit_code == 1 and json.loads(made.stdout)["ending"] == "diverged"
+    kept = "the last good state is kept" if learned else "there is no good state to keep"
+    assert f"error: the loss exploded; lower eta; {kept}" in made.stderr
+    assert Path("o/erasure.safetensors").exists() is learned
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+ERASE = ["erase", "a cat"]
+BAD = {
+    "name at least one concept to erase": ["erase"],
+    "17 concepts are too many; erase 16 or fewer a run": ["erase", *map(str, range(17))],
+    "'a cat' is named twice; name each concept once": [*ERASE, "a cat"],
+    "eta is 99.0; use a number from -20 to 20": [*ERASE, "--eta", "99"],
+    "eta is nan; use a number": [*ERASE, "--eta", "nan"],
+    "unknown train method 'xatn'; choose one of": [*ERASE, "--train-method", "xatn"],
+    "unknown preset 'fast'; choose one of: live, live-sd, paper": [*ERASE, "--preset", "fast"],
+    "x_t_source 'images' and preserve": [*ERASE, "--points", "last", "--preserve", "1"],
+    "x_t_source 'images' and the argument images": [*ERASE, "--x-t-source", "images"],
+    "1 concepts and 2 --weight": [*ERASE, "--weight", "1", "--weight", "2"],
+    "image size 17 does not fit": [*ERASE, "--image-size", "17"],
+    "this model reads 10": ["erase", "a cat " * 9],
+    "no pictures": [*ERASE, "--images", "."],
+    "--devices is 'gpu'": [*ERASE, "--devices", "gpu"],
+    "device 'abacus' cannot be used here": [*ERASE, "--device", "abacus"],
+    "--ckpt_path sd.ckpt: a CompVis checkpoint": [*ERASE, "--ckpt_path", "sd.ckpt"],
+    "No such option": [*ERASE, "--foo"],
+    "Invalid value for '--iterations'": [*ERASE, "--iterations", "ten"],
+    "No such command 'eras'": ["eras"],
+    "Missing argument": ["sample"],
+    "Invalid value for '--seed'": ["sample", "a cat", "--seed", "-1"],
+    "Invalid value for '--guidance'": ["sample", "a cat", "--guidance", "nan"],
+    "unknown scheduler 'lms'": ["sample", "a cat", "--scheduler", "lms"],
+    "there is no file no.safetensors": ["sample", "a cat", "--erasure", "no.safetensors"],
+    "0 --erasure and 1 --strength": ["compare", "a cat", "--strength", "1"],
+    "'a fish' is not a concept": ["probe", "a fish"],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_one_sentence_and_exit_code_2(model, message):
+    arguments = BAD[message]
+    takes_model = arguments[0] != "eras" and "--ckpt_path" not in arguments
+    made = run(*arguments, *(["--model", model] if takes_model else []))
+    assert made.exit_code == 2 and made.stdout == ""
+    assert message in made.stderr and made.stderr.startswith("error: ")
+    assert made.stderr.count("\n") == 1 and "Traceback" not in made.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_a_model_that_is_none(tmp_path):
+    made = run("info", str(tmp_path))
+    assert made.exit_code == 2 and "model_index.json is missing" in made.stderr
+
+
+def test_a_place_that_cannot_be_written(model):
+    Path("file").touch()
+    made = run("sample", "a cat", "--steps", "1", "--model", model, "--out", "file/a.png")
+    assert made.exit_code == 2 and made.stderr.count("\n") == 1
+
+
+# --- the other commands -----------------------------------------------------------------------
+
+
+def test_sample_draws_one_picture_or_a_sheet(model, erasure):
+    quick = ["--steps", "2", "--model", model]
+    assert ok("sample", "a cat", *quick).strip() == "outputs/a-cat.png"
+    assert Image.open("outputs/a-cat.png").size == (16, 16)
+    assert ok("sample", "a cat", *quick).strip() == "outputs/a-cat-2.png"
+    ok("sample", "a cat", "", "--seed", "1", "--seed", "2", *quick, "--out", "sheet.png")
+    assert Image.open("sheet.png").width > 64
+    edited = ["--erasure", str(erasure), "--strength"]
+    for strength in ("0", "5"):
+        ok("sample", "a cat", *quick, *edited, strength, "--out", f"{strength}.png")
+    base = Image.open("outputs/a-cat.png").tobytes()
+    assert Image.open("0.png").tobytes() == base != Image.open("5.png").tobytes()
+
+
+def test_sample_warns_of_words_never_seen(model):
+    made = run("sample", "a zeppelin", "--steps", "1", "--model", model)
+    assert made.exit_code == 0
+    assert re.fullmatch(r"warning: .* has never seen: zeppelin\n", made.stderr)
+
+
+def test_compare_sets_the_concept_against_its_negative_prompt(model, erasure):
+    told = json.loads(
+        ok(
+            "compare",
+            "a cat",
+            "a dog",
+            "--erasure",
+            str(erasure),
+            "--seed",
+            "3",
+            "--steps",
+            "2",
+            "--model",
+            model,
+            "--json",
+        )
+    )
+    assert told["negative_prompt"] == "a cat" and told["seeds"] == [3]
+    assert set(told["change_from_base"]) == {"erased", "negative prompt"}
+    assert all(len(v) == 2 and min(v) > 0 for v in told["change_from_base"].values())
+    assert Image.open(told["sheet"]).width > 100
+    out = ok(
+        "compare",
+        "a cat",
+        "--erasure",
+        str(erasure),
+        "--negative-prompt",
+        "",
+        "--steps",
+        "1",
+        "--model",
+        model,
+        "--out",
+        "c.png",
+    )
+    assert out.strip() == "c.png"
+
+
+def test_probe_scores_before_and_after(model, erasure):
+    arguments = ["probe", "cat", "--pictures", "1", "--steps", "1", "--model", model]
+    told = json.loads(ok(*arguments, "--erasure", str(erasure), "--json"))
+    assert told["concept"] == "a cat" and {"base", "erased"} <= set(told)
+    groups = ["concept", "neighbours", "unrelated", "empty prompt"]
+    assert [s["group"] for s in told["erased"]] == groups
+    table = ok(*arguments)
+    assert "erased" not in table and all(group in table for group in groups)
+
+
+def test_evaluate_counts_before_and_after(model, erasure):
+    arguments = ["evaluate", str(erasure), "--pictures", "4", "--steps", "2", "--model", model]
+    (told,) = json.loads(ok(*arguments, "--json"))["evaluations"]
+    assert told["concept"] == "a cat" and told["file"] == str(erasure)
+    marks = told["marks"]["clip"]
+    assert set(marks) == {"concept", "neighbours", "others"}
+    assert set(told["distances"]) == {*marks, "empty prompt"}
+    concept = marks["concept"]
+    assert sum(concept[k] for k in ("kept", "lost", "gained", "never")) == 4
+    assert concept["verdict"] in ("gone", "not gone", "inconclusive")
+    table = ok(*arguments, "--concept", "dog")
+    assert "a dog  (" in table and "by clip" in table and "empty prompt" in table
+
+
+def test_evaluate_needs_to_know_what_was_erased(model, erasure):
+    ok("export", "official", str(erasure), "esd.safetensors")
+    made = run("evaluate", "esd.safetensors", "--model", model)
+    assert made.exit_code == 2 and "give --concept" in made.stderr
+    assert "a dog" in ok(
+        "evaluate", "esd.safetensors", "--concept", "dog", "--pictures", "4", "--steps", "2", "--model", model
+    )
+
+
+def test_evaluate_by_labels_where_there_is_no_vocabulary(tiny, model, erasure):
+    tiny.to_pipeline().save_pretrained("bare")
+    arguments = ["evaluate", str(erasure), "--pictures", "4", "--steps", "2", "--model", "bare"]
+    made = run(*arguments)
+    assert made.exit_code == 2 and "give --label and --clip" in made.stderr
+    arguments += ["--clip", f"{model}/clip", "--label", "a cat"]
+    made = run(*arguments)
+    assert made.exit_code == 2 and "two or more" in made.stderr
+    (told,) = json.loads(ok(*arguments, "--label", "An apple", "--json"))["evaluations"]
+    assert told["concept"] == "a cat" and set(told["marks"]["clip"]) == {"concept", "others"}
+
+
+def test_info_describes_a_model(model, tiny):
+    told = json.loads(ok("info", model, "--json"))
+    assert told["fingerprint"] == tiny.fingerprint and told["prediction_type"] == "epsilon"
+    assert told["train_methods"]["full"] == told["parameters"]["unet"]
+    assert 0 < told["train_methods"]["esd-x"] < told["train_methods"]["full"]
+    assert told["objects"] == list(OBJECTS) and told["words"] == sorted(WORDS)
+    assert "objects (3):\n  cat, dog, rocket" in ok("info", model)
+
+
+def test_info_describes_an_erasure_without_its_model(erasure):
+    told = json.loads(ok("info", str(erasure), "--json"))
+    assert told["format"] == "esd-lab/1" and told["bytes"] == erasure.stat().st_size
+    assert told["provenance"]["iterations_done"] == 3
+    text = ok("info", str(erasure))
+    assert f"tensors: {len(told['tensors'])}" in text and "concepts: concept a cat" in text
+
+
+def test_export_crosses_over_and_back(model, erasure):
+    official = ok("export", "official", str(erasure), "esd.safetensors").strip()
+    told = json.loads(ok("info", official, "--json"))
+    assert "none recorded" in told["format"] and "provenance" not in told
+    folder = ok("export", "diffusers", official, "pipeline", "--model", model).strip()
+    changed = json.loads(ok("info", folder, "--json"))["fingerprint"]
+    assert changed != json.loads(ok("info", model, "--json"))["fingerprint"]
+    for again in (["official", official, official], ["diffusers", official, folder]):
+        assert run("export", *again).exit_code == 2
+
+
+# --- the real thing ---------------------------------------------------------------------------
+
+
+def test_the_process_itself_survives_ctrl_c(model, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "esd_core",
+        "erase",
+        "a cat",
+        *SHORT,
+        "--iterations",
+        "90000",
+        "--model",
+        model,
+        "--out",
+        str(tmp_path / "o"),
+        "--json",
+    ]
+    root = Path(main.__file__).parents[2]
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "o" / "config.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert json.loads(out)["ending"] == "stopped"
+    assert {f.name for f in (tmp_path / "o").iterdir()} == FILES

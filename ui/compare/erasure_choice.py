@@ -1,0 +1,83 @@
+"""Which erasure Compare draws with: a ready-made one until the visitor has another."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from esd_core import Erasure
+from ui.library import tab as library_tab
+from ui.server import stream
+from ui.shared import shelf
+from ui.shared.shelf import Shelf
+
+
+def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
+    """On opening the tab: the list, and the first ready-made erasure for those who have none.
+
+    What does not change is skipped: a run of the same visitor may be changing it right now.
+    """
+    first = ready[0].erasure if erasure is None and ready else None
+    in_use = first or erasure
+    kept = shelf.keep(owned, in_use, besides=ready)
+    listed = [*ready, *kept]
+    key = shelf.key_of(listed, in_use)
+    chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
+    return stream.SKIP if kept is owned else kept, first or stream.SKIP, chosen
+
+
+def name(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Any:  # noqa: ANN401
+    """The list, which names the erasure in use or, if that is a run's of just now, none."""
+    listed = [*ready, *owned]
+    return gr.Dropdown(shelf.choices(listed), value=shelf.key_of(listed, erasure))
+
+
+def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
+    """Take an erasure for Compare, Scores and Attention.
+
+    key is the name of a ready-made one, such as "cat", or what the Library calls one of your own.
+    """
+    return library_tab.choose(ready, owned, key)
+
+
+def build(ready: Shelf) -> gr.Dropdown:
+    """Lay out the list above the tab's own fields."""
+    return gr.Dropdown(
+        shelf.choices(ready),
+        value=None,
+        label="Erasure in use",
+        elem_id="in-use",
+        info="Ready-made ones, and yours",
+        filterable=False,
+        visible=bool(ready),
+    )
+
+
+def wire(
+    erasure: gr.State,
+    owned: gr.State,
+    ready: Shelf,
+    chosen: gr.Dropdown,
+    tab: gr.Tab,
+    go: gr.Button,
+    dial: gr.Slider,
+) -> None:
+    """Connect the events. The API has one of them: `use_erasure`.
+
+    A run of the same visitor may end while the tab is open, so the list is brought up to date with
+    every drawing, too; with those of the dial only by name, because each that put a stage of a run
+    on the shelf would push something off it.
+    """
+    quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
+    gr.on([tab.select, go.click], partial(offer, ready), [owned, erasure], [owned, erasure, chosen], **quiet)
+    dial.input(partial(name, ready), [owned, erasure], chosen, **quiet)
+    chosen.input(
+        partial(use, ready),
+        [owned, chosen],
+        erasure,
+        api_name="use_erasure",
+        trigger_mode="always_last",
+        **stream.AT_ONCE,
+    )

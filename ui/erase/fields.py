@@ -1,0 +1,177 @@
+"""The Erase tab's choices: what each is called, what it says of itself, where it starts."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import gradio as gr
+
+from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
+from esd_core.config import XtSource, usual_preset
+from esd_core.objective import eta_to_official
+from esd_core.selection import DESCRIPTIONS, count
+from ui.shared import prompts
+
+# Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
+REASONS = {
+    "esd-x": "the usual choice: prompts that do not name the concept change least",
+    "esd-x-strict": "when the file must be small, or the change easy to study",
+    "esd-u": "when the concept also comes unasked; other pictures change more",
+    "esd-all": "when esd-x leaves traces, and damage elsewhere is acceptable",
+    "selfattn": "to try whether layout, rather than words, carries the concept",
+    "noxattn": "to repeat the paper's experiments on concepts that come unasked",
+    "notime": "to repeat the 2023 script",
+    "full": "an upper bound: what training everything would do",
+    "xlayer": "to see how little is enough",
+    "selflayer": "to see how little is enough",
+}
+# What a preset is, and when to take it.
+PRESET_LINES = {
+    "live": "For the embedded model: seconds. Examples from a few trajectories, used again and "
+    "again, and other prompts held in place.",
+    "live-sd": "For other models: 200 small updates as in official-2025, on all points of a few "
+    "trajectories. Real Stable Diffusion has not been erased with it yet.",
+    "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
+    "model under training. Minutes to hours; to repeat the paper.",
+    "official-2025": "The authors' 2025 script: 200 updates, each on a fresh trajectory of the "
+    "frozen model. Minutes.",
+}
+
+
+def methods(model: DiffusionModel) -> dict[str, str]:
+    """Train methods that change something in this UNet, each with a line that says what."""
+    total, lines = sum(p.numel() for p in model.unet.parameters()), {}
+    for name in TRAIN_METHODS:
+        try:
+            number = count(model.unet, select(model.unet, name))
+        except ValueError:  # selects nothing here
+            continue
+        what = DESCRIPTIONS[name][0].upper() + DESCRIPTIONS[name][1:]
+        why = REASONS[name][0].upper() + REASONS[name][1:]
+        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
+    return lines
+
+
+def rate(name: str, method: str) -> float:
+    """The learning rate that a preset has for a method."""
+    return preset(name, "anything", train_method=method).learning_rate
+
+
+def in_both_units(eta: float | None, erase_from: str) -> str:
+    """What η is in the paper, and what the authors' 2025 script calls the chosen one."""
+    if eta is None:  # while another is typed
+        return "1 is the paper's."
+    official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
+    return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
+
+
+def concept(model: DiffusionModel) -> dict[str, Any]:
+    """What to erase: from the model's list if it has one, else any words."""
+    names = prompts.choices(model)
+    if not names:
+        return {"concept": gr.Textbox("Van Gogh", label="Concept to erase", max_length=300)}
+    return {
+        "concept": gr.Dropdown(
+            names,
+            value=prompts.first_choice(model),
+            allow_custom_value=True,
+            elem_id="concept",
+            label="Concept to erase",
+            info="Pick one, or type words the model knows; commas separate several",
+        )
+    }
+
+
+def main(model: DiffusionModel) -> dict[str, Any]:
+    """The choices that matter most."""
+    config, lines = preset(usual_preset(model.name), "anything"), methods(model)
+    method = gr.Dropdown(
+        list(lines),
+        value=config.train_method,
+        label="What is trained",
+        info=lines[config.train_method],
+        filterable=False,
+    )
+    method.change(
+        lambda name: gr.Dropdown(info=lines[name]),
+        method,
+        method,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    fields: dict[str, Any] = {"train_method": method}
+    fields["erase_from"] = gr.Textbox(
+        "",
+        label="Erase it from",
+        max_length=300,
+        placeholder="Everywhere",
+        info="Or only from a prompt, such as the concept “red” from “a red house”",
+    )
+    fields["eta"] = gr.Number(
+        config.eta, label="Erasing strength η", step=0.5, info=in_both_units(config.eta, "")
+    )
+    both = [fields["eta"], fields["erase_from"]]
+    gr.on(
+        [field.change for field in both],
+        lambda *now: gr.Number(info=in_both_units(*now)),
+        both,
+        fields["eta"],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+        trigger_mode="always_last",
+    )
+    with gr.Row():
+        fields["iterations"] = gr.Number(config.iterations, label="Iterations", precision=0, min_width=110)
+        fields["seed"] = gr.Number(config.seed, label="Seed", precision=0, min_width=110)
+    fields["randomise"] = gr.Checkbox(False, label="New seed for every run", container=False)
+    return fields
+
+
+def advanced(model: DiffusionModel) -> dict[str, Any]:
+    """The rest; a preset fills them in."""
+    usual = usual_preset(model.name)
+    config = preset(usual, "anything")
+    fields: dict[str, Any] = {
+        "preset": gr.Dropdown(
+            list(PRESETS), value=usual, label="Preset", filterable=False, info=PRESET_LINES[usual]
+        ),
+        "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-5),
+        "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),
+        "start_guidance": gr.Number(
+            config.start_guidance,
+            label="Start guidance",
+            step=0.5,
+            info="Guidance scale while the examples are sampled",
+        ),
+        "num_inference_steps": gr.Number(
+            config.num_inference_steps,
+            label="Sampling steps",
+            precision=0,
+            info="Of the trajectories the examples lie on",
+        ),
+        "x_t_source": gr.Dropdown(
+            [source for source in get_args(XtSource) if source != "images"],
+            value=config.x_t_source,
+            label="Whose trajectories",
+            filterable=False,
+            info="edited is the paper's choice, frozen the authors' of 2025",
+        ),
+        "preserve": gr.Number(
+            config.preserve,
+            label="Preserve",
+            step=0.5,
+            info="How much it counts to hold other prompts where they were"
+            + ("" if model.vocabulary else "; of this model, the empty one only"),
+        ),
+    }
+    fields["preset"].change(
+        lambda name: gr.Dropdown(info=PRESET_LINES[name]),
+        fields["preset"],
+        fields["preset"],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return fields

@@ -1,0 +1,72 @@
+"""The film strip of a run: the same noise after 0, k, 2k, ... updates, a row per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from torch import Tensor
+
+from ui.shared import pictures
+from ui.shared.prompts import Watched
+
+MOST = 8  # frames; a longer run keeps every other one and goes on half as often
+SHARE = 0.8  # a frame may take this much of the training time since the one before
+LARGEST = 128  # pixels a side of a frame
+
+
+class Film:
+    """Frames at equal distances, however long the run is.
+
+    Each frame holds an `<img>` per prompt, not its pixels, so that a visitor's film stays small.
+    """
+
+    def __init__(self, prompts: Sequence[Watched], seed: int, iterations: int) -> None:
+        self.prompts, self.seed = prompts, seed
+        self.every = max(1, min(4, iterations // 4))
+        self.frames: dict[int, list[str]] = {}
+
+    @property
+    def wanted(self) -> list[str]:
+        """The prompts to draw."""
+        return [item.prompt for item in self.prompts]
+
+    def due(self, iteration: int, update_seconds: float, frame_seconds: float) -> bool:
+        """Whether to draw a frame now. The distance doubles until frames are cheap beside it."""
+        while iteration % self.every == 0 and self.every * update_seconds < SHARE * frame_seconds:
+            self.every *= 2
+        return iteration > 0 and iteration % self.every == 0
+
+    def add(self, iteration: int, drawn: Tensor) -> None:
+        """Keep the pictures `(prompts, seeds, 3, H, W)` of one moment; the first seed's is shown.
+
+        The last frame may stand between two multiples of the distance.
+        """
+        state = f"after {iteration} updates" if iteration else "before"
+        self.frames[iteration] = [
+            pictures.img(own[0], f"{item.prompt or 'no words'}, seed {self.seed}, {state}", LARGEST)
+            for item, own in zip(self.prompts, drawn, strict=True)
+        ]
+        while len(self.frames) > MOST:
+            self.every *= 2
+            kept = {i: f for i, f in self.frames.items() if i % self.every == 0 or i == iteration}
+            self.frames = kept
+
+    def forget_after(self, update: int) -> None:
+        """Drop what a run did between its last checkpoint and its stop."""
+        self.frames = {i: frame for i, frame in self.frames.items() if i <= update}
+
+    def html(self) -> str:
+        """A table: a column per moment, a row per prompt; it scrolls where it does not fit."""
+        heads = "".join(f'<th scope="col">{i or "before"}</th>' for i in self.frames)
+        rows = []
+        for i, item in enumerate(self.prompts):
+            cells = "".join(f"<td>{frame[i]}</td>" for frame in self.frames.values())
+            name = f"{pictures.quoted(item.prompt)}<small>{escape(item.role)}</small>"
+            rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+        return (
+            f'<h2 class="esd-film-title">Update by update <small>seed {self.seed}</small></h2>'
+            '<div class="esd-film" role="region" tabindex="0" aria-label="Film strip"><table>'
+            f'<thead><tr><th scope="col">updates</th>{heads}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>"
+        )

@@ -1,0 +1,1 @@
+"""The app's look: colours, type, style sheet, keys."""

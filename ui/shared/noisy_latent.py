@@ -1,0 +1,108 @@
+"""What Scores and Attention share: the noisy latent that is looked at, and following the session.
+
+Looking is short work. It has a queue of its own, so that nobody waits for another's training.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
+from esd_core.config import BOUNDS
+from esd_core.pairs import Pairs
+from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
+from ui.server import processor
+from ui.shared import pictures, prompts
+
+QUEUE: dict[str, Any] = dict(concurrency_id=processor.LOOK, concurrency_limit=1)
+
+
+def fields(model: DiffusionModel) -> dict[str, Any]:
+    """Which prompt, which noise."""
+    names = prompts.choices(model)
+    if names:
+        prompt: Any = gr.Dropdown(
+            names,
+            value=prompts.first_choice(model),
+            allow_custom_value=True,
+            label="Prompt",
+            info="Pick one, or type words the model knows",
+        )
+    else:
+        prompt = gr.Textbox("Van Gogh", label="Prompt", max_length=300)
+    seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=int(BOUNDS["seed"][1]))
+    return {"prompt": prompt, "seed": seed}
+
+
+def timestep(model: DiffusionModel) -> gr.Slider:
+    """Which point of the trajectory."""
+    first, *_, before, last = timesteps(model)
+    return gr.Slider(
+        last,
+        first,
+        timesteps(model)[STEPS // 4],
+        step=before - last,
+        label="Timestep t",
+        info=f"{first} is almost pure noise, {last} almost clean",
+        buttons=[],
+    )
+
+
+def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Target:
+    """The concept a prompt names; erased from what the visitor's erasure erases it from.
+
+    Raises:
+        ValueError: there is no prompt, or the model has never seen a word of it.
+    """
+    phrase = prompts.phrase(model, prompt)
+    made = config(erasure)
+    known = made.concepts if made else ()
+    return next((t for t in known if t.concept == phrase), Target(phrase))
+
+
+def point(model: DiffusionModel, target: Target, seed: int, t: float, eta: float = 1.0) -> tuple[Pairs, int]:
+    """The trajectory, and which of its points is meant.
+
+    Raises:
+        ValueError: `seed`, `t` or `eta` is out of range, or the prompt too long.
+    """
+    EraseConfig((target,), seed=seed, eta=eta)  # refuses what no run could have
+    drawn = trajectory(model, target, seed)
+    return drawn, nearest(drawn, t)
+
+
+def where(model: DiffusionModel, target: Target, drawn: Pairs, index: int, seed: int) -> str:
+    """A sentence that says what x_t is."""
+    signal = float(model.alpha_bar[drawn.t[index]])
+    name = target.erase_from or target.concept
+    return (
+        f"<i>x<sub>t</sub></i> at <i>t</i> = {int(drawn.t[index])} is from the frozen model's own "
+        f"guided trajectory for {pictures.quoted(name)}, seed {seed} ({STEPS} steps, guidance "
+        f"{EraseConfig.start_guidance:g}): √{signal:.3f} <i>x</i><sub>0</sub> + √{1 - signal:.3f} "
+        "noise."
+    )
+
+
+def key(erasure: Erasure | None) -> str:
+    """Tells one erasure of a session from the next."""
+    return json.dumps(erasure.provenance, sort_keys=True) if erasure else ""
+
+
+def config(erasure: Erasure | None) -> EraseConfig | None:
+    """The options of the run that made it; files from elsewhere may not know them, or lie."""
+    return card.config_of(erasure) if erasure else None
+
+
+def concept(erasure: Erasure | None) -> Any:  # noqa: ANN401
+    """What the erasure erases, for the prompt's field; it stays as it is if there is none."""
+    made = config(erasure)
+    return made.concepts[0].concept if made else gr.skip()
+
+
+def updates(erasure: Erasure | None) -> str:
+    """How many made a stage of a walk, for a reader."""
+    made = card.updates(erasure) if erasure else 0
+    return f"{'an unknown number of' if made is None else made} update{'s' * (made != 1)}"

@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 10000
 STAGES = drawings train_clip train_vae judge train_unet export report ready_made
 
 .DEFAULT_GOAL = help
-.PHONY: help app lab lab-pages notebooks test model lint format clean
+.PHONY: help app lab lab-pages notebooks test model lint format size clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 12
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev ## check style and types
 format: $(VENV)/.dev ## repair what ruff can repair
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+size: ## count lines, files and imports of each part of the code
+	@$(PYTHON) -m tools.size
 
 clean: ## remove caches; the environment and build/ stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from esd_core.config import BOUNDS, EraseConfig
+from esd_core.config import OPTIONS, EraseConfig
 from esd_core.erasure import STRENGTHS, Erasure
 from esd_core.objective import eta_to_official
 from esd_core.repeat import command_line, python_code
@@ -35,7 +35,7 @@ def config_of(erasure: Erasure) -> EraseConfig | None:
 def updates(erasure: Erasure) -> int | None:
     """How many updates made it; None if that is not recorded."""
     made = erasure.provenance.get("iterations_done")
-    return made if isinstance(made, int) and 0 <= made <= BOUNDS["iterations"][1] else None
+    return made if isinstance(made, int) and 0 <= made <= OPTIONS["iterations"].bounds[1] else None
 
 
 def parts(erasure: Erasure) -> list[tuple[float, Erasure]]:

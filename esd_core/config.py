@@ -1,164 +1,63 @@
-"""Every choice of an erasing run, validated, and the presets.
+"""Every option of an erasing run, declared once: type, default, range and meaning.
 
-A preset is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023
-training script `train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both
-rohitgandikota/erasing); `live` is ours, tuned on the embedded model by `bench/quality.py`, and
-`live-sd` joins its trajectories to the steps of `official-2025`.
+What is refused, the command line, the app's fields and the run card follow from the declaration. A preset
+is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023 training script
+`train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both rohitgandikota/erasing); `live` is
+ours, tuned on the embedded model by `bench/quality.py`, and `live-sd` joins its trajectories to the steps of
+`official-2025`.
 """
 
 from __future__ import annotations
 
-import math
 import os.path
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from esd_core import selection
+from esd_core.strict import as_tuple, options, strict, within
 
-XtSource = Literal["frozen", "edited", "images"]
-Points = Literal["all", "last"]
-FromObjects = Literal["none", "styles", "all"]
-Timesteps = Literal["exact", "compvis"]
-Schedule = Literal["constant", "cosine"]
 Scheduler = Literal["ddim", "dpm++", "euler", "pndm"]  # classes: sampling.SCHEDULERS
-
-# Inclusive ranges of the numeric options; the command line and the app show the same ones.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "eta": (-20, 20),
-    "start_guidance": (-20, 50),
-    "iterations": (0, 100_000),
-    "learning_rate": (1e-8, 1),
-    "batch_size": (1, 256),
-    "micro_batch_size": (1, 256),
-    "num_inference_steps": (1, 999),
-    "trajectories": (1, 256),
-    "redraw_every": (0, 100_000),
-    "held_out": (0, 64),
-    "preserve": (0, 1000),
-    "seed": (0, 2**31 - 1),
-}
-MEMORY_ONLY = ("micro_batch_size", "gradient_checkpointing")  # options that change no update
+GUIDANCE = (-100.0, 100.0)  # of sampling, everywhere; beyond, nothing but noise is drawn
+SEEDS = (0, 2**32 - 1)
+STEPS = (1, 999)  # of sampling; with Stable Diffusion's offset of 1, a 1000th has no alpha_bar
+MEMORY_ONLY = ("micro_batch_size", "gradient_checkpointing")  # options that change no update but by rounding
 MOST_CONCEPTS = 16  # of one run: each has trajectories of its own, all kept in memory
+# Options of former versions, by the one value that runs still have.
+RETIRED = {"learning_rate_schedule": "constant"}
 
 
-@dataclass(frozen=True)
+def _stripped(text: Any) -> Any:  # noqa: ANN401
+    return text.strip() if isinstance(text, str) else text
+
+
+@strict
 class Target:
     """One thing to erase."""
 
-    concept: str
-    erase_from: str | None = None  # the context that keeps everything but the concept
-    weight: float = 1.0  # how often an update draws it, relative to the others
-
-
-@dataclass(frozen=True)
-class EraseConfig:
-    """What to erase and how. The defaults are `live` for objects, without preservation.
-
-    `concepts` also takes a string, or a list of strings and targets, of which no two are the same.
-
-    Raises:
-        ValueError: an option is out of range or unknown; the message names value and choices.
-    """
-
-    concepts: tuple[Target, ...]
-    train_method: str = "esd-x"  # see esd_core.selection
-    eta: float = 1.0  # erasing strength in the paper's units
-    start_guidance: float = 3.0  # guidance scale while sampling x_t
-    iterations: int = 20  # optimiser updates
-    learning_rate: float = 1e-3  # of Adam
-    learning_rate_schedule: Schedule = "constant"  # `cosine` falls to 0 over the run
-    batch_size: int = 8  # erasing examples per update
-    micro_batch_size: int = 256  # examples, or trajectories, at once: bounds memory
-    gradient_checkpointing: bool = False  # compute activations twice: less memory, more time
-    num_inference_steps: int = 12  # steps of a full trajectory
-    scheduler: str = "ddim"
-    image_size: int | None = None  # pixels; None is the model's own
-    x_t_source: XtSource = "frozen"  # whose trajectories x_t lies on, or noised images
-    points: Points = "all"  # use every x_t of a trajectory, or stop at a random one
-    trajectories: int = 8  # per concept and drawing
-    # Which concepts of the vocabulary are erased from another object on every trajectory, instead
-    # of by their phrase alone: styles, or all that is no object. See run_prompts.asked.
-    from_objects: FromObjects = "none"
-    redraw_every: int = 0  # updates between drawings; 0 draws once
-    timesteps: Timesteps = "exact"  # `compvis` tells the UNet a level 0-58 timesteps too high
-    held_out: int = 1  # whole trajectories per concept kept back to measure the target error
-    preserve: float = 0.0  # how much it counts to hold other prompts where they were; `erase.HOLD`
-    preserve_prompts: tuple[str, ...] = ()  # () lets the run choose, see run_prompts
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "concepts", _as_targets(self.concepts))
-        object.__setattr__(self, "preserve_prompts", tuple(self.preserve_prompts))
-        object.__setattr__(self, "train_method", selection.canonical(self.train_method))
-        for name, (low, high) in BOUNDS.items():
-            value, whole = getattr(self, name), isinstance(getattr(type(self), name), int)
-            if not (isinstance(value, int if whole else int | float) and low <= value <= high):
-                kind = "whole number" if whole else "number"
-                raise ValueError(f"{name} is {value!r}; use a {kind} from {low:g} to {high:.10g}")
-            if not whole:  # 3 and 3.0 are the same run, also where it is written down
-                object.__setattr__(self, name, float(value))
-        choices = {
-            "x_t_source": get_args(XtSource),
-            "points": get_args(Points),
-            "from_objects": get_args(FromObjects),
-            "timesteps": get_args(Timesteps),
-            "learning_rate_schedule": get_args(Schedule),
-            "scheduler": get_args(Scheduler),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; use one of: {', '.join(allowed)}")
-        if not isinstance(self.gradient_checkpointing, bool):
-            given = self.gradient_checkpointing
-            raise ValueError(f"gradient_checkpointing is {given!r}; use true or false")
-        if not (self.image_size is None or isinstance(self.image_size, int)):
-            raise ValueError(f"image_size is {self.image_size!r}; use a whole number of pixels")
-        if any(not isinstance(prompt, str) for prompt in self.preserve_prompts):
-            raise ValueError(f"preserve_prompts is {self.preserve_prompts!r}; use a list of texts")
-        if self.timesteps == "compvis" and (self.points, self.scheduler) != ("last", "ddim"):
-            raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
-        if self.points == "last" and (self.x_t_source == "images" or self.preserve):
-            raise ValueError("x_t_source 'images' and preserve above 0 need points 'all'")
-        if self.points == "last" and self.from_objects != "none":
-            raise ValueError(f"from_objects {self.from_objects!r} needs points 'all'")
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `json` can write; `from_dict` inverts it, before and after JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EraseConfig:
-        """Build from `to_dict`'s result, refusing whatever else it may be given.
-
-        Raises:
-            ValueError: a name is no option, or a value is of the wrong kind or out of range.
-        """
-        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"unknown option {unknown[0]!r}")
-        try:
-            return cls(**values)
-        except (TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"these options are of the wrong kind: {error}") from error
+    concept: Annotated[str, BeforeValidator(_stripped)]
+    erase_from: Annotated[str | None, BeforeValidator(lambda text: _stripped(text) or None)] = None
+    """The context that keeps everything but the concept; blank is none."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often an update draws it, relative to the others; above 0."""
 
 
 def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
     """Normalise what `EraseConfig.concepts` accepts."""
-    items = [concepts] if isinstance(concepts, str | Target) else list(concepts or ())
+    items = [concepts] if isinstance(concepts, str | Target) else concepts or ()
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"concepts is {concepts!r}; use a text, or a list of texts and targets")
     refuse_too_many(len(items))
-    targets = tuple(
-        Target(c) if isinstance(c, str) else Target(**c) if isinstance(c, dict) else c for c in items
-    )
-    targets = tuple(replace(t, erase_from=t.erase_from or None) for t in targets)
-    if not targets or any(not t.concept.strip() for t in targets):
+    made = (Target(**c) if isinstance(c, dict) else c if isinstance(c, Target) else Target(c) for c in items)
+    targets = tuple(made)
+    if not targets or any(not target.concept for target in targets):
         raise ValueError("name at least one concept to erase, for example 'a cat'")
-    if any(not isinstance(t.erase_from, str | None) for t in targets):
-        raise ValueError("erase_from must be a text")
-    if any(not (math.isfinite(t.weight) and t.weight > 0) for t in targets):
-        raise ValueError("the weight of a concept must be above 0")
-    named = [(t.concept, t.erase_from) for t in targets]
-    if twice := next((pair for i, pair in enumerate(named) if pair in named[:i]), None):
-        raise ValueError(f"{twice[0]!r} is named twice; name each concept once")
+    # The tokenizers of these models read neither case nor the width of a space.
+    named = [f"{t.concept} | {t.erase_from}".lower().split() for t in targets]
+    if twice := next((t.concept for i, t in enumerate(targets) if named[i] in named[:i]), None):
+        raise ValueError(f"{twice!r} is named twice; name each concept once")
     return targets
 
 
@@ -168,54 +67,129 @@ def refuse_too_many(concepts: int) -> None:
         raise ValueError(f"{concepts} concepts are too many; erase {MOST_CONCEPTS} or fewer a run")
 
 
+TrainMethod = Annotated[
+    str, BeforeValidator(selection.canonical), Field(json_schema_extra={"choices": selection.TRAIN_METHODS})
+]
+
+
+@strict
+class EraseConfig:
+    """What to erase and how. The defaults are those of `live` for objects, but for what it preserves and
+    its larger steps in cross-attention.
+
+    `concepts` also takes a string, or a list of strings and targets, of which no two are the same.
+
+    Raises:
+        ValueError: an option is out of range or unknown, options exclude each other, or eta leaves nothing
+            to erase; the message names value and choices.
+    """
+
+    concepts: Annotated[tuple[Target, ...], BeforeValidator(_as_targets)]
+    train_method: TrainMethod = "esd-x"
+    """Which weights to train; see esd_core.selection"""
+    eta: Annotated[float, within((-20, 20))] = 1.0
+    """Erasing strength in the paper's units; the authors' 2025 script counts one more"""
+    start_guidance: Annotated[float, within(GUIDANCE)] = 3.0
+    """Guidance scale while sampling x_t"""
+    iterations: Annotated[int, within((0, 100_000))] = 20
+    """Optimiser updates"""
+    learning_rate: Annotated[float, within((1e-8, 1))] = 1e-3
+    """Of Adam"""
+    batch_size: Annotated[int, within((1, 256))] = 8
+    """Erasing examples per update"""
+    micro_batch_size: Annotated[int, within((1, 256))] = 256
+    """Examples, or trajectories, at once: fewer need less memory"""
+    gradient_checkpointing: bool = False
+    """Compute activations a second time instead of keeping them: less memory, more time"""
+    num_inference_steps: Annotated[int, within(STEPS)] = 12
+    """Sampling steps of a full trajectory"""
+    scheduler: Scheduler = "ddim"
+    """Samples x_t"""
+    image_size: int | None = None
+    """Pixels a side; the model's own if not given"""
+    x_t_source: Literal["frozen", "edited", "images"] = "frozen"
+    """Whose trajectories x_t lies on: the frozen model's, or those of the edited one, which is under
+    training; or images: given ones, noised"""
+    points: Literal["all", "last"] = "all"
+    """Learn from all x_t of a trajectory, or stop it at random and take the last"""
+    trajectories: Annotated[int, within((1, 256))] = 8
+    """Per concept and drawing"""
+    from_objects: Literal["none", "styles"] = "none"
+    """Erase styles of the vocabulary from another object on every trajectory, not by their phrase alone"""
+    redraw_every: Annotated[int, within((0, 100_000))] = 0
+    """Updates between drawings of examples; 0 draws once"""
+    timesteps: Literal["exact", "compvis"] = "exact"
+    """exact, or compvis for the 2023 script's, which tell the UNet a level 0 to 58 timesteps too high"""
+    held_out: Annotated[int, within((0, 64))] = 1
+    """Trajectories per concept kept from training, to measure the target error"""
+    preserve: Annotated[float, within((0, 1000))] = 0.0
+    """How much it counts to hold other prompts where they were"""
+    preserve_prompts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    """Hold these; chosen from the model's vocabulary if none is given"""
+    seed: Annotated[int, within(SEEDS)] = 0
+    """Of the whole run"""
+
+    def __post_init__(self) -> None:
+        last, images = self.points == "last", self.x_t_source == "images"
+        if self.timesteps == "compvis" and not (last and self.scheduler == "ddim"):
+            raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
+        if last and (images or self.preserve or self.from_objects != "none"):
+            raise ValueError("x_t_source 'images', preserve and from_objects need points 'all'")
+        if last and (self.held_out or not self.redraw_every or self.batch_size != self.trajectories):
+            raise ValueError(
+                "points 'last' learns from fresh trajectories, an example each: it needs held_out 0, "
+                "redraw_every of 1 or more, and as many trajectories as batch_size"
+            )
+        for target in self.concepts:
+            if self.eta == (0 if target.erase_from else -1):
+                raise ValueError(
+                    f"with eta {self.eta:g} the target for {target.concept!r} is what the frozen model "
+                    "predicts already: there is nothing to erase; use another eta, such as 1"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `json` can write; `from_dict` inverts it, before and after JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EraseConfig:
+        """Build from `to_dict`'s result, that of former versions, or refuse whatever else it may be given.
+
+        Raises:
+            ValueError: a name is no option, or a value is of the wrong kind or out of range.
+        """
+        return cls(**{name: value for name, value in values.items() if RETIRED.get(name) != value})
+
+
+OPTIONS = options(EraseConfig)
+
+# The authors' scripts: every update learns from one fresh trajectory, stopped at a random step.
+_STOPPED = dict(
+    points="last", redraw_every=1, trajectories=1, batch_size=1, num_inference_steps=50, held_out=0
+)
 PRESETS: dict[str, dict[str, Any]] = {
-    # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with
-    # more updates, with none held, and with styles erased by their own phrase alone.
+    # Fewer updates than it takes to fit, and other prompts held: bench/results compares it with more
+    # updates, with none held, and with styles erased by their own phrase alone.
     "live": dict(preserve=0.5, from_objects="styles"),
-    # For other models, as the steps of `live` fit the embedded one only: those that the authors
-    # take for Stable Diffusion, and as many, but on all points of eight trajectories.
+    # For other models, as the steps of `live` fit the embedded one only: those that the authors take for
+    # Stable Diffusion, and as many, but on all points of eight trajectories.
     "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),
-    # One fresh trajectory of the edited model per update, stopped at a random step, and the
-    # original's timestep quirk (`pairs.draw_last` explains it).
-    "paper": dict(
-        iterations=1000,
-        learning_rate=1e-5,
-        batch_size=1,
-        num_inference_steps=50,
-        x_t_source="edited",
-        points="last",
-        trajectories=1,
-        redraw_every=1,
-        timesteps="compvis",
-        held_out=0,
-        preserve=0.0,
-    ),
-    # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_from_official).
-    # It also trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's
-    # own size.
-    "official-2025": dict(
-        iterations=200,
-        learning_rate=5e-5,
-        batch_size=1,
-        num_inference_steps=50,
-        scheduler="pndm",
-        points="last",
-        trajectories=1,
-        redraw_every=1,
-        held_out=0,
-        preserve=0.0,
-    ),
+    # The trajectories are the edited model's; `teacher.stopped` explains the timestep quirk.
+    "paper": dict(_STOPPED, iterations=1000, learning_rate=1e-5, x_t_source="edited", timesteps="compvis"),
+    # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_from_official). It also
+    # trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's own size.
+    "official-2025": dict(_STOPPED, iterations=200, learning_rate=5e-5, scheduler="pndm"),
 }
 
-# Of the embedded model: at twice this rate the rest of what it draws suffers and hardly more goes;
-# at two thirds of it more is left of styles (bench/README.md, "What was tried"). Methods that train
-# many more weights, such as esd-u, take smaller steps.
+# Of the embedded model: at twice this rate the rest of what it draws suffers and hardly more goes; at two
+# thirds of it more is left of styles (bench/README.md, "What was tried"). Methods that train many more
+# weights, such as esd-u, take smaller steps.
 LIVE_CROSS_ATTENTION_RATE = 1.5e-3
 
 
 def usual_preset(model: str) -> str:
-    """The preset for a model, `load_model`'s name for it, if none is asked for: `live` for the
-    embedded one and folders that, like its own, list what it draws; else `live-sd`."""
+    """The preset for a model, `load_model`'s name for it, if none is asked for: `live` for the embedded one
+    and folders that, like its own, list what it draws; else `live-sd`."""
     alike = model == "emoji" or os.path.isfile(os.path.join(model, "concepts.json"))
     return "live" if alike else "live-sd"
 
@@ -230,8 +204,8 @@ def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) 
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}")
-    options = {"concepts": concepts, **PRESETS[name], **overrides}
-    method = selection.canonical(options.get("train_method", EraseConfig.train_method))
+    values = {"concepts": concepts, **PRESETS[name], **overrides}
+    method = selection.canonical(values.get("train_method", EraseConfig.train_method))
     if name == "live" and method in ("esd-x", "esd-x-strict"):
-        options.setdefault("learning_rate", LIVE_CROSS_ATTENTION_RATE)
-    return EraseConfig.from_dict(options)
+        values.setdefault("learning_rate", LIVE_CROSS_ATTENTION_RATE)
+    return EraseConfig.from_dict(values)

@@ -225,12 +225,6 @@ def holding(examples: Examples, config: EraseConfig) -> float:
     return HOLD * config.preserve * sum(losses) / len(losses)
 
 
-def falling_rate(config: EraseConfig, made: int) -> float:
-    """The learning rate after `made` updates: half a cosine, from the whole rate to 0 (SGDR without
-    restarts; Loshchilov and Hutter, arXiv 1608.03983, eq. 5)."""
-    return config.learning_rate * (1 + math.cos(math.pi * made / config.iterations)) / 2
-
-
 def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
     """One optimiser step; returns the loss before it and the erasing examples' timesteps."""
     config = run.config
@@ -257,8 +251,6 @@ def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
         )
     if run.iteration % KEEP_EVERY == 0:
         run.keep()
-    if config.learning_rate_schedule == "cosine":
-        run.optimizer.param_groups[0]["lr"] = falling_rate(config, run.iteration)
     run.optimizer.step()
     return value, erasing.t
 
@@ -281,8 +273,7 @@ def erase(
             run then draws none of its own. `examples.KeptExamples` finds them.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
         resume: a former run's `step.checkpoint()` with the same options but, maybe, for
-            `iterations`, which a falling rate follows; the run goes on there, and its first step is
-            the one it stopped at.
+            `iterations`; the run goes on there, and its first step is the one it stopped at.
         team: processes that make the same call, each with its own copy of the model, and share out
             trajectories and batches; all end with the same erasure, that of one process up to
             rounding.

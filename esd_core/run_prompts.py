@@ -38,15 +38,15 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, lines: int
     first trajectory asks for the style alone and every other one for an object in it, and what
     stands for nothing is the object: `eps_cat - eta * (eps_cat_in_noto_style - eps_cat)`.
 
-    A background goes in the same way with "all", but everything else moves further: "a cat" stands
-    on white, so that the difference says "coloured" as much as "red"
+    Backgrounds go by their phrase: erased from objects, too, they take more of everything else along
     (bench/results/quality-from-objects.md).
     """
     plain = Asked.of(target)
     known = model.vocabulary.find(target.concept) if model.vocabulary else None
     objects = model.vocabulary.of_kind("object") if model.vocabulary else ()
-    kinds = {"none": (), "styles": ("style",), "all": ("style", "background")}
-    if target.erase_from or not (known and objects and known.kind in kinds[config.from_objects]):
+    if target.erase_from or not (
+        known and objects and known.kind == "style" and config.from_objects == "styles"
+    ):
         return [plain] * lines
     order = torch.randperm(len(objects), generator=torch.Generator().manual_seed(config.seed))
     dressed = (Asked(joined([objects[i], known]), objects[i].phrase) for i in order.tolist())

@@ -75,7 +75,7 @@ def canonical(method: str) -> str:
     Raises:
         ValueError: the method is unknown.
     """
-    name = ALIASES.get(method, method)
+    name = ALIASES.get(method, method) if isinstance(method, str) else ""
     if name not in _RULES:
         choices = ", ".join((*TRAIN_METHODS, *ALIASES))
         raise ValueError(f"unknown train method {method!r}; choose one of: {choices}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esd_core.config import BOUNDS
+from esd_core.config import OPTIONS
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -27,8 +27,8 @@ def option(help: str, *flags: str, panel: str | None = None, **more: Any) -> Any
 
 
 def ranged(name: str) -> dict[str, int]:
-    """The least and the greatest value that `config.BOUNDS` allows a whole number."""
-    low, high = BOUNDS[name]
+    """The least and the greatest value that `config.OPTIONS` allows a whole number."""
+    low, high = OPTIONS[name].bounds
     return {"min": int(low), "max": int(high)}
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from esd_core.cli.command_options import option
-from esd_core.config import BOUNDS, PRESETS, EraseConfig, preset
+from esd_core.config import OPTIONS as DECLARED
+from esd_core.config import PRESETS, EraseConfig, preset
 from esd_core.selection import ALIASES, TRAIN_METHODS
 
 # Field of EraseConfig -> its options and what they mean.
@@ -23,10 +24,6 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "start_guidance": ("--start-guidance", "Guidance scale while sampling x_t"),
     "iterations": ("--iterations", "Optimiser updates"),
     "learning_rate": ("--learning-rate --lr", "Of Adam"),
-    "learning_rate_schedule": (
-        "--learning-rate-schedule",
-        "constant, or cosine, which falls to 0 over the run",
-    ),
     "batch_size": ("--batch-size", "Erasing examples per update"),
     "micro_batch_size": (
         "--micro-batch-size",
@@ -51,8 +48,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "trajectories": ("--trajectories", "Per concept and drawing"),
     "from_objects": (
         "--from-objects",
-        "Erase these from another object on every trajectory, not "
-        "by their phrase alone: none, styles, or all that is no object",
+        "Erase styles from another object on every trajectory, not by their phrase alone: none, styles",
     ),
     "redraw_every": ("--redraw-every", "Updates between drawings of examples; 0 draws once"),
     "timesteps": ("--timesteps", "exact, or compvis for the 2023 script's timestep quirk"),
@@ -69,8 +65,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
 def described(name: str) -> str:
     """An option's help: meaning, range, and the default, in each preset if they differ."""
     _, text = OPTIONS[name]
-    if name in BOUNDS:
-        low, high = BOUNDS[name]
+    if DECLARED[name].bounds[1] < float("inf"):
+        low, high = DECLARED[name].bounds
         text += f"; {low} to {high}"
     default = getattr(EraseConfig, name)
     if default is None:

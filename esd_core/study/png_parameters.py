@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from esd_core import card
 from esd_core.atomic import replacing
-from esd_core.config import BOUNDS, EraseConfig
+from esd_core.config import OPTIONS, EraseConfig
 from esd_core.erasure import STRENGTHS, Erasure
 from esd_core.models import DiffusionModel
 from esd_core.sampling import SCHEDULERS
@@ -59,8 +59,8 @@ class Parameters:
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         object.__setattr__(self, "axes", tuple((knob, values) for knob, values in self.axes))
         texts = (*self.prompts, self.negative_prompt, self.model, self.base, *self.versions)
-        low, high = BOUNDS["seed"]
-        steps = BOUNDS["num_inference_steps"]
+        low, high = OPTIONS["seed"].bounds
+        steps = OPTIONS["num_inference_steps"].bounds
         right = {
             "prompts": 0 < len(self.prompts) <= MOST and all(_is_text(t) for t in texts),
             "seeds": 0 < len(self.seeds) <= MOST

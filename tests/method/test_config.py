@@ -5,11 +5,14 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from esd_core.config import BOUNDS, MOST_CONCEPTS, PRESETS, EraseConfig, Target, preset, usual_preset
+from esd_core.config import MOST_CONCEPTS, OPTIONS, PRESETS, EraseConfig, Target, preset, usual_preset
 from esd_core.models import EMOJI
+from esd_core.sampling import SCHEDULERS
 from esd_core.selection import TRAIN_METHODS
+from esd_core.strict import UNBOUNDED
 
-WHOLE = [n for n in BOUNDS if n not in ("eta", "start_guidance", "learning_rate", "preserve")]
+BOUNDS = {name: option.bounds for name, option in OPTIONS.items() if option.bounds != UNBOUNDED}
+WHOLE = [name for name in BOUNDS if OPTIONS[name].kind is int]
 
 
 @pytest.mark.parametrize(("name", "bounds"), BOUNDS.items(), ids=BOUNDS)
@@ -47,7 +50,7 @@ def test_counts_are_whole_numbers(name):
         ("x_t_source", "frozen, edited, images"),
         ("points", "all, last"),
         ("timesteps", "exact, compvis"),
-        ("learning_rate_schedule", "constant, cosine"),
+        ("from_objects", "none, styles"),
         ("scheduler", r"ddim, dpm\+\+, euler, pndm"),
         ("train_method", ", ".join(TRAIN_METHODS)),
     ],
@@ -64,6 +67,10 @@ def test_unknown_choices_are_refused_and_the_choices_listed(name, message):
         dict(timesteps="compvis", points="last", scheduler="pndm"),
         dict(points="last", x_t_source="images"),
         dict(points="last", preserve=1.0),
+        dict(points="last", from_objects="styles"),
+        dict(points="last", redraw_every=1),  # it would keep no trajectory back
+        dict(points="last", redraw_every=1, held_out=0, trajectories=1),  # nor learn from batches of 8
+        dict(points="last", held_out=0, batch_size=1, trajectories=1),  # it would see one example for ever
     ],
 )
 def test_combinations_that_no_code_honours_are_refused(options):
@@ -113,9 +120,25 @@ def test_a_concept_is_named_once():
     assert len(EraseConfig(apart).concepts) == 2  # the same word, not the same thing
 
 
+@pytest.mark.parametrize("other", ["A Cat ", "a  cat", " a cat"])
+def test_spaces_and_case_make_no_other_concept(other):
+    with pytest.raises(ValueError, match="is named twice"):
+        EraseConfig(["a cat", other])
+
+
+def test_one_prompt_to_preserve_is_not_a_list_of_letters():
+    assert EraseConfig("a cat", preserve_prompts="a dog").preserve_prompts == ("a dog",)
+
+
+@pytest.mark.parametrize(("target", "eta"), [("a cat", -1), (Target("red", "a red cat"), 0)])
+def test_a_target_that_is_the_frozen_prediction_is_refused(target, eta):
+    with pytest.raises(ValueError, match="there is nothing to erase"):
+        EraseConfig(target, eta=eta)
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_weights_are_positive(weight):
-    with pytest.raises(ValueError, match="weight of a concept must be above 0"):
+    with pytest.raises(ValueError, match="weight is .*; use a number"):
         EraseConfig(Target("a cat", weight=weight))
 
 
@@ -132,6 +155,27 @@ def test_a_config_survives_json(name):
 def test_preservation_prompts_survive_json():
     config = EraseConfig("a cat", preserve=2.0, preserve_prompts=["a dog", ""])
     assert EraseConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_files_of_former_versions_are_read_where_the_run_is_still_the_same():
+    former = {**EraseConfig("a cat").to_dict(), "learning_rate_schedule": "constant"}
+    assert EraseConfig.from_dict(former) == EraseConfig("a cat")
+    with pytest.raises(ValueError, match="unknown option 'learning_rate_schedule'"):
+        EraseConfig.from_dict({**former, "learning_rate_schedule": "cosine"})
+
+
+def test_the_schedulers_are_those_of_sampling():
+    assert OPTIONS["scheduler"].choices == tuple(SCHEDULERS)
+
+
+@pytest.mark.parametrize("made", [lambda: EraseConfig(3), lambda: Target(3), EraseConfig])
+def test_arguments_of_the_wrong_kind_are_refused_in_a_sentence(made):
+    with pytest.raises(ValueError, match="^concepts? is "):
+        made()
+
+
+def test_every_option_says_what_it_means():
+    assert all(option.help for name, option in OPTIONS.items() if name != "concepts")
 
 
 def test_unknown_options_are_refused():
@@ -202,6 +246,8 @@ def test_unknown_presets_are_refused():
     "wrong",
     [
         dict(concepts=5),
+        dict(concepts={}),
+        dict(iterations=True),
         dict(concepts=[5]),
         dict(concepts=[{"concept": 5}]),
         dict(concepts=[{"concept": "a cat", "weight": "heavy"}]),
@@ -221,5 +267,6 @@ def test_options_of_the_wrong_kind_are_refused_whatever_they_are(wrong):
         EraseConfig.from_dict({"concepts": "a cat", **wrong})
 
 
-def test_an_empty_context_is_none():
-    assert EraseConfig([Target("a cat", "")]) == EraseConfig("a cat")
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_context_is_none(blank):
+    assert EraseConfig([Target("a cat", blank)]) == EraseConfig("a cat")

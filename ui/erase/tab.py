@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
-from esd_core.config import BOUNDS, MEMORY_ONLY
+from esd_core.config import MEMORY_ONLY, OPTIONS
 from ui.erase import estimate, fields, picker, presence, preview
 from ui.erase import run as live
 from ui.erase.run import Paused
@@ -57,7 +57,7 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
     concepts = prompts.targets(model, values.pop("concept"), erase_from)
     name = values.pop("preset")
     if values.pop("randomise"):
-        values["seed"] = secrets.randbelow(int(BOUNDS["seed"][1]) + 1)
+        values["seed"] = secrets.randbelow(int(OPTIONS["seed"].bounds[1]) + 1)
     config = preset(name, concepts, **values)
     # The text encoder refuses what it cannot read.
     model.encode([t.concept for t in concepts])

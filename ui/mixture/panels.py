@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esd_core.config import BOUNDS
+from esd_core.config import GUIDANCE, OPTIONS
 from esd_core.plane.mixture import ALPHA_BAR, add_noise, generate, noise
 from ui.mixture import class_text, svg
 from ui.mixture.class_text import World
@@ -49,8 +49,8 @@ def scene(text: str, concept: str, t: float, eta: float, guidance_scale: float) 
     if concept not in names:
         raise ValueError(f"there is no class {concept!r}; choose one of: {', '.join(names)}")
     bounds = {
-        "eta": (eta, BOUNDS["eta"]),
-        "guidance_scale": (guidance_scale, (-20, 50)),
+        "eta": (eta, OPTIONS["eta"].bounds),
+        "guidance_scale": (guidance_scale, GUIDANCE),
         "t": (t, (0, len(ALPHA_BAR) - 1)),
     }
     for label, (value, (low, high)) in bounds.items():

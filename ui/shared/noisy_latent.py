@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
-from esd_core.config import BOUNDS
+from esd_core.config import OPTIONS
 from esd_core.pairs import Pairs
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from ui.server import processor
@@ -33,7 +33,7 @@ def fields(model: DiffusionModel) -> dict[str, Any]:
         )
     else:
         prompt = gr.Textbox("Van Gogh", label="Prompt", max_length=300)
-    seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=int(BOUNDS["seed"][1]))
+    seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=int(OPTIONS["seed"].bounds[1]))
     return {"prompt": prompt, "seed": seed}
 
 

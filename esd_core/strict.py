@@ -1,0 +1,95 @@
+"""Strict dataclasses: fields that are declared once, and checked and described from their declaration.
+
+A field's annotation says what it may be, the string below it what it means. `options` tells both to whoever
+asks in its own way: the command line, the app's forms, a table of columns.
+"""
+
+from __future__ import annotations
+
+from functools import cache, wraps
+from typing import Any, Literal, NamedTuple, TypeVar, dataclass_transform, get_args, get_origin
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+UNBOUNDED = (float("-inf"), float("inf"))
+
+
+class Option(NamedTuple):
+    """A field of a `strict` dataclass as it is declared."""
+
+    kind: type  # bool, int, float or str; tuple for a list of texts
+    default: Any
+    choices: tuple[str, ...]
+    bounds: tuple[float, float]  # inclusive
+    help: str
+
+    @property
+    def wanted(self) -> str:
+        """What values are accepted, as in "use ..."."""
+        if self.choices:
+            return f"one of: {', '.join(self.choices)}"
+        plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        span = f" from {self.bounds[0]:g} to {self.bounds[1]:.10g}" if self.bounds != UNBOUNDED else ""
+        return plain.get(self.kind, "a list of texts") + span
+
+
+@cache
+def options(declared: type) -> dict[str, Option]:
+    """The fields of a `strict` dataclass by name."""
+    return {name: _option(field) for name, field in declared.__pydantic_fields__.items()}
+
+
+def _option(field: Any) -> Option:  # noqa: ANN401
+    parts, origin = get_args(field.annotation), get_origin(field.annotation)
+    choices = parts if origin is Literal else (field.json_schema_extra or {}).get("choices", ())
+    kind = str if choices else tuple if origin is tuple else next(iter(parts), field.annotation)
+    limits = [getattr(m, key) for key in ("ge", "le") for m in field.metadata if hasattr(m, key)]
+    bounds = (limits[0], limits[1]) if limits else UNBOUNDED
+    return Option(kind, field.default, choices, bounds, " ".join((field.description or "").split()))
+
+
+def within(bounds: tuple[float, float]) -> Any:  # noqa: ANN401
+    """The annotation of a number with inclusive bounds."""
+    return Field(ge=bounds[0], le=bounds[1])
+
+
+@dataclass_transform(frozen_default=True)
+def strict(declared: type[T]) -> type[T]:
+    """A frozen dataclass whose values are checked by their annotations and described by the strings
+    below them. What is refused is a ValueError of one sentence."""
+    how = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    made: Any = dataclass(frozen=True, config=how)(declared)
+    check = made.__init__
+
+    @wraps(check)
+    def __init__(self: T, *values: Any, **named: Any) -> None:  # noqa: ANN401
+        try:
+            check(self, *values, **named)
+        except ValidationError as error:
+            raise ValueError(_refusal(made, error.errors()[0])) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def _refusal(declared: type, error: Any) -> str:  # noqa: ANN401
+    if error["type"] == "value_error":  # raised by a check of our own
+        return str(error["ctx"]["error"])
+    name = error["loc"][0]
+    name = (
+        list(options(declared))[name] if isinstance(name, int) else str(name)
+    )  # given by its place, or by name
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    if name not in options(declared):
+        return f"unknown option {name!r}; use any of: {', '.join(options(declared))}"
+    if error["type"] == "greater_than":
+        return f"{name} is {error['input']!r}; use a number above {error['ctx']['gt']:g}"
+    return f"{name} is {error['input']!r}; use {options(declared)[name].wanted}"
+
+
+def as_tuple(values: Any) -> Any:  # noqa: ANN401
+    """A list as a tuple and a text as one of one; anything else is left for the check."""
+    return (values,) if isinstance(values, str) else tuple(values) if isinstance(values, list) else values

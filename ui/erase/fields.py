@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
 from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
-from esd_core.config import XtSource, usual_preset
+from esd_core.config import OPTIONS, usual_preset
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
 from ui.shared import prompts
@@ -152,7 +152,7 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
             info="Of the trajectories the examples lie on",
         ),
         "x_t_source": gr.Dropdown(
-            [source for source in get_args(XtSource) if source != "images"],
+            [source for source in OPTIONS["x_t_source"].choices if source != "images"],
             value=config.x_t_source,
             label="Whose trajectories",
             filterable=False,

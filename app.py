@@ -13,7 +13,7 @@ import gradio as gr
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 
-from esd_core import DiffusionModel, load_model, uploads
+from esd_core import DiffusionModel, formats, load_model
 from ui.attention import tab as attention_tab
 from ui.compare import erasure_choice
 from ui.compare import tab as compare_tab
@@ -126,7 +126,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     return demo.queue(api_open=False, max_size=16)
 
 
-def launch(demo: gr.Blocks, largest_upload: int = uploads.LARGEST, **options: Any) -> Any:  # noqa: ANN401
+def launch(demo: gr.Blocks, largest_upload: int = formats.LARGEST, **options: Any) -> Any:  # noqa: ANN401
     """Serve it: our look, nothing recorded, nothing shared unless asked."""
     return demo.launch(
         theme=theme.theme(),
@@ -151,7 +151,7 @@ if __name__ == "__main__":
         raise SystemExit(f"app.py: {refused}") from None
     launch(
         processor.compute(build_demo, loaded),
-        uploads.largest(loaded),
+        formats.largest(loaded),
         share=options.share,
         server_port=options.port,
         server_name=server_name(os.environ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from esd_core.atomic import write_text
+from esd_core.files import write_text
 
 
 class Kept:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from esd_core import Change
-from esd_core.atomic import write_text
+from esd_core.files import write_text
 from esd_core.study import figures
 from esd_core.study.intervals import bootstrap_mean
 

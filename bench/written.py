@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from esd_core.atomic import write_text
+from esd_core.files import write_text
 
 MACHINE = f"{os.cpu_count()} cores, {platform.machine()}"
 

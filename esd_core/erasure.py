@@ -9,19 +9,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from esd_core.atomic import replacing
+from esd_core.files import read_safetensors, write_safetensors
 from esd_core.models import DiffusionModel
 
 FORMAT = "esd-lab/1"
@@ -44,7 +41,7 @@ def set_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
     setattr(module.get_submodule(owner), leaf, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # `==` of tensors has no truth value; compare the hashes
 class Erasure:
     """The tensors that erasing changed, and a record of how."""
 
@@ -56,18 +53,28 @@ class Erasure:
     def hash(self) -> str:
         """Twelve hex digits of the tensors, to tell erasures apart."""
         digest = hashlib.sha256()
-        for name in sorted(self.tensors):
-            digest.update(name.encode())
-            digest.update(self.tensors[name].float().cpu().contiguous().numpy().tobytes())
+        for name, value in sorted(self.tensors.items()):
+            digest.update(name.encode() + value.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
     def check(self, model: DiffusionModel) -> None:
         """Raise ValueError, saying why, unless this erasure was made for `model`."""
-        check_shapes(model, {name: tuple(value.shape) for name, value in self.tensors.items()})
-        if self.base and self.base != model.fingerprint:
-            made_for = self.provenance.get("model", "another model")
+        parameters = dict(model.unet.named_parameters())
+        if missing := sorted(set(self.tensors) - set(parameters)):
             raise ValueError(
-                f"this erasure was made for {made_for} (weights {self.base}); {model.name!r} has "
+                f"this erasure changes {missing[0][:80]!r} and {len(missing) - 1} more tensors that the "
+                f"UNet of {model.name!r} does not have; load the model it was made for"
+            )
+        for name, value in self.tensors.items():
+            if value.shape != (wanted := parameters[name].shape):
+                raise ValueError(
+                    f"this erasure's {name!r} has shape {tuple(value.shape)}, but {model.name!r} "
+                    f"has {tuple(wanted)}; load the model it was made for"
+                )
+        if self.base and self.base != model.fingerprint:
+            made_for = str(self.provenance.get("model", "another model"))[:80]
+            raise ValueError(
+                f"this erasure was made for {made_for} (weights {self.base[:80]}); {model.name!r} has "
                 f"weights {model.fingerprint}: load that model, or erase again on this one"
             )
 
@@ -84,14 +91,37 @@ class Erasure:
         """
         return combine(model, [self], [strength])
 
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Strength, hash and provenance of each erasure in a sum; [] if it is none. The record may
+        be a stranger's: whatever has another form is left out."""
+        listed = self.provenance.get("parts")
+        return [
+            part
+            for part in (listed if isinstance(listed, list) else [])
+            if isinstance(part, dict)
+            and isinstance(strength := part.get("strength"), int | float)
+            and abs(strength) < 1e6
+            and isinstance(part.get("provenance"), dict)
+        ]
+
     @classmethod
     def combine(
         cls, model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
     ) -> Erasure:
-        """Several erasures added up, as `combine` does, kept as one; its record lists the parts."""
+        """Several erasures added up, as `combine` does, kept as one. Its record lists the parts; a
+        sum among them is listed as its own parts.
+
+        Raises:
+            ValueError: as `combine`.
+        """
         tensors = {n: t.cpu() for n, t in _sums(model, erasures, strengths).items()}
-        pairs = zip(erasures, strengths, strict=True)
-        parts = [{"strength": s, "hash": e.hash, "provenance": e.provenance} for e, s in pairs]
+        parts = [
+            {**part, "strength": strength * part["strength"]}
+            for erasure, strength in zip(erasures, strengths, strict=True)
+            for part in erasure.parts
+            or [{"strength": 1.0, "hash": erasure.hash, "provenance": erasure.provenance}]
+        ]
         return cls(tensors, model.fingerprint, {"model": model.name, "parts": parts})
 
     def save(self, path: str | Path) -> Path:
@@ -100,69 +130,35 @@ class Erasure:
         Raises:
             ValueError: the name does not end in .safetensors.
         """
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path.name!r} must end in .safetensors")
         metadata = {"format": FORMAT, "base": self.base, "provenance": json.dumps(self.provenance)}
-        with replacing(path) as temporary:
-            save_file({n: t.contiguous() for n, t in self.tensors.items()}, temporary, metadata)
-        return path
+        return write_safetensors(path, self.tensors, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Erasure:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: the file is missing, damaged, not an erasure, or holds no finite floats.
+            ValueError: the file is not readable (see `read_safetensors`), or is no erasure of ours.
         """
-        metadata, tensors = read_safetensors(path)
+        return cls.from_file(Path(path).name, *read_safetensors(path))
+
+    @classmethod
+    def from_file(cls, name: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Erasure:
+        """The erasure in what `read_safetensors` returned for a file of ours.
+
+        Raises:
+            ValueError: it is not ours; the message says so of `name`.
+        """
         if metadata.get("format") != FORMAT:
             raise ValueError(
-                f"{path} is not an ESD Lab erasure (its metadata names no format {FORMAT!r}); for "
-                "the authors' files use esd_core.formats.read_official"
+                f"{name} is not an ESD Lab erasure (its metadata names no format {FORMAT!r}); for "
+                "the authors' files use esd_core.formats.load_erasure"
             )
         try:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}: its provenance is no JSON object: {error}") from error
+            raise ValueError(f"{name}: its provenance is no JSON object: {error}") from error
         return cls(tensors, metadata.get("base", ""), provenance)
-
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors (as float32) of a safetensors file, checked before use.
-
-    Raises:
-        ValueError: the file is missing, damaged, empty, or holds something else than finite floats.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata, tensors = file.metadata() or {}, {n: file.get_tensor(n) for n in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if not tensors:
-        raise ValueError(f"{path} holds no tensors")
-    for name, value in tensors.items():
-        if not value.is_floating_point() or not bool(torch.isfinite(value.float()).all()):
-            raise ValueError(f"{path}: tensor {name!r} is not made of finite floats")
-    return metadata, {n: v.float() for n, v in tensors.items()}
-
-
-def check_shapes(model: DiffusionModel, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError, saying why, unless the UNet has tensors of these names and shapes."""
-    parameters = dict(model.unet.named_parameters())
-    if missing := sorted(set(shapes) - set(parameters)):
-        raise ValueError(
-            f"this erasure changes {missing[0]!r} and {len(missing) - 1} more tensors that the "
-            f"UNet of {model.name!r} does not have; load the model it was made for"
-        )
-    for name, shape in shapes.items():
-        if shape != parameters[name].shape:
-            raise ValueError(
-                f"this erasure's {name!r} has shape {shape}, but {model.name!r} "
-                f"has {tuple(parameters[name].shape)}; load the model it was made for"
-            )
 
 
 def combine(

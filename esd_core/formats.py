@@ -1,4 +1,4 @@
-"""Read and write other people's files: the authors' 2025 erasures, and plain diffusers folders.
+"""Read and write other people's files: strangers', the authors' 2025 erasures, diffusers folders.
 
 `official` is what `esd_sd.py` (rohitgandikota/erasing) saves: one safetensors file with the trained
 tensors under diffusers' UNet names and no metadata, named
@@ -14,49 +14,53 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from esd_core.atomic import replacing, write_text
-from esd_core.erasure import FORMAT, Erasure, read_safetensors
+from esd_core.erasure import FORMAT, Erasure
+from esd_core.files import read_safetensors, replacing, write_safetensors, write_text
 from esd_core.models import DiffusionModel
 
+LARGEST = 512 * 2**20  # bytes; esd-x of Stable Diffusion 1.4 is 176 MB in float32, esd-u 3.3 GB
+SLACK = 2 * 2**20  # bytes of a file that are no weights
 # With spaces as underscores, and the method without its hyphens.
 _NAME = re.compile(r"esd-(?P<concept>.+)-from-(?P<erase_from>.+)-(?P<train_method>esd\w+)$")
 
 
-def load_erasure(path: str | Path, model: DiffusionModel) -> Erasure:
-    """An erasure for `model`, whether we saved it or the authors' script did.
+def largest(model: DiffusionModel) -> int:
+    """Bytes that a visitor's file may have: every weight in float32, but no more than LARGEST."""
+    weights = sum(p.numel() for p in model.unet.parameters())
+    return min(LARGEST, 4 * weights + SLACK)
+
+
+def load_erasure(path: str | Path, model: DiffusionModel, most: int | None = None) -> Erasure:
+    """An erasure for `model`, whether we saved it or the authors' 2025 script did. Theirs does not
+    record its base model, so `base` stays empty and only names and shapes are checked; concept and
+    method come from the file's name.
+
+    Args:
+        most: bytes that the file may have, as `largest` for a visitor's; None is any number.
 
     Raises:
-        ValueError: the file is missing, damaged, or made for another model.
+        ValueError: the file is not readable (see `read_safetensors`), or made for another model.
     """
-    metadata, _ = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
-        return read_official(path, model)
-    erasure = Erasure.load(path)
+    path = Path(path)
+    metadata, tensors = read_safetensors(path, most)
+    if metadata.get("format") == FORMAT:
+        erasure = Erasure.from_file(path.name, metadata, tensors)
+    else:
+        erasure = Erasure(tensors, "", _official_record(path))
     erasure.check(model)
     return erasure
 
 
-def read_official(path: str | Path, model: DiffusionModel) -> Erasure:
-    """What the authors' 2025 script saved. Its base model is not recorded, so `base` stays empty
-    and only names and shapes are checked; concept and method come from the file's name.
-
-    Raises:
-        ValueError: the file is damaged or does not fit `model`.
-    """
-    _, tensors = read_safetensors(path)
-    provenance: dict[str, Any] = {
+def _official_record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = {
         "format": "official-2025",
-        "file": Path(path).name,
+        "file": path.name,
         "model": "not recorded in the file; only tensor names and shapes were checked",
     }
-    if found := _NAME.match(Path(path).stem):
+    if found := _NAME.match(path.stem):
         said = {key: text.replace("_", " ") for key, text in found.groupdict().items()}
-        provenance["file_name_says"] = said
-    erasure = Erasure(tensors, "", provenance)
-    erasure.check(model)
-    return erasure
+        record["file_name_says"] = said
+    return record
 
 
 def write_official(erasure: Erasure, path: str | Path) -> Path:
@@ -65,14 +69,9 @@ def write_official(erasure: Erasure, path: str | Path) -> Path:
     Raises:
         ValueError: the file exists, or its name does not end in .safetensors.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name!r} must end in .safetensors")
-    if path.exists():
+    if Path(path).exists():
         raise ValueError(f"{path} exists; name a new file")
-    with replacing(path) as temporary:
-        save_file({n: t.contiguous() for n, t in erasure.tensors.items()}, temporary)
-    return path
+    return write_safetensors(path, erasure.tensors)
 
 
 def write_diffusers(

@@ -7,7 +7,8 @@ from textwrap import wrap
 from typing import Any, get_args
 
 from esd_core import selection
-from esd_core.erasure import FORMAT, Erasure, read_safetensors
+from esd_core.erasure import FORMAT, Erasure
+from esd_core.files import read_safetensors
 from esd_core.models import DiffusionModel
 from esd_core.vocabulary import Kind
 
@@ -52,7 +53,7 @@ def of_erasure(path: Path) -> dict[str, Any]:
         "tensors": {n: list(t.shape) for n, t in tensors.items()},
     }
     if metadata.get("format") == FORMAT:
-        facts["provenance"] = Erasure.load(path).provenance
+        facts["provenance"] = Erasure.from_file(path.name, metadata, tensors).provenance
     return facts
 
 

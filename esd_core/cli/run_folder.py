@@ -15,10 +15,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from esd_core.atomic import write_text
 from esd_core.config import EraseConfig
 from esd_core.erasing import EraseStep
 from esd_core.erasure import Erasure
+from esd_core.files import write_text
 from esd_core.models import DiffusionModel
 from esd_core.study import figures
 from esd_core.study.clip_probe import Probe

@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from esd_core.atomic import write_text
 from esd_core.cli import run_folder
 from esd_core.cli.config_options import OPTIONS
 from esd_core.cli.erase_command import in_its_words
@@ -32,6 +31,7 @@ from esd_core.config import EraseConfig, preset, usual_preset
 from esd_core.erasing import DivergenceError, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import KeptExamples, origin
+from esd_core.files import write_text
 from esd_core.models import DiffusionModel
 from esd_core.parallel import Team
 from esd_core.selection import select

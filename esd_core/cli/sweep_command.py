@@ -37,8 +37,8 @@ def sweep(
     Writes a folder per run, and over all of them results.csv and sheet.png.
     """
     from esd_core import parallel
-    from esd_core.atomic import write_text
     from esd_core.cli import sweep
+    from esd_core.files import write_text
     from esd_core.study import figures
 
     planned = sweep.read_table(table.read_text(encoding="utf-8"), model)

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from esd_core.atomic import replacing
+from esd_core.files import replacing
 from esd_core.study.comparison import Comparison
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

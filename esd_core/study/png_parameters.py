@@ -17,9 +17,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from esd_core import card
-from esd_core.atomic import replacing
 from esd_core.config import OPTIONS, EraseConfig
 from esd_core.erasure import STRENGTHS, Erasure
+from esd_core.files import replacing
 from esd_core.models import DiffusionModel
 from esd_core.sampling import SCHEDULERS
 

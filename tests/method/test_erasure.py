@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
-import esd_core.erasure
+from esd_core import files
 from esd_core.denoise import predict
 from esd_core.erasure import FORMAT, Erasure, combine, shared_copy
 from esd_core.selection import TRAIN_METHODS, select
@@ -158,6 +158,25 @@ def test_a_sum_kept_as_one_erasure_is_the_same_model(tiny, erasure):
     ]
 
 
+def test_a_sum_of_a_sum_lists_its_parts_at_the_products_of_their_strengths(tiny, erasure):
+    other = made_up(tiny, "esd-u", seed=1)
+    both = Erasure.combine(tiny, [erasure, other], [1.0, -0.5])
+    kept = Erasure.combine(tiny, [both, other], [2.0, 3.0])
+    assert [(p["strength"], p["hash"]) for p in kept.parts] == [
+        (2.0, erasure.hash),
+        (-1.0, other.hash),
+        (3.0, other.hash),
+    ]
+    direct = values(combine(tiny, [erasure, other], [2.0, 2.0]))
+    assert_close(values(kept.apply(tiny)), direct, atol=1e-5, rtol=1e-5)
+
+
+def test_equality_asks_for_the_same_object_and_hashes_compare_the_tensors(erasure):
+    again = replace(erasure, tensors={n: t.clone() for n, t in erasure.tensors.items()})
+    assert erasure == erasure and erasure != again and erasure.hash == again.hash
+    assert {erasure: 1, again: 2}[erasure] == 1
+
+
 def test_the_hash_tells_tensors_apart_and_nothing_else(tiny, erasure):
     assert replace(erasure, provenance={}).hash == erasure.hash
     assert made_up(tiny, seed=1).hash != erasure.hash
@@ -233,7 +252,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(erasure, tmp_path, m
         filename.write_bytes(b"half a fi")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(esd_core.erasure, "save_file", disk_full)
+    monkeypatch.setattr(files, "save_file", disk_full)
     with pytest.raises(OSError, match="No space left"):
         erasure.save(path)
     assert path.read_bytes() == before
@@ -278,7 +297,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
         ({"w": torch.tensor([1.0, float("nan")])}, "'w' is not made of finite floats"),
         ({"w": torch.tensor([float("inf")])}, "'w' is not made of finite floats"),
         ({"w": torch.tensor([1e300], dtype=torch.float64)}, "'w' is not made of finite floats"),
-        ({"w": torch.tensor([1, 2])}, "'w' is not made of finite floats"),
+        ({"w": torch.tensor([1, 2])}, "'w' is of type I64"),
         ({}, "holds no tensors"),
     ],
 )
@@ -304,7 +323,7 @@ def test_a_damaged_provenance_is_refused(erasure, tmp_path, provenance):
         Erasure.load(path)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_smaller_floats_are_read_as_float32(tmp_path, dtype):
     path = tmp_path / "cat.safetensors"
     save_file({"w": torch.ones(2).to(dtype)}, path, {"format": FORMAT})

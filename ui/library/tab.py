@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card
+from esd_core.formats import largest, load_erasure
 from esd_core.study import png_parameters
-from esd_core.uploads import read_erasure
 from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.library import probe as probing
@@ -87,7 +87,7 @@ def open_file(model: DiffusionModel, owned: Shelf, path: str | None) -> tuple[Sh
     with stream.told():
         if path is None:
             raise ValueError("choose a .safetensors file of an erasure")
-        erasure = read_erasure(path, model)
+        erasure = load_erasure(path, model, largest(model))
     return shelf.keep(owned, erasure, "a file"), erasure, None
 
 

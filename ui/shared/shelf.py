@@ -13,8 +13,8 @@ from pathlib import Path
 import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card
-from esd_core.atomic import write_text
-from esd_core.uploads import read_erasure
+from esd_core.files import write_text
+from esd_core.formats import load_erasure
 from ui.server import session
 from ui.shared import run_stages
 
@@ -125,7 +125,7 @@ def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[Shelf,
     shelf, refusals = [], []
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            erasure = read_erasure(path, model)
+            erasure = load_erasure(path, model)
         except ValueError as refused:
             refusals.append(f"{path.name} is left out: {refused}")
         else:

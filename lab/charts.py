@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from esd_core.plane.figures import CLASSES
 from esd_core.study.figures import FAINT, HAIRLINE, INK
+from lab.plane_figures import CLASSES
 
 LOOK = tuple(zip(CLASSES, "os^Dv", strict=False))  # colour and marker, for who sees no colour
 

@@ -10,8 +10,8 @@
 # %% tags=["setup"]
 import torch
 
-from esd_core.plane import figures as fields
 from esd_core.plane.mixture import ALPHA_BAR, add_noise, noise, ring
+from lab import plane_figures as fields
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, slider
 

@@ -11,9 +11,9 @@
 import torch
 
 from esd_core import Target, denoise, load_model
-from esd_core.plane import figures as fields
 from esd_core.plane.mixture import ALPHA_BAR, Mixture, add_noise, noise, ring
 from esd_core.study.noise_predictions import predictions, rms, trajectory
+from lab import plane_figures as fields
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.prediction_pictures import difference_sheet, prediction_sheet

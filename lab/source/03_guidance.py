@@ -12,9 +12,9 @@ import torch
 
 from esd_core import denoise, load_model
 from esd_core import generate as draw_pictures
-from esd_core.plane import figures as fields
 from esd_core.plane.mixture import ALPHA_BAR, add_noise, generate, noise, ring
 from esd_core.study import figures
+from lab import plane_figures as fields
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 

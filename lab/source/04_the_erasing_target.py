@@ -14,10 +14,10 @@ import torch
 
 from esd_core import Target, erasing_loss, erasing_target, load_model, objective
 from esd_core.denoise import guide
-from esd_core.plane import figures as fields
 from esd_core.plane.mixture import ALPHA_BAR, Mixture, add_noise, generate, noise, ring
 from esd_core.plane.network import trained
 from esd_core.study.noise_predictions import predictions, trajectory
+from lab import plane_figures as fields
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.prediction_pictures import prediction_sheet

@@ -6,9 +6,9 @@ import io
 import pytest
 from PIL import Image
 
-from esd_core.plane.figures import panels
 from lab.checks import check
 from lab.controls import WIDGET_VIEW, Explorer, Picture, Predict, Reveal, choice, slider
+from lab.plane_figures import panels
 
 
 def square(grey: int, side: int = 8) -> Image.Image:

@@ -1,6 +1,6 @@
 """Pictures of the plane as SVG: drawn in milliseconds, sharp at every width, in the page's colours.
 
-(`esd_core.field_figures` draws the same for the lab, as matplotlib figures.)
+Notebooks use `lab.plane_figures`, whose matplotlib axes a reader can draw on.
 """
 
 from __future__ import annotations

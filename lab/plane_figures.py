@@ -1,6 +1,8 @@
 """Pictures of the plane: densities, arrows of scores and predictions, samples, landing points.
 
-matplotlib `Figure`s on the Agg canvas, no pyplot. The lab shows them.
+matplotlib `Figure`s on the Agg canvas, no pyplot: a reader adds to the axes what an exercise asks
+for. The app's pictures of the plane are `ui.mixture.svg`: a slider move there redraws five of them,
+which matplotlib does too slowly, and they take the colours of the page.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ gives a mixture again, so density, score and the ideal noise prediction have clo
     score(x_t) = sum_k p_t(k given x_t) score(x_t given k)              (the posterior identity)
 
 Class k plays the prompt, no class the empty prompt. Points are `(N, 2)`, float64 unless the
-mixture says otherwise; `alpha_bar` is `()` or `(N,)`. Pure functions; what a network learns of
-them is `mixture_net`. Two dimensions mislead about many: the more there are, the less guidance
-overshoots (arXiv 2502.07849).
+mixture says otherwise; `alpha_bar` is `()` or `(N,)`. What a network learns of them is `network`.
+Two dimensions mislead about many: the more there are, the less guidance overshoots (arXiv
+2502.07849).
 
 Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv 2006.11239
 Score-Based Generative Modeling through SDEs (Song et al., 2021), arXiv 2011.13456
@@ -81,16 +81,14 @@ class Mixture:
 
     def posterior(self, x_t: Tensor, alpha_bar: Tensor) -> Tensor:
         """p_t(k given x_t), which class a noisy point came from, `(N, K)`; rows sum to 1."""
-        log_p, _ = self._parts(x_t, alpha_bar)
-        return torch.softmax(log_p + self.weights.log(), dim=1)
+        return torch.softmax(self._parts(x_t, alpha_bar)[0] + self.weights.log(), dim=1)
 
     def score(self, x_t: Tensor, alpha_bar: Tensor, concept: int | None = None) -> Tensor:
         """The gradient of `log_density` in x_t, `(N, 2)`."""
         log_p, scores = self._parts(x_t, alpha_bar)
         if concept is not None:
             return scores[:, concept]
-        posterior = torch.softmax(log_p + self.weights.log(), dim=1)
-        return (posterior[..., None] * scores).sum(1)
+        return (torch.softmax(log_p + self.weights.log(), dim=1)[..., None] * scores).sum(1)
 
     def eps(self, x_t: Tensor, alpha_bar: Tensor, concept: int | None = None) -> Tensor:
         """The noise an ideal network predicts, `(N, 2)`: the mean of eps given x_t."""
@@ -99,13 +97,9 @@ class Mixture:
 
     def guided(self, concept: int, guidance_scale: float) -> PredictEps:
         """Guidance towards a class: 0 unconditional, 1 conditional, -eta the erasing target."""
-
-        def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            alpha_bar = ALPHA_BAR[t]
-            null, cond = self.eps(x_t, alpha_bar), self.eps(x_t, alpha_bar, concept)
-            return guide(null, cond, guidance_scale)
-
-        return predict
+        return lambda x_t, t: guide(
+            self.eps(x_t, ALPHA_BAR[t]), self.eps(x_t, ALPHA_BAR[t], concept), guidance_scale
+        )
 
     def nearest(self, x: Tensor) -> Tensor:
         """The class whose mean is nearest, `(N,)`."""
@@ -131,11 +125,9 @@ def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
 class Point:
     """One step of the sampling loop."""
 
-    step: int
     t: Tensor  # (), training timestep
     x_t: Tensor  # (N, 2), before the step
     eps: Tensor  # (N, 2), the prediction it follows
-    x_0: Tensor  # (N, 2), the clean point that prediction implies
     after: Tensor  # (N, 2)
 
 
@@ -155,12 +147,11 @@ def sample(predict_eps: PredictEps, x_t: Tensor, *, num_inference_steps: int = 5
     """
     timesteps = torch.linspace(999, 0, num_inference_steps).round().long()
     levels = [*ALPHA_BAR[timesteps], torch.tensor(1.0, dtype=torch.float64)]
-    for step, t in enumerate(timesteps):
-        a, after = levels[step], levels[step + 1]
+    for t, a, after in zip(timesteps, levels, levels[1:], strict=False):
         eps = predict_eps(x_t, t)
         x_0 = (x_t - (1 - a).sqrt() * eps) / a.sqrt()
         moved = after.sqrt() * x_0 + (1 - after).sqrt() * eps  # DDIM (arXiv 2010.02502), eq. 12
-        yield Point(step, t, x_t, eps, x_0, moved)
+        yield Point(t, x_t, eps, moved)
         x_t = moved
 
 

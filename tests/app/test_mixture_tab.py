@@ -13,9 +13,8 @@ import gradio as gr
 import pytest
 import torch
 
-from esd_core.plane.erasing_class import erase_class
 from esd_core.plane.mixture import generate, noise, ring
-from esd_core.plane.network import MixtureNet, trained
+from esd_core.plane.network import MixtureNet, erase_class, trained
 from tests.app.test_app_browser import arrive, chromium, expect, page, shoot, url  # noqa: F401
 from tests.app.test_looks_browser import violations
 from ui.mixture import class_text, forecast, training

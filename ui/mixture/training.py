@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
-from esd_core.plane.erasing_class import erase_class
 from esd_core.plane.mixture import PredictEps
-from esd_core.plane.network import MixtureNet, fit
+from esd_core.plane.network import MixtureNet, erase_class, fit
 from ui.mixture.class_text import read
 
 FIT, ERASE, REFRESH = 600, 120, 0.3  # updates of either training; seconds between pictures

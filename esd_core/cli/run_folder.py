@@ -21,8 +21,8 @@ from esd_core.erasure import Erasure
 from esd_core.files import write_text
 from esd_core.models import DiffusionModel
 from esd_core.study import figures
-from esd_core.study.clip_probe import Probe
 from esd_core.study.comparison import compare
+from esd_core.study.watched_prompts import to_watch
 
 COLUMNS = ("update", "loss", "seconds", "examples_seen", "held_out_error")
 SEEDS = (0, 1)  # of the pictures
@@ -106,22 +106,6 @@ def save(folder: Path, erasure: Erasure, record: Record) -> None:
 
 def draw(folder: Path, model: DiffusionModel, config: EraseConfig, erasure: Erasure) -> None:
     """Write the pictures before and after."""
-    shown = compare(model, erasure.apply(model), watched(model, config), SEEDS, image_size=config.image_size)
+    prompts = [watched.prompt for watched in to_watch(model, config.concepts)]
+    shown = compare(model, erasure.apply(model), prompts, SEEDS, image_size=config.image_size)
     figures.save_png(figures.comparison_sheet(shown), folder / "before_after.png")
-
-
-def watched(model: DiffusionModel, config: EraseConfig) -> list[str]:
-    """Prompts that show what went and what stayed: the concepts, a neighbour, something unrelated.
-
-    Without a vocabulary that has the concept, the empty prompt is the only control.
-    """
-    named = [p for t in config.concepts for p in (t.concept, t.erase_from) if p]
-    prompts = list(dict.fromkeys(named))
-    known = [c for p in prompts if model.vocabulary and (c := model.vocabulary.find(p))]
-    if not known or model.clip_path is None:
-        return [*prompts, ""]
-    concept, judge = known[0], Probe(model)
-    ranked = [c for c in judge.neighbours(concept, count=10_000) if c.phrase not in prompts]
-    kin = [c for c in ranked if c.category == concept.category]
-    strangers = [c for c in ranked if c.category != concept.category]
-    return [*prompts, *(c.phrase for c in (*kin[:1], *strangers[-1:]))]

@@ -37,6 +37,7 @@ from esd_core.parallel import Team
 from esd_core.selection import select
 from esd_core.study import figures
 from esd_core.study.comparison import compare
+from esd_core.study.watched_prompts import to_watch
 
 RESULT, STRIP = "result.json", "strip.png"
 SHOWN = ("the concept", "a neighbour", "something unrelated")  # in a strip, each before and after
@@ -176,7 +177,7 @@ def carry_out(model: DiffusionModel, mine: list[Planned], out: Path) -> Iterator
 
 def strip(model: DiffusionModel, config: EraseConfig, erasure: Erasure) -> Image.Image:
     """Pictures side by side, no labels: the concept and up to two controls, before and after."""
-    first, *controls = run_folder.watched(model, config)
+    first, *controls = (watched.prompt for watched in to_watch(model, config.concepts))
     prompts = [first, *controls[-2:]]
     made = compare(model, erasure.apply(model), prompts, [0], image_size=config.image_size)
     pairs = torch.stack([made.columns["base"], made.columns["erased"]], dim=1)  # (P, 2, 1, 3, H, W)

@@ -21,6 +21,7 @@ from PIL import Image
 
 import app
 from esd_core import DiffusionModel, Erasure, erase, preset
+from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 from ui.compare import tab as compare_tab
@@ -95,9 +96,9 @@ def test_words_never_seen_are_named(model: DiffusionModel):
 
 
 def test_the_watched_prompts_are_the_concept_its_neighbour_and_a_stranger(model: DiffusionModel):
-    assert [w.prompt for w in prompts.watched(model, "a cat")] == ["a cat", "a dog", "a rocket"]
-    assert prompts.watched(model, "noto style")[0].prompt == "a cat in noto style"
-    roles = [w.role for w in prompts.watched(model, "a red cat in noto style")]
+    assert [w.prompt for w in to_watch(model, "a cat")] == ["a cat", "a dog", "a rocket"]
+    assert to_watch(model, "noto style")[0].prompt == "a cat in noto style"
+    roles = [w.role for w in to_watch(model, "a red cat in noto style")]
     assert roles == ["the concept", "a neighbour", "unrelated"]
 
 
@@ -116,7 +117,7 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
 
     def controls(**changes: Any) -> dict[str, str]:
         config = erase_tab.settings(words, **fields(**changes))
-        watched = prompts.watched_in(words, config)
+        watched = to_watch(words, config.concepts)
         assert len({w.prompt for w in watched}) == len(watched)
         return {w.role: w.prompt for w in watched if w.role in ("a neighbour", "unrelated")}
 
@@ -124,23 +125,23 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
     assert controls(concept="cat, rocket") == {"a neighbour": "a dog", "unrelated": "blue"}
     assert controls(concept="cat, dog") == {"a neighbour": "red", "unrelated": "a rocket"}
     assert controls(erase_from="a dog in noto style")["a neighbour"] == "red"
-    of_compare = [w.prompt for w in prompts.watched(words, "a cat, a rocket")]
+    of_compare = [w.prompt for w in to_watch(words, "a cat, a rocket")]
     assert of_compare == ["a cat, a rocket", "a dog", "blue"]
 
 
 def test_a_list_of_two_has_one_control(tiny: DiffusionModel):
     two = replace(tiny, vocabulary=Vocabulary.of_labels(["a cat", "a dog"]))
-    assert [w.prompt for w in prompts.watched(two, "a cat")] == ["a cat", "a dog"]
-    assert [w.prompt for w in prompts.watched(two, "a cat, a dog")] == ["a cat, a dog"]
+    assert [w.prompt for w in to_watch(two, "a cat")] == ["a cat", "a dog"]
+    assert [w.prompt for w in to_watch(two, "a cat, a dog")] == ["a cat, a dog"]
 
 
 def test_text_that_names_no_concept_has_no_neighbour(model: DiffusionModel):
-    listed = [(w.role, w.prompt) for w in prompts.watched(model, "red")]
+    listed = [(w.role, w.prompt) for w in to_watch(model, "red")]
     assert listed == [("the concept", "red"), ("unrelated", "a rocket")]
 
 
 def test_a_model_without_vocabulary_watches_the_empty_prompt(tiny: DiffusionModel):
-    assert [w.prompt for w in prompts.watched(tiny, "anything")] == ["anything", ""]
+    assert [w.prompt for w in to_watch(tiny, "anything")] == ["anything", ""]
 
 
 # --- the Erase tab
@@ -262,7 +263,7 @@ def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: Diffu
 def test_statuses_come_no_faster_than_one_can_read(model: DiffusionModel):
     wanted = fields(iterations=3)
     config = erase_tab.settings(model, **wanted)
-    every = list(live.run(model, config, prompts.watched_in(model, config)))
+    every = list(live.run(model, config, to_watch(model, config.concepts)))
     shown = list(stream.thinned(iter(every)))
     assert len(shown) < len(every)
     assert [s for s in shown if s.strip is not stream.SKIP] == [
@@ -327,10 +328,10 @@ def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
     assert erase_tab.settings(model, **erase_tab.recall(config)) == config
     small = replace(config, micro_batch_size=1, gradient_checkpointing=True)
     assert erase_tab.recall(small) == erase_tab.recall(config)  # it learns the same
-    watched = [w.prompt for w in prompts.watched_in(model, config)]
+    watched = [w.prompt for w in to_watch(model, config.concepts)]
     assert watched[1:4] == ["a red cat", "a blue dog", "blue"] and len(set(watched)) == len(watched)
     plain = erase_tab.settings(model, **fields())
-    assert prompts.watched_in(model, plain) == prompts.watched(model, "a cat")
+    assert to_watch(model, plain.concepts) == to_watch(model, "a cat")
     with pytest.raises(ValueError, match="2 contexts for 1 concepts"):
         erase_tab.settings(model, **fields(erase_from="a dog, a cat"))
 

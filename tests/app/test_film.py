@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from esd_core import DiffusionModel, load_model, preset
+from esd_core.study.watched_prompts import Watched, to_watch
 from ui.erase import presence
 from ui.erase import run as live
 from ui.erase.film import MOST, Film
-from ui.shared import prompts
-from ui.shared.prompts import Watched
 
 WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
 PICTURES = torch.zeros(2, 1, 3, 8, 8)
@@ -85,16 +84,16 @@ def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row():
 
 
 def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
-    shows = [w.shows.name for w in prompts.watched(emoji, "noto style") if w.shows]
+    shows = [w.shows.name for w in to_watch(emoji, "noto style") if w.shows]
     assert shows[0] == "noto style" and "style" in shows[1]
     config = preset("live", ["a rocket", "a cat"])
-    assert [w.shows.name for w in prompts.watched_in(emoji, config)[:2] if w.shows] == ["rocket", "cat"]
+    assert [w.shows.name for w in to_watch(emoji, config.concepts)[:2] if w.shows] == ["rocket", "cat"]
 
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     # Steps large enough for CLIP, which sees a rocket in red things that are none.
     config = preset("live", "a rocket", iterations=16, learning_rate=3e-3)
-    watched = prompts.watched_in(emoji, config)
+    watched = to_watch(emoji, config.concepts)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()
     assert set(points["prompt"]) == {w.role for w in watched} | {presence.NO_WORDS}

@@ -10,11 +10,11 @@ import torch
 
 from esd_core import DiffusionModel, preset
 from esd_core.erasure import shared_copy
+from esd_core.study.watched_prompts import to_watch
 from ui.erase import presence, preview
 from ui.erase import run as live
 from ui.server import memory
 from ui.server.stream import SKIP, Shown
-from ui.shared import prompts
 
 PROMPTS = ["a cat", "a dog"]
 
@@ -70,7 +70,7 @@ def told(moments: list[Shown]) -> str:
 
 
 def run(model: DiffusionModel, config: Any) -> list[Shown]:
-    return list(live.run(model, config, prompts.watched(model, "a cat")))
+    return list(live.run(model, config, to_watch(model, "a cat")))
 
 
 def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel):
@@ -79,8 +79,8 @@ def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel
     assert "Before: drawing" in told(fresh) and "Collecting examples from the frozen model ·" in told(fresh)
     nothing = type(preview._frozen)()
     preview._frozen, live.EXAMPLES = nothing, live.KeptExamples(runs=preview.RUNS)
-    before = live.prepare(tiny, config, prompts.watched(tiny, "a cat"))
-    assert before.shape[:2] == (len(prompts.watched(tiny, "a cat")), 2)
+    before = live.prepare(tiny, config, to_watch(tiny, "a cat"))
+    assert before.shape[:2] == (len(to_watch(tiny, "a cat")), 2)
     ready = run(tiny, config)
     assert "Before: drawing" not in told(ready) and "frozen model ·" not in told(ready)
     last = [[m.erasure for m in moments if m.erasure is not SKIP][-1] for moments in (fresh, ready)]
@@ -102,4 +102,4 @@ def test_examples_too_large_to_keep_are_collected_again(tiny: DiffusionModel, mo
 
 
 def test_the_empty_prompt_is_watched_last(tiny: DiffusionModel):
-    assert presence.with_empty(prompts.watched(tiny, "a cat"))[-1].prompt == ""
+    assert presence.with_empty(to_watch(tiny, "a cat"))[-1].prompt == ""

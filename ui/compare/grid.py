@@ -18,6 +18,7 @@ from esd_core import DiffusionModel, Erasure, card
 from esd_core.erasure import STRENGTHS
 from esd_core.sampling import SCHEDULERS, Step, sample
 from esd_core.study import figures, png_parameters
+from esd_core.study.watched_prompts import to_watch
 from ui.erase import estimate
 from ui.server import session, stream, zerogpu
 from ui.server.stop import Turn
@@ -186,7 +187,7 @@ def _defaults(model: DiffusionModel, erasure: Erasure | None) -> list[str]:
     """The prompts that an empty box stands for; [] if the erasure does not say what it erases."""
     if erasure is None:
         first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-        return [w.prompt for w in prompts.watched(model, first)]
+        return [w.prompt for w in to_watch(model, first)]
     return erased_prompts.defaults(model, erasure, MOST_DEFAULTS) if card.concepts(erasure) else []
 
 

@@ -7,8 +7,8 @@ from html import escape
 
 from torch import Tensor
 
+from esd_core.study.watched_prompts import Watched
 from ui.shared import pictures
-from ui.shared.prompts import Watched
 
 MOST = 8  # frames; a longer run keeps every other one and goes on half as often
 SHARE = 0.8  # a frame may take this much of the training time since the one before

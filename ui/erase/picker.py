@@ -18,10 +18,10 @@ import gradio as gr
 from esd_core import DiffusionModel
 from esd_core.sampling import generating
 from esd_core.study.figures import to_pil
+from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept
 from ui.erase import preview
 from ui.server import processor, stream
-from ui.shared import prompts
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -43,7 +43,7 @@ def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
 
 def prompt_of(model: DiffusionModel, concept: Concept) -> str:
     """What its thumbnail draws: a style or background shows on one and the same thing."""
-    return prompts.watched(model, concept.phrase)[0].prompt
+    return to_watch(model, concept.phrase)[0].prompt
 
 
 def thumbnails(model: DiffusionModel, kind: str) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esd_core import DiffusionModel
 from esd_core.study.clip_probe import Probe
-from ui.shared.prompts import Watched
+from esd_core.study.watched_prompts import Watched
 
 COLUMNS = ("update", "presence", "prompt")
 NO_WORDS = "no words"

@@ -26,6 +26,7 @@ from esd_core import (
     erase,
 )
 from esd_core.examples import Examples, collect, collectable
+from esd_core.study.watched_prompts import Watched
 from ui.erase import estimate, presence, preview
 from ui.erase.film import Film
 from ui.erase.preview import SEEDS
@@ -33,7 +34,6 @@ from ui.server import memory, session
 from ui.server.stream import Shown
 from ui.shared import pictures
 from ui.shared.pace import Pace
-from ui.shared.prompts import Watched
 from ui.shared.run_stages import Walk
 
 # The presets that repeat the authors' scripts keep none back, as those do not.

@@ -13,6 +13,7 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, Erasure, preset
 from esd_core.config import MEMORY_ONLY, OPTIONS
+from esd_core.study.watched_prompts import to_watch
 from ui.erase import estimate, fields, picker, presence, preview
 from ui.erase import run as live
 from ui.erase.run import Paused
@@ -37,6 +38,7 @@ ABOUT = {
     "preset": ("unknown preset",),
     "preserve": ("x_t_source 'images' and preserve",),
 }
+MOST_WATCHED = 3  # concepts in the film
 IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
 picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
@@ -80,7 +82,7 @@ def erase(
     def moments() -> Iterator[Shown]:
         with stream.told():
             config = settings(model, **values)
-            yield from live.run(model, config, prompts.watched_in(model, config))
+            yield from live.run(model, config, to_watch(model, config.concepts, MOST_WATCHED))
 
     yield from stream.thinned((turn or Turn()).of(moments()))
 
@@ -126,7 +128,7 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
 def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
     """What the run that the fields describe would take; raises what `check` reports."""
     config = settings(model, **values)
-    drawn = [item.prompt for item in presence.with_empty(prompts.watched_in(model, config))]
+    drawn = [item.prompt for item in presence.with_empty(to_watch(model, config.concepts, MOST_WATCHED))]
     made = estimate.estimate(
         model,
         config,
@@ -231,9 +233,9 @@ def first_look(model: DiffusionModel, chosen: dict[str, Any]) -> str:
     """
     if not model.vocabulary or zerogpu.on():
         first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-        return pictures.strip(prompts.watched(model, first), preview.SEEDS)
+        return pictures.strip(to_watch(model, first), preview.SEEDS)
     config = settings(model, **{name: field.value for name, field in chosen.items()})
-    watched = prompts.watched_in(model, config)
+    watched = to_watch(model, config.concepts, MOST_WATCHED)
     return pictures.strip(watched, preview.SEEDS, live.prepare(model, config, watched))
 
 

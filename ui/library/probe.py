@@ -16,9 +16,10 @@ import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, Probe, card
 from esd_core.study.clip_probe import Score, probing
+from esd_core.study.watched_prompts import mentioned
 from ui.erase import presence
 from ui.server import processor, stream
-from ui.shared import erased_prompts, pictures, prompts
+from ui.shared import erased_prompts, pictures
 
 MOST = 8  # pictures a prompt, so that one visitor cannot keep the others waiting
 GROUPS = 4  # of prompts that `probing` scores
@@ -87,7 +88,7 @@ def asked(model: DiffusionModel, judge: Probe, erasure: Erasure, concept: str) -
     """
     if concept.strip():
         return judge.concept(concept).phrase
-    named = [prompts.mentioned(judge.vocabulary, text) for text in card.concepts(erasure)]
+    named = [mentioned(judge.vocabulary, text) for text in card.concepts(erasure)]
     found = next((c for c in named if c), None)
     if found is None:
         raise ValueError("this erasure names no concept of the model's list; type one to look for")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from html import escape
 
 from esd_core import DiffusionModel, Erasure, card
-from ui.shared import pictures, prompts
+from esd_core.study.watched_prompts import to_watch
+from ui.shared import pictures
 
 NOT_NAMED = "the file of this erasure does not say what it erases; write prompts of your own"
 
@@ -35,7 +36,7 @@ def defaults(model: DiffusionModel, erasure: Erasure, most: int) -> list[str]:
     concepts = card.concepts(erasure)
     if not concepts:
         raise ValueError(NOT_NAMED)
-    first, *controls = (item.prompt for item in prompts.watched(model, concepts[0]))
+    first, *controls = (item.prompt for item in to_watch(model, concepts[0]))
     others = concepts[1 : max(1, most - len(controls))]
     return list(dict.fromkeys([first, *others, *controls]))
 

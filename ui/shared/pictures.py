@@ -14,7 +14,7 @@ from torch import Tensor
 from esd_core import Comparison
 from esd_core.study import png_parameters
 from esd_core.study.figures import to_pil
-from ui.shared.prompts import Watched
+from esd_core.study.watched_prompts import Watched
 
 LARGEST = 256  # pixels a side in a strip; the pictures themselves may be larger
 

@@ -1,0 +1,101 @@
+"""Which prompts to watch while a concept goes: what is erased, a near neighbour, something unrelated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from esd_core.config import Target
+from esd_core.models import DiffusionModel
+from esd_core.vocabulary import Concept, Vocabulary
+
+SUBJECT = "house"  # styles and backgrounds differ most visibly on it
+UNRELATED = ("rocket", "heart")  # drawn so clearly that any harm to them shows
+CONCEPT, NEIGHBOUR, STRANGER, EMPTY = "the concept", "a neighbour", "unrelated", "no words"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One prompt to draw before and after erasing."""
+
+    role: str  # what it is to the erased concept
+    prompt: str
+    shows: Concept | None = None  # what the vocabulary calls it
+
+
+def to_watch(model: DiffusionModel, erased: str | Sequence[Target], most: int | None = None) -> list[Watched]:
+    """What shows whether a concept went, and what must stay; no prompt twice.
+
+    A control is nothing that is erased or erased from. It is left out if the vocabulary has none: words
+    such as "red", which name no concept, have no neighbour. Without a vocabulary the empty prompt is the
+    only control.
+
+    Args:
+        erased: the concepts of a run, or one prompt.
+        most: so many concepts are shown at most; default all.
+
+    Returns:
+        the first concept (a style or background on a house), contexts, further concepts, controls.
+    """
+    targets = [Target(erased)] if isinstance(erased, str) else list(erased)
+    words, first = model.vocabulary, targets[0].concept
+    if words is None:
+        start, controls = Watched(CONCEPT, first), [Watched(EMPTY, "")]
+    else:
+        texts = [text for t in targets for text in (t.concept, t.erase_from) if text]
+        start, *controls = _controlled(model, words, first, texts)
+    shown = targets[:most]
+    listed = [start, *(Watched("the context", t.erase_from) for t in shown if t.erase_from)]
+    for t in shown[1:]:
+        listed.append(Watched("a concept too", t.concept, mentioned(words, t.concept) if words else None))
+    return list({item.prompt: item for item in reversed([*listed, *controls])}.values())[::-1]
+
+
+def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
+    """The concept that `text` names, or the first of the list that it mentions."""
+    return vocabulary.find(text) or next((c for c in vocabulary.concepts if _names(text, c)), None)
+
+
+def _names(text: str, concept: Concept) -> bool:
+    return f" {concept.name} " in f" {text.lower().replace(',', ' ')} "
+
+
+def _controlled(model: DiffusionModel, words: Vocabulary, text: str, texts: Sequence[str]) -> list[Watched]:
+    """The concept itself, its neighbour and something unrelated; `texts` name what is no control."""
+    taken = {c for c in words.concepts if any(_names(t, c) or words.find(t) == c for t in texts)}
+    concept = mentioned(words, text)
+    near = _neighbour(model, words, concept, taken) if concept else None
+    far = _unrelated(words, {*taken, near} if near else taken)
+    first, on = text, ""
+    if concept and concept.kind != "object":
+        subject = words.find(SUBJECT) or words.of_kind("object")[0]
+        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'} "
+        first = f"{on}{text}" if text == concept.phrase else text
+    listed = [Watched(CONCEPT, first, concept)]
+    listed += [Watched(NEIGHBOUR, f"{on}{near.phrase}", near)] if near else []
+    return listed + ([Watched(STRANGER, far.phrase, far)] if far else [])
+
+
+def _unrelated(words: Vocabulary, taken: set[Concept]) -> Concept | None:
+    """An object of none of their categories, if there is one."""
+    known = [c for name in UNRELATED if (c := words.find(name))]
+    objects = [c for c in (*known, *words.of_kind("object")) if c not in taken]
+    near = {c.category for c in taken}
+    return next((c for c in objects if c.category not in near), objects[-1] if objects else None)
+
+
+@torch.no_grad()
+def _neighbour(
+    model: DiffusionModel, words: Vocabulary, concept: Concept, taken: set[Concept]
+) -> Concept | None:
+    """The one of its category whose phrase the text encoder finds most similar."""
+    kin = [c for c in words.of_kind(concept.kind) if c not in taken]
+    kin = [c for c in kin if c.category == concept.category] or kin
+    if not kin:
+        return None
+    ids = model.tokenize([concept.phrase, *(c.phrase for c in kin)])["input_ids"]
+    states = model.text_encoder(torch.tensor(ids, device=model.text_encoder.device)).pooler_output.float()
+    return kin[int(F.cosine_similarity(states[:1], states[1:]).argmax())]

@@ -17,13 +17,14 @@ from esd_core import DiffusionModel, formats, load_model
 from ui.attention import tab as attention_tab
 from ui.compare import erasure_choice
 from ui.compare import tab as compare_tab
+from ui.erase import moment
 from ui.erase import tab as erase_tab
 from ui.library import tab as library_tab
 from ui.look import theme
 from ui.mixture import tab as mixture_tab
 from ui.scores import tab as scores_tab
-from ui.server import memory, processor, session
-from ui.shared import shelf
+from ui.server import memory, processor, session, waiting
+from ui.shared import erasure_list, pictures
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -101,8 +102,8 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     with gr.Blocks(
         title="ESD Lab", analytics_enabled=False, delete_cache=(session.LIFETIME, session.LIFETIME)
     ) as demo:
-        erasure, owned = session.erasure_state(), shelf.state()
-        ready, refusals = shelf.ready_made(model)
+        erasure, owned = moment.erasure_state(), erasure_list.state()
+        ready, refusals = erasure_list.ready_made(model)
         gr.HTML(header(model), apply_default_css=False)
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned, ready)
@@ -122,7 +123,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         memory.look_after(demo)
     for refusal in refusals:  # of another model than theirs it is no news
         (session.log.warning if model.name == "emoji" else session.log.info)(refusal)
-    processor.share(demo)
+    waiting.share(demo, pictures.note)
     return demo.queue(api_open=False, max_size=16)
 
 

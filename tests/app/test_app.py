@@ -27,11 +27,13 @@ from tests.conftest import WORDS
 from ui.compare import tab as compare_tab
 from ui.erase import fields as form
 from ui.erase import run as live
+from ui.erase import run_clock
 from ui.erase import tab as erase_tab
+from ui.erase.moment import RunMoment, erasure_state
 from ui.look import theme
 from ui.server import session, stream
-from ui.server.stop import Turn, halt
-from ui.shared import pace, prompts, run_stages
+from ui.server.stop import Job, halt
+from ui.shared import prompts, run_stages
 
 CONCEPTS = (
     Concept("cat", "a cat", "object", "animals"),
@@ -69,7 +71,7 @@ def fields(**changes: Any) -> dict[str, Any]:
     return {**values, **shown, **changes}
 
 
-def last(moments: Iterator[stream.Shown], part: str) -> Any:
+def last(moments: Iterator[RunMoment], part: str) -> Any:
     """The last value a run put on one part of the page."""
     return [v for s in moments if (v := getattr(s, part)) is not stream.SKIP][-1]
 
@@ -185,12 +187,12 @@ def test_zero_iterations_change_nothing(model: DiffusionModel):
 
 
 def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
-    turn, kept = Turn(), None
-    for shown in erase_tab.erase(model, turn, **fields(iterations=10_000)):
+    job, kept = Job(), None
+    for shown in erase_tab.erase(model, job, **fields(iterations=10_000)):
         kept = kept if shown.erasure is stream.SKIP else shown.erasure
         if kept is not None and kept.provenance["iterations_done"] > 0:
-            halt(turn)
-    status, download, go, end, *_ = erase_tab.ended(model, turn, kept, None)
+            halt(job)
+    status, download, go, end, *_ = erase_tab.ended(model, job, kept, None)
     assert go.interactive and not end.interactive
     assert kept is not None and "Stopped; what was learned is kept" in status
     stored = Erasure.load(download)
@@ -199,7 +201,7 @@ def test_stop_keeps_what_was_yielded_last(model: DiffusionModel):
 
 
 def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
-    stopped = Turn(stopped=True)
+    stopped = Job(stopped=True)
     assert list(erase_tab.erase(model, stopped, **fields())) == []
     status, download, go, end, *_ = erase_tab.ended(model, stopped, None, None)
     assert "before anything was learned" in status and download is stream.SKIP
@@ -208,7 +210,7 @@ def test_stop_before_anything_was_learned_says_so(model: DiffusionModel):
 
 def test_stop_before_a_run_had_a_place_leaves_the_former_one(model: DiffusionModel):
     former = list(erase_tab.erase(model, **fields(iterations=1)))[-1]
-    stopped = (Turn(stopped=True), former.erasure, former.paused)
+    stopped = (Job(stopped=True), former.erasure, former.paused)
     status, download, _, _, more, *_ = erase_tab.ended(model, *stopped)
     assert "Stopped before it began; the run before it is as it was." in status
     assert more.interactive and Path(download).name.startswith("a-cat")
@@ -216,7 +218,7 @@ def test_stop_before_a_run_had_a_place_leaves_the_former_one(model: DiffusionMod
 
 def test_stop_speaks_of_the_run_and_not_of_the_erasure_in_use(model: DiffusionModel):
     ready_made = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})
-    status, download, *_ = erase_tab.ended(model, Turn(stopped=True), ready_made, None)
+    status, download, *_ = erase_tab.ended(model, Job(stopped=True), ready_made, None)
     assert "before anything was learned" in status
     assert Path(download).name.startswith("a-dog")  # what was there to take away still is
 
@@ -225,20 +227,20 @@ def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
     former = list(erase_tab.erase(model, **fields(iterations=1)))[-1]
     other = Erasure({}, "", {"config": {"concepts": [{"concept": "a dog"}]}})  # chosen since
     kept = (other, former.paused)
-    status, download, *_ = erase_tab.ended(model, Turn(), *kept, failed=True)
+    status, download, *_ = erase_tab.ended(model, Job(), *kept, failed=True)
     assert "Failed before it began; the run before it is as it was." in status
     assert Path(download).name.startswith("a-cat")
-    refused = Turn()
+    refused = Job()
     with pytest.raises(gr.Error, match="iterations is -1"):
         list(erase_tab.go_on(model, former.paused, -1, refused))
     assert "before it began" in erase_tab.ended(model, refused, *kept, failed=True)[0]
-    learned = Turn(erasure=former.erasure)
+    learned = Job(erasure=former.erasure)
     status, download, *_ = erase_tab.ended(model, learned, other, None, failed=True)
     assert "1 updates in" in status and Path(download).name.startswith("a-cat")
 
 
 def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
-    monkeypatch.setattr(pace, "REFRESH", 0.0)  # every update is due
+    monkeypatch.setattr(run_clock, "REFRESH", 0.0)  # every update is due
     statuses = [s.status for s in erase_tab.erase(model, **fields(iterations=5))]
     told = [n for n in range(1, 6) if any(f"update {n} of 5" in str(s) for s in statuses)]
     assert told == [1, 2, 3, 4, 5]
@@ -246,17 +248,17 @@ def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
 
 def test_stop_ends_the_collecting_of_examples(model: DiffusionModel, monkeypatch):
     monkeypatch.setattr(stream, "TICK", 0.0)
-    turn, seen = Turn(), []
-    for shown in erase_tab.erase(model, turn, **fields(seed=77)):
+    job, seen = Job(), []
+    for shown in erase_tab.erase(model, job, **fields(seed=77)):
         seen.append(str(shown.status))
         if sum("Collecting" in status for status in seen) == 3:
-            halt(turn)
+            halt(job)
     assert not any("update 1" in status for status in seen)
-    assert "before anything was learned" in erase_tab.ended(model, turn, None, None)[0]
+    assert "before anything was learned" in erase_tab.ended(model, job, None, None)[0]
 
 
 def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: DiffusionModel):
-    status, download, *_ = erase_tab.ended(model, Turn(), None, None)
+    status, download, *_ = erase_tab.ended(model, Job(), None, None)
     assert status is download is stream.SKIP
 
 
@@ -337,7 +339,7 @@ def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
 
 
 def test_reset_forgets_the_run(model: DiffusionModel):
-    cleared = stream.Shown(*erase_tab.reset()[: len(stream.Shown._fields)])
+    cleared = RunMoment(*erase_tab.reset()[: len(RunMoment._fields)])
     assert cleared.erasure is None and cleared.paused is None and "Press Erase" in cleared.status
 
 
@@ -576,5 +578,5 @@ def test_a_cancelled_run_keeps_its_erasure_and_frees_the_model(url: str):
 
 
 def test_state_expires():
-    state = session.erasure_state()
+    state = erasure_state()
     assert state.time_to_live == session.LIFETIME and state.value is None

@@ -203,7 +203,7 @@ def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     end = time.monotonic() + memory.GRACE
     while left in waiting._lines["run"] and time.monotonic() < end:
         page.wait_for_timeout(100)
-    assert waiting._lines["run"] == []
+    assert waiting.length("run") == 0
 
 
 def test_the_keyboard_runs_and_stops(page):

@@ -14,7 +14,7 @@ from esd_core.study.attention import ALL_LAYERS
 from tests.app.test_app import fields as erase_fields
 from tests.app.test_scores import model, url, walked  # noqa: F401
 from ui.attention import tab as attention_tab
-from ui.shared.run_stages import Walked
+from ui.shared.run_stages import StagedErasure
 
 # The fixtures come from the tests of Scores by import.
 # ruff: noqa: F811
@@ -22,7 +22,7 @@ from ui.shared.run_stages import Walked
 ATTENTION: dict[str, Any] = dict(prompt="cat", seed=1, t=701, layer=ALL_LAYERS)
 
 
-def test_attention_shows_a_card_per_token_and_model(model: DiffusionModel, walked: Walked):
+def test_attention_shows_a_card_per_token_and_model(model: DiffusionModel, walked: StagedErasure):
     shown = attention_tab.draw(model, walked, **ATTENTION)
     tokens = ["[start]", "a", "cat", "[end]", "[padding]"]
     alts = re.findall(r'alt="([^"]+)"', shown.cards)
@@ -47,7 +47,7 @@ def test_a_layer_that_is_not_there_is_refused(model: DiffusionModel):
     assert "layer is 'attic'; use one of: mean of all layers" in refused.value.message
 
 
-def test_opening_the_tab_follows_the_latest_erasure_once(walked: Walked):
+def test_opening_the_tab_follows_the_latest_erasure_once(walked: StagedErasure):
     prompt, seen = attention_tab.follow(walked, "unseen")
     assert prompt == "a cat" and attention_tab.follow(walked, seen) == (gr.skip(), seen)
 

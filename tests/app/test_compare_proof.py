@@ -19,7 +19,7 @@ from tests.conftest import WORDS
 from ui.compare import badges, grid
 from ui.compare import tab as compare_tab
 from ui.server import stream
-from ui.server.stop import Turn, halt
+from ui.server.stop import Job, halt
 
 OPTIONS: dict[str, Any] = dict(guidance_scale=3.0, num_inference_steps=3, scheduler="ddim")
 FIXED: dict[str, Any] = dict(
@@ -161,16 +161,16 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
 
 def test_a_stopped_grid_leaves_what_was_finished(model: DiffusionModel, erasure: Erasure):
     knobs = dict(across="strength", columns="0, 1", down="seed", rows="1")
-    turn, last = Turn(), grid.Shown()
-    for shown in grid.draw(model, erasure, turn, **FIXED, **knobs):
+    job, last = Job(), grid.Shown()
+    for shown in grid.draw(model, erasure, job, **FIXED, **knobs):
         last = shown
         if "Picture 2 of 2" in str(shown.status):
-            halt(turn)
+            halt(job)
     assert last.status is stream.SKIP and "Grid of 2 pictures" in last.picture
     assert Path(last.download).exists()
-    turn = Turn()
-    for shown in grid.draw(model, erasure, turn, **FIXED, **knobs):
-        halt(turn)
+    job = Job()
+    for shown in grid.draw(model, erasure, job, **FIXED, **knobs):
+        halt(job)
         assert shown.picture is shown.download is stream.SKIP  # the sheet before it stays
 
 

@@ -13,18 +13,18 @@ from tests.app.test_app import CONCEPTS, fields
 from tests.conftest import WORDS
 from ui.erase import estimate
 from ui.erase import tab as erase_tab
-from ui.erase.estimate import Line
-from ui.shared.pace import duration
+from ui.shared import timing
+from ui.shared.timing import CallTime, duration
 
 CONFIG = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
 
 
-def collecting(model: DiffusionModel, config: EraseConfig, call: Line) -> float:
+def collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
     return estimate._collecting(model, config, call)
 
 
 def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
-    each_call = Line(1.0, 0.0)  # a machine on which every call takes a second
+    each_call = CallTime(1.0, 0.0)  # a machine on which every call takes a second
     assert collecting(tiny, CONFIG, each_call) == 10
     assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 6
     often = replace(CONFIG, redraw_every=4, iterations=16)
@@ -34,7 +34,7 @@ def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
 
 
 def test_collecting_counts_examples(tiny: DiffusionModel):
-    each_example = Line(0.0, 1.0)
+    each_example = CallTime(0.0, 1.0)
     assert collecting(tiny, CONFIG, each_example) == 10 * 16
     held = replace(CONFIG, preserve=1.0, num_inference_steps=4, redraw_every=1, iterations=3)
     assert collecting(tiny, held, each_example) == 3 * 4 * 16 + 4 * 2 * 16  # what holds: once
@@ -44,7 +44,7 @@ def test_collecting_counts_examples(tiny: DiffusionModel):
 
 
 def test_a_style_on_objects_takes_what_the_object_alone_predicts():
-    emoji, each_example = load_model("emoji", device="cpu"), Line(0.0, 1.0)
+    emoji, each_example = load_model("emoji", device="cpu"), CallTime(0.0, 1.0)
     styled = replace(CONFIG, concepts="noto style", from_objects="styles")
     assert collecting(emoji, styled, each_example) == 10 * 16 + 80
     assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16
@@ -68,7 +68,7 @@ def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
 
 def test_a_run_corrects_the_timing(tiny: DiffusionModel):
     config = preset("live", "a cat", preserve_prompts=["a dog"], iterations=10)
-    estimate.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
+    timing.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
     estimate.correct(tiny, config, 60.0)
     told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
     assert told.training == pytest.approx(600)
@@ -80,7 +80,7 @@ def test_a_run_corrects_the_timing(tiny: DiffusionModel):
 
 def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
     before = {n: p.clone() for n, p in tiny.unet.named_parameters()}
-    estimate.update(tiny, "esd-u")
+    timing.update(tiny, "esd-u")
     assert all(p.equal(before[n]) and not p.requires_grad for n, p in tiny.unet.named_parameters())
 
 

@@ -11,7 +11,7 @@ from esd_core import DiffusionModel, load_model, preset
 from esd_core.study.watched_prompts import Watched, to_watch
 from ui.erase import presence
 from ui.erase import run as live
-from ui.erase.film import MOST, Film
+from ui.erase.film import FRAMES, Film
 
 WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
 PICTURES = torch.zeros(2, 1, 3, 8, 8)
@@ -35,7 +35,7 @@ def test_a_short_run_has_five_frames():
 @pytest.mark.parametrize("iterations", [100, 1000, 9999])
 def test_frames_stay_few_and_at_equal_distances(iterations: int):
     frames = list(filmed(iterations, 0.2, 0.8).frames)
-    assert 5 <= len(frames) <= MOST and frames[0] == 0 and frames[-1] == iterations
+    assert 5 <= len(frames) <= FRAMES and frames[0] == 0 and frames[-1] == iterations
     assert len({b - a for a, b in pairwise(frames[:-1])}) == 1
 
 

@@ -28,8 +28,8 @@ from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.library import tab as library_tab
 from ui.server import session, stream
-from ui.shared import shelf
-from ui.shared.shelf import Shelf
+from ui.shared import erasure_list
+from ui.shared.erasure_list import ErasureList
 
 ERASE, COMPARED = tuple(fields()), tuple(COMPARE)
 
@@ -44,54 +44,54 @@ def cat(model: DiffusionModel) -> Erasure:
     return erased(model, iterations=1)
 
 
-def labels(owned: Shelf) -> list[str]:
-    return [label for label, _ in shelf.choices(owned)]
+def labels(owned: ErasureList) -> list[str]:
+    return [label for label, _ in erasure_list.choices(owned)]
 
 
 # --- the shelf
 
 
 def test_an_erasure_is_kept_once(cat: Erasure):
-    owned = shelf.keep(shelf.keep((), cat), cat)
+    owned = erasure_list.keep(erasure_list.keep((), cat), cat)
     assert labels(owned) == ["a cat (esd-x, 1 updates, this session)"]
-    assert shelf.keep(owned, None) == owned
+    assert erasure_list.keep(owned, None) == owned
 
 
 def test_equal_labels_are_numbered(cat: Erasure):
-    owned = shelf.keep(shelf.keep((), cat), replace(cat))
+    owned = erasure_list.keep(erasure_list.keep((), cat), replace(cat))
     assert [label[-5:] for label in labels(owned)] == ["no. 1", "no. 2"]
 
 
 def test_the_oldest_make_room_and_their_files_go(cat: Erasure):
-    owned = shelf.keep((), cat)
+    owned = erasure_list.keep((), cat)
     first = owned[0]
     files = first.files()
-    for _ in range(shelf.MOST):
-        owned = shelf.keep(owned, replace(cat))
-    assert len(owned) == shelf.MOST and first not in owned
+    for _ in range(erasure_list.LONGEST):
+        owned = erasure_list.keep(owned, replace(cat))
+    assert len(owned) == erasure_list.LONGEST and first not in owned
     assert not any(Path(file).exists() for file in files)
 
 
 def test_large_erasures_are_fewer_but_the_latest_is_kept(monkeypatch, cat: Erasure):
     size = sum(4 * t.numel() for t in cat.tensors.values())
-    monkeypatch.setattr(shelf, "MEMORY", 2 * size)
-    owned: Shelf = ()
+    monkeypatch.setattr(erasure_list, "MEMORY", 2 * size)
+    owned: ErasureList = ()
     for _ in range(4):
-        owned = shelf.keep(owned, replace(cat))
+        owned = erasure_list.keep(owned, replace(cat))
     assert len(owned) == 2
-    monkeypatch.setattr(shelf, "MEMORY", 1)
-    assert len(shelf.keep(owned, cat)) == 1
+    monkeypatch.setattr(erasure_list, "MEMORY", 1)
+    assert len(erasure_list.keep(owned, cat)) == 1
 
 
 def test_a_shelf_expires_with_the_erasure():
-    assert shelf.state().time_to_live == session.erasure_state().time_to_live
+    assert erasure_list.state().time_to_live == session.erasure_state().time_to_live
 
 
 # --- the tab
 
 
 def test_the_files_are_the_erasure_and_its_card(cat: Erasure):
-    owned = shelf.keep((), cat)
+    owned = erasure_list.keep((), cat)
     shown = library_tab.show((), owned, cat)
     file, text, data = (part.value["path"] for part in (shown.file, shown.markdown, shown.json))
     assert Erasure.load(file).hash == cat.hash
@@ -111,7 +111,7 @@ def test_the_tab_lists_what_the_session_made_and_says_which_is_in_use(cat: Erasu
 
 def test_choosing_changes_the_erasure_in_use(cat: Erasure):
     other = replace(cat)
-    owned = shelf.keep(shelf.keep((), cat), other)
+    owned = erasure_list.keep(erasure_list.keep((), cat), other)
     assert library_tab.choose((), owned, owned[1].key) is other
     with pytest.raises(gr.Error, match="choose an erasure of the list"):
         library_tab.choose((), owned, "gone")
@@ -126,7 +126,7 @@ def test_a_file_from_disk_is_used(model: DiffusionModel, cat: Erasure, tmp_path:
 
 def test_adding_two_gives_their_sum(model: DiffusionModel, cat: Erasure):
     dog = erased(model, concept="dog", iterations=1)
-    owned = shelf.keep(shelf.keep((), cat), dog)
+    owned = erasure_list.keep(erasure_list.keep((), cat), dog)
     owned, both = library_tab.add(model, (), owned, cat, 0.5, owned[1].key, -1.0)
     expected = dict(combine(model, [cat, dog], [0.5, -1.0]).named_parameters())
     assert all(torch.equal(t, expected[n]) for n, t in both.tensors.items())
@@ -141,7 +141,7 @@ def test_adding_two_gives_their_sum(model: DiffusionModel, cat: Erasure):
 def test_a_strangers_text_is_escaped(model: DiffusionModel, cat: Erasure):
     record = {"model": "<b>x</b>", "versions": {"<i>": "y"}}
     strange = replace(cat, provenance=record)
-    shown = library_tab.show((), shelf.keep((), strange), strange)
+    shown = library_tab.show((), erasure_list.keep((), strange), strange)
     assert "<b>" not in shown.table and "<i>" not in shown.table and "&lt;b&gt;" in shown.table
 
 
@@ -173,7 +173,7 @@ def test_a_single_picture_gives_its_settings_too(model: DiffusionModel, cat: Era
     picture = r'src="data:image/png;base64,([^"]+)" alt="a dog, seed 2, erased at strength 1"'
     found = re.search(picture, table)
     (tmp_path / "saved.png").write_bytes(base64.b64decode(found[1]))
-    owned = shelf.keep((), cat)
+    owned = erasure_list.keep((), cat)
     restored = library_tab.restore(model, (), (ERASE, COMPARED), owned, str(tmp_path / "saved.png"))
     assert restored[1] is cat and "is in use" in restored[0]
     assert fields_of(restored)[1] == COMPARE
@@ -184,7 +184,7 @@ def test_a_grid_gives_its_knobs_and_they_give_the_same_grid(model: DiffusionMode
     fixed = {"strength": 0.5, "guidance_scale": 3, "steps": 2, "scheduler": "euler", "seed": 4}
     knobs = dict(across="guidance scale", columns="1, 2.5", down="prompt", rows='a cat; ""')
     drawn = list(grid.draw(model, cat, prompt="a dog", **fixed, **knobs))[-1]
-    owned = shelf.keep((), cat)
+    owned = erasure_list.keep((), cat)
     names = ERASE, (*COMPARED, *knobs)
     status, used, *restored = library_tab.restore(model, (), names, owned, drawn.download)
     assert used is cat and "Grid over two knobs" in status
@@ -216,10 +216,10 @@ def test_ready_made_erasures_are_listed_and_others_weights_are_left_out(
 ):
     cat.save(tmp_path / "cat.safetensors")
     replace(cat, base="another").save(tmp_path / "dog.safetensors")
-    ready, refusals = shelf.ready_made(model, tmp_path)
+    ready, refusals = erasure_list.ready_made(model, tmp_path)
     assert labels(ready) == ["a cat (ready-made)"]
     assert len(refusals) == 1 and "dog.safetensors is left out: this erasure was made" in refusals[0]
-    assert shelf.ready_made(model, tmp_path / "nothing") == ((), [])
+    assert erasure_list.ready_made(model, tmp_path / "nothing") == ((), [])
 
 
 # --- the served app

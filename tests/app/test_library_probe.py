@@ -11,7 +11,7 @@ import pytest
 from esd_core import DiffusionModel, Erasure, load_model
 from ui.library import probe as probing
 from ui.server import stream
-from ui.shared import shelf
+from ui.shared import erasure_list
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def emoji() -> DiffusionModel:
 
 @pytest.fixture(scope="module")
 def pizza(emoji: DiffusionModel) -> Erasure:
-    ready, _ = shelf.ready_made(emoji)
-    return shelf.find(ready, "pizza").erasure
+    ready, _ = erasure_list.ready_made(emoji)
+    return erasure_list.find(ready, "pizza").erasure
 
 
 def test_it_tells_before_from_after_and_what_it_is_doing(emoji: DiffusionModel, pizza: Erasure):

@@ -98,13 +98,13 @@ def test_closing_a_stream_closes_what_it_wraps():
 
 def test_the_long_events_of_the_page_share(model: DiffusionModel):
     demo = app.build_demo(model)
-    long = [event for event in demo.fns.values() if event.concurrency_id == processor.MODEL]
+    long = [event for event in demo.fns.values() if event.concurrency_id == waiting.MODEL]
     assert {event.api_name for event in long} >= {"compare", "probe"}
-    assert all(event.concurrency_limit == processor.AT_ONCE for event in long)
-    runs = [event for event in demo.fns.values() if event.concurrency_id == processor.RUN]
+    assert all(event.concurrency_limit == waiting.AT_ONCE for event in long)
+    runs = [event for event in demo.fns.values() if event.concurrency_id == waiting.RUN]
     assert {event.api_name for event in runs} == {"erase", "continue"}
-    (grid,) = (event for event in demo.fns.values() if event.concurrency_id == processor.GRID)
-    assert grid.api_name == "grid" and grid.concurrency_limit == waiting.MOST  # as Stop must reach it
+    (grid,) = (event for event in demo.fns.values() if event.concurrency_id == waiting.GRID)
+    assert grid.api_name == "grid" and grid.concurrency_limit == waiting.IN_LINE  # as Stop must reach it
 
 
 # --- what they keep
@@ -113,10 +113,10 @@ def test_the_long_events_of_the_page_share(model: DiffusionModel):
 def test_a_tensor_is_counted_once(model: DiffusionModel):
     cat = erased(model, iterations=1)
     own = sum(4 * t.numel() for t in cat.tensors.values())
-    assert memory.size(cat.tensors) == own <= memory.size(cat)
-    assert memory.size({"a": cat, "b": [cat, (cat,)]}) == memory.size(cat)
-    assert memory.size(None) == memory.size("text") == 0
-    assert memory.size(torch.nn.Linear(2, 3)) == 4 * 9
+    assert memory.tensor_bytes(cat.tensors) == own <= memory.tensor_bytes(cat)
+    assert memory.tensor_bytes({"a": cat, "b": [cat, (cat,)]}) == memory.tensor_bytes(cat)
+    assert memory.tensor_bytes(None) == memory.tensor_bytes("text") == 0
+    assert memory.tensor_bytes(torch.nn.Linear(2, 3)) == 4 * 9
 
 
 def test_a_huge_run_cannot_be_continued_but_leaves_its_erasure(model, monkeypatch):

@@ -55,4 +55,4 @@ def test_one_pair_needs_no_list_and_none_nothing(model: DiffusionModel, cat: Era
 
 
 def test_what_is_kept_counts_as_the_visitors(model: DiffusionModel, cat: Erasure):
-    assert memory.size(pairs(model, cat)) == 2 * 4 * 3 * 16 * 16
+    assert memory.tensor_bytes(pairs(model, cat)) == 2 * 4 * 3 * 16 * 16

@@ -13,8 +13,9 @@ from esd_core.erasure import shared_copy
 from esd_core.study.watched_prompts import to_watch
 from ui.erase import presence, preview
 from ui.erase import run as live
+from ui.erase.moment import RunMoment
 from ui.server import memory
-from ui.server.stream import SKIP, Shown
+from ui.server.stream import SKIP
 
 PROMPTS = ["a cat", "a dog"]
 
@@ -65,11 +66,11 @@ def test_only_the_last_runs_are_remembered(tiny: DiffusionModel, monkeypatch):
     assert known == ["a cat", "a rocket"]
 
 
-def told(moments: list[Shown]) -> str:
+def told(moments: list[RunMoment]) -> str:
     return " ".join(str(moment.status) for moment in moments if moment.status is not SKIP)
 
 
-def run(model: DiffusionModel, config: Any) -> list[Shown]:
+def run(model: DiffusionModel, config: Any) -> list[RunMoment]:
     return list(live.run(model, config, to_watch(model, "a cat")))
 
 

@@ -15,7 +15,7 @@ from tests.conftest import WORDS
 from tools import ready_made
 from ui.compare import erasure_choice
 from ui.server import stream
-from ui.shared import shelf
+from ui.shared import erasure_list
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_concept_that_is_not_there_is_refused(model: DiffusionModel, tmp_path:
 
 
 def test_those_that_ship_belong_to_the_weights_that_ship_and_are_small():
-    paths = sorted(shelf.READY_MADE.glob("*.safetensors"))
+    paths = sorted(erasure_list.READY_MADE.glob("*.safetensors"))
     again = "the weights have changed: run python -m tools.ready_made"
     fingerprint = load_model("emoji").fingerprint
     assert paths and sum(path.stat().st_size for path in paths) < 4 * 2**20
@@ -69,7 +69,7 @@ def test_those_that_ship_belong_to_the_weights_that_ship_and_are_small():
 
 
 def test_compare_starts_with_a_ready_made_erasure(model: DiffusionModel, made: list[Path]):
-    ready, refusals = shelf.ready_made(model, made[0].parent)
+    ready, refusals = erasure_list.ready_made(model, made[0].parent)
     assert not refusals and [kept.key for kept in ready] == ["cat", "noto-style"]
     owned, erasure, chosen = erasure_choice.offer(ready, (), None)
     assert owned is stream.SKIP and erasure is ready[0].erasure and chosen.value == "cat"
@@ -77,7 +77,7 @@ def test_compare_starts_with_a_ready_made_erasure(model: DiffusionModel, made: l
 
 
 def test_the_visitors_own_comes_before_it(model: DiffusionModel, made: list[Path]):
-    ready, _ = shelf.ready_made(model, made[0].parent)
+    ready, _ = erasure_list.ready_made(model, made[0].parent)
     own = erased(model, iterations=1)
     owned, erasure, chosen = erasure_choice.offer(ready, (), own)
     assert erasure is stream.SKIP and [kept.erasure for kept in owned] == [own]
@@ -85,7 +85,7 @@ def test_the_visitors_own_comes_before_it(model: DiffusionModel, made: list[Path
 
 
 def test_the_list_names_no_erasure_but_the_one_in_use(model: DiffusionModel, made: list[Path]):
-    ready, _ = shelf.ready_made(model, made[0].parent)
+    ready, _ = erasure_list.ready_made(model, made[0].parent)
     assert erasure_choice.name(ready, (), ready[1].erasure).value == "noto-style"
     assert erasure_choice.name(ready, (), erased(model, iterations=1)).value is None
 

@@ -9,11 +9,11 @@ import torch
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, erase
 from ui.shared import run_stages
-from ui.shared.run_stages import Walk, Walked
+from ui.shared.run_stages import StagedErasure, StageKeeper
 
 
-def walked(model: DiffusionModel, iterations: int, stop_after: int | None = None) -> Walked:
-    kept = Walk(iterations)
+def walked(model: DiffusionModel, iterations: int, stop_after: int | None = None) -> StagedErasure:
+    kept = StageKeeper(iterations)
     for step in erase(model, EraseConfig("a cat", iterations=iterations)):
         kept.note(step)
         if step.iteration == (iterations if stop_after is None else stop_after):
@@ -40,7 +40,7 @@ def test_a_stage_is_the_model_as_it_was_then(tiny: DiffusionModel):
 
 
 def test_more_updates_make_room_for_later_stages(tiny: DiffusionModel):
-    kept, steps = Walk(16), {}
+    kept, steps = StageKeeper(16), {}
     for step in erase(tiny, EraseConfig("a cat", iterations=32)):
         steps[step.iteration] = step.erasure
         if step.iteration == 16:
@@ -53,7 +53,7 @@ def test_more_updates_make_room_for_later_stages(tiny: DiffusionModel):
     kept.extend(32, steps[32])  # to finish a stopped run changes nothing
     assert reached(kept.end(steps[32])) == [0, 1, 2, 4, 16, 32]
     kept.extend(1000, steps[32])
-    assert len(kept.earlier) <= run_stages.MOST and max(kept.marks) > 32
+    assert len(kept.earlier) <= run_stages.STAGES and max(kept.marks) > 32
 
 
 def test_what_is_kept_is_still_an_erasure(tiny: DiffusionModel, tmp_path):
@@ -66,7 +66,7 @@ def test_what_is_kept_is_still_an_erasure(tiny: DiffusionModel, tmp_path):
 @pytest.mark.parametrize("iterations", [1, 3, 40, 1000, 100_000])
 def test_stages_are_few_whatever_the_length_of_a_run(iterations: int):
     chosen = sorted(run_stages.marks(iterations, 1))
-    assert len(chosen) <= run_stages.MOST and chosen[0] == 1 and chosen[-1] <= iterations
+    assert len(chosen) <= run_stages.STAGES and chosen[0] == 1 and chosen[-1] <= iterations
     assert all(a < b for a, b in pairwise(chosen))
 
 

@@ -23,7 +23,7 @@ from tests.conftest import WORDS
 from ui.scores import tab as scores_tab
 from ui.scores.panels import CONTEXT, NULL
 from ui.shared import run_stages
-from ui.shared.run_stages import Walk, Walked
+from ui.shared.run_stages import StagedErasure, StageKeeper
 
 SCORES: dict[str, Any] = dict(prompt="cat", seed=1, t=701, eta=1.0, guidance_scale=4.0, stage=9)
 
@@ -34,13 +34,13 @@ def model(tiny: DiffusionModel) -> DiffusionModel:
 
 
 @pytest.fixture(scope="module")
-def walked(model: DiffusionModel) -> Walked:
+def walked(model: DiffusionModel) -> StagedErasure:
     """An erasure of a cat with its stages after 1, 2, 4, 8 of 16 updates."""
     return run(model, EraseConfig("a cat", iterations=16))
 
 
-def run(model: DiffusionModel, config: EraseConfig) -> Walked:
-    kept = Walk(config.iterations)
+def run(model: DiffusionModel, config: EraseConfig) -> StagedErasure:
+    kept = StageKeeper(config.iterations)
     for step in erase(model, config):
         kept.note(step)
     return kept.end(step.erasure)
@@ -62,7 +62,7 @@ def test_without_an_erasure_the_edited_model_is_the_frozen_one(model: DiffusionM
     assert ">trained<" not in shown.panels
 
 
-def test_every_picture_says_prompt_model_and_seed(model: DiffusionModel, walked: Walked):
+def test_every_picture_says_prompt_model_and_seed(model: DiffusionModel, walked: StagedErasure):
     shown = scores_tab.draw(model, walked, **SCORES)
     alts = re.findall(r'alt="([^"]+)"', shown.panels)
     assert len(alts) == len(set(alts)) == 16
@@ -71,7 +71,7 @@ def test_every_picture_says_prompt_model_and_seed(model: DiffusionModel, walked:
     assert "implied picture of target, frozen, a cat, seed 1, t 701" in alts
 
 
-def test_the_stages_lead_from_the_concept_towards_the_target(model: DiffusionModel, walked: Walked):
+def test_the_stages_lead_from_the_concept_towards_the_target(model: DiffusionModel, walked: StagedErasure):
     count = len(run_stages.stages(walked))
     seen = [scores_tab.draw(model, walked, **{**SCORES, "stage": i}).numbers for i in range(count)]
     assert [n["updates"] for n in seen] == [0, 1, 2, 4, 8, 16]
@@ -106,7 +106,7 @@ def test_what_a_concept_is_erased_from_takes_part(model: DiffusionModel):
     assert f"away from {NULL}" in plain.table and "same words" in plain.panels
 
 
-def test_opening_the_tab_follows_the_latest_erasure_once(model: DiffusionModel, walked: Walked):
+def test_opening_the_tab_follows_the_latest_erasure_once(model: DiffusionModel, walked: StagedErasure):
     prompt, eta, stage, seen = scores_tab.follow(walked, "unseen")
     assert (prompt, eta.value) == ("a cat", 1.0)
     assert (stage.maximum, stage.value, stage.interactive) == (5, 5, True)
@@ -157,7 +157,7 @@ def url(model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_api_shows_each_visitor_their_own_model(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
     ann.submit(**erase_fields(), api_name="/erase").result(timeout=60)
-    call: dict[str, Any] = {**SCORES, "stage": run_stages.MOST + 1, "api_name": "/scores"}
+    call: dict[str, Any] = {**SCORES, "stage": run_stages.STAGES + 1, "api_name": "/scores"}
     anns, bobs = ann.predict(**call)[-1], bob.predict(**call)[-1]
     assert anns["updates"] == 6 and bobs["updates"] is None
     assert bobs["eps_edited"] == bobs["eps_concept"] != anns["eps_edited"]
@@ -171,7 +171,7 @@ def test_nobody_waits_for_another_visitors_training(url: str):
     job = ann.submit(**erase_fields(iterations=100_000), api_name="/erase")
     while not any("of 100000 · " in str(moment[0]) for moment in job.outputs()):
         time.sleep(0.05)
-    call: dict[str, Any] = {**SCORES, "stage": run_stages.MOST + 1, "api_name": "/scores"}
+    call: dict[str, Any] = {**SCORES, "stage": run_stages.STAGES + 1, "api_name": "/scores"}
     assert bob.submit(**call).result(timeout=30)[-1]["updates"] is None
     assert not job.done()
     job.cancel()

@@ -5,30 +5,30 @@ from __future__ import annotations
 import gradio as gr
 
 from esd_core import Erasure
-from ui.server.stop import Turn, busy, halt
-from ui.server.stream import Shown
+from ui.erase.moment import RunMoment, busy
+from ui.server.stop import Job, halt
 
 
 def test_a_stopped_run_ends_at_its_next_step():
-    turn, made = Turn(), []
+    job, made = Job(), []
 
     def steps():
         for i in range(9):
             made.append(i)
-            yield Shown(i)
+            yield RunMoment(i)
 
-    stream = turn.of(steps())
-    assert next(stream) == Shown(0)
-    pressed = halt(turn)
+    stream = job.until_stop(steps())
+    assert next(stream) == RunMoment(0)
+    pressed = halt(job)
     assert isinstance(pressed, gr.Button) and not pressed.interactive
     assert list(stream) == [] and made == [0, 1]
 
 
 def test_a_run_that_nobody_stops_goes_to_its_end():
-    turn, erasure = Turn(), Erasure({}, "")
-    moments = [Shown("a"), Shown("b", erasure=erasure), Shown("c")]
-    assert list(turn.of(iter(moments))) == moments
-    assert turn.erasure is erasure
+    job, erasure = Job(), Erasure({}, "")
+    moments = [RunMoment("a"), RunMoment("b", erasure=erasure), RunMoment("c")]
+    assert list(job.until_stop(iter(moments))) == moments
+    assert job.erasure is erasure
 
 
 def test_every_press_has_a_turn_of_its_own():

@@ -7,31 +7,31 @@ from typing import Any
 
 import pytest
 
+from ui.erase.moment import RunMoment
 from ui.server import waiting
-from ui.server.stop import Turn, halt
-from ui.server.stream import Shown
+from ui.server.stop import Job, halt
 
 
 @pytest.fixture(autouse=True)
 def one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PLACES", 1)
-    monkeypatch.setattr(waiting, "LOOK", 0.0)
+    monkeypatch.setattr(waiting, "POLL", 0.0)
 
 
-def run(name: str, turn: Turn | None = None) -> Iterator[Shown]:
+def run(name: str, job: Job | None = None) -> Iterator[RunMoment]:
     for i in range(3):
-        yield Shown(f"{name}{i}")
+        yield RunMoment(f"{name}{i}")
 
 
-def in_line(name: str, turn: Turn | None = None, what: str = "run") -> Iterator[Any]:
-    stream = waiting.in_line(run, what, parts=len(Shown()))(name, turn=turn)
-    assert next(stream) == list(Shown())  # the page stays as it is
+def in_line(name: str, job: Job | None = None, what: str = "run") -> Iterator[Any]:
+    stream = waiting.in_line(run, what, outputs=len(RunMoment()))(name, job=job)
+    assert next(stream) == list(RunMoment())  # the page stays as it is
     return stream
 
 
 def status(stream: Iterator[Any]) -> str:
     text, *rest = next(stream)
-    assert rest == list(Shown())[1:]
+    assert rest == list(RunMoment())[1:]
     return text
 
 
@@ -45,16 +45,16 @@ def test_a_run_begins_when_the_one_before_it_ends():
     assert status(second) == "b0" and "another run" in status(third)
     second.close()  # a closed stream hands its place on
     assert [shown.status for shown in third] == ["c0", "c1", "c2"]
-    assert waiting._lines["run"] == []
+    assert waiting.length("run") == 0
 
 
 def test_stop_takes_a_run_out_of_the_line():
-    first, turn = in_line("a"), Turn()
+    first, job = in_line("a"), Job()
     status(first)
-    waits = in_line("b", turn)
+    waits = in_line("b", job)
     assert "Waiting" in status(waits)
-    halt(turn)
-    assert list(waits) == [] and len(waiting._lines["run"]) == 1
+    halt(job)
+    assert list(waits) == [] and waiting.length("run") == 1
     first.close()
 
 
@@ -67,4 +67,4 @@ def test_a_grid_does_not_wait_for_runs():
 
 
 def test_what_was_stopped_before_it_came_does_not_begin():
-    assert list(in_line("a", Turn(stopped=True))) == []
+    assert list(in_line("a", Job(stopped=True))) == []

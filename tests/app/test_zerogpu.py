@@ -27,7 +27,7 @@ from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.scores import tab as scores_tab
 from ui.server import processor, stream, zerogpu
-from ui.server.stop import Turn, halt
+from ui.server.stop import Job, halt
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +61,19 @@ def test_only_a_space_that_says_so_lends():
 def test_a_run_comes_back_whole(model: DiffusionModel):
     expected = list(erase_tab.erase(model, **fields(seed=3)))[-1].erasure
     far = zerogpu.lent(partial(erase_tab.erase, model), lend)
-    turn = Turn()
-    *_, paused, ending = (shown for shown in far(turn=turn, **fields(seed=3)) if shown.erasure != stream.SKIP)
-    assert ending.erasure.hash == turn.erasure.hash == expected.hash
+    job = Job()
+    *_, paused, ending = (shown for shown in far(job=job, **fields(seed=3)) if shown.erasure != stream.SKIP)
+    assert ending.erasure.hash == job.erasure.hash == expected.hash
     on = zerogpu.lent(partial(erase_tab.go_on, model), lend)
-    assert list(on(paused.paused, 4, Turn()))[-1].erasure.provenance["iterations_done"] == 10
+    assert list(on(paused.paused, 4, Job()))[-1].erasure.provenance["iterations_done"] == 10
 
 
 def test_stop_reaches_it(model: DiffusionModel):
-    turn, far = Turn(), zerogpu.lent(partial(erase_tab.erase, model), lend)
-    for _ in far(turn=turn, **fields(iterations=10_000)):
-        if turn.erasure is not None:
-            halt(turn)
-    assert 0 < turn.erasure.provenance["iterations_done"] < 10_000
+    job, far = Job(), zerogpu.lent(partial(erase_tab.erase, model), lend)
+    for _ in far(job=job, **fields(iterations=10_000)):
+        if job.erasure is not None:
+            halt(job)
+    assert 0 < job.erasure.provenance["iterations_done"] < 10_000
 
 
 def test_looks_come_back_too(model: DiffusionModel):

@@ -21,7 +21,7 @@ from ui.compare import erasure_choice, grid
 from ui.compare import tab as compare_tab
 from ui.library import tab as library_tab
 from ui.scores import tab as scores_tab
-from ui.shared import noisy_latent, shelf
+from ui.shared import erasure_list, noisy_latent
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
 SHORT = '"><img>'  # a concept that the tiny tokenizer has room for
@@ -107,7 +107,7 @@ def test_options_that_cannot_be_leave_the_fields_as_they_are(
     assert prompt == eta == gr.skip() == attention_tab.follow(strange, "unseen")[0]
     assert "an unknown number of updates" in scores_tab.draw(model, strange, **SCORES).status
     assert "an unknown number of updates" in attention_tab.draw(model, strange, **ATTENTION).status
-    assert shelf.keep((), strange, "a file")[0].label == "unknown (a file)"
+    assert erasure_list.keep((), strange, "a file")[0].label == "unknown (a file)"
 
 
 def test_what_is_on_record_is_told(model: DiffusionModel, tmp_path: Path):

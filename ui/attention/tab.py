@@ -15,7 +15,7 @@ from esd_core import DiffusionModel, Erasure, denoise
 from esd_core.study.attention import ALL_LAYERS, END, PADDING, START, layer_labels, look
 from esd_core.study.heat_maps import sequential
 from ui.server import stream
-from ui.shared import noisy_latent, pictures
+from ui.shared import events, noisy_latent, pictures
 
 SPECIAL = (START, END, PADDING)
 INTRO = """<div class="esd-intro"><p>In every cross-attention layer each cell of the latent divides
@@ -44,7 +44,7 @@ def draw(
     timestep nearest to t; both models see the same. The last value returned has, for each token,
     its mean share of the attention in the layer: of the base model and of the erased one.
     """
-    with stream.told():
+    with stream.refusals():
         target = noisy_latent.target(model, None, prompt)
         drawn, index = noisy_latent.point(model, target, seed, t)
         x_t, at = drawn.x_t[index : index + 1], drawn.t[index : index + 1]
@@ -123,7 +123,7 @@ def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, tab: gr.T
         outputs=list(parts),
         show_progress="hidden",
         trigger_mode="always_last",
-        **noisy_latent.QUEUE,
+        **events.LOOKING,
     )
     go.click(**look_at, api_name="attention", api_description=getdoc(draw))
     gr.on([fields["t"].input, fields["layer"].input], **look_at, api_visibility="private")

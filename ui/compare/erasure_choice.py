@@ -10,31 +10,31 @@ import gradio as gr
 from esd_core import Erasure
 from ui.library import tab as library_tab
 from ui.server import stream
-from ui.shared import shelf
-from ui.shared.shelf import Shelf
+from ui.shared import erasure_list, events
+from ui.shared.erasure_list import ErasureList
 
 
-def offer(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
+def offer(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tuple[Any, ...]:
     """On opening the tab: the list, and the first ready-made erasure for those who have none.
 
     What does not change is skipped: a run of the same visitor may be changing it right now.
     """
     first = ready[0].erasure if erasure is None and ready else None
     in_use = first or erasure
-    kept = shelf.keep(owned, in_use, besides=ready)
+    kept = erasure_list.keep(owned, in_use, besides=ready)
     listed = [*ready, *kept]
-    key = shelf.key_of(listed, in_use)
-    chosen = gr.Dropdown(shelf.choices(listed), value=key, visible=bool(listed))
+    key = erasure_list.key_of(listed, in_use)
+    chosen = gr.Dropdown(erasure_list.choices(listed), value=key, visible=bool(listed))
     return stream.SKIP if kept is owned else kept, first or stream.SKIP, chosen
 
 
-def name(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Any:  # noqa: ANN401
+def name(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Any:  # noqa: ANN401
     """The list, which names the erasure in use or, if that is a run's of just now, none."""
     listed = [*ready, *owned]
-    return gr.Dropdown(shelf.choices(listed), value=shelf.key_of(listed, erasure))
+    return gr.Dropdown(erasure_list.choices(listed), value=erasure_list.key_of(listed, erasure))
 
 
-def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
+def use(ready: ErasureList, owned: ErasureList, key: str) -> Erasure:
     """Take an erasure for Compare, Scores and Attention.
 
     key is the name of a ready-made one, such as "cat", or what the Library calls one of your own.
@@ -42,10 +42,10 @@ def use(ready: Shelf, owned: Shelf, key: str) -> Erasure:
     return library_tab.choose(ready, owned, key)
 
 
-def build(ready: Shelf) -> gr.Dropdown:
+def build(ready: ErasureList) -> gr.Dropdown:
     """Lay out the list above the tab's own fields."""
     return gr.Dropdown(
-        shelf.choices(ready),
+        erasure_list.choices(ready),
         value=None,
         label="Erasure in use",
         elem_id="in-use",
@@ -58,7 +58,7 @@ def build(ready: Shelf) -> gr.Dropdown:
 def wire(
     erasure: gr.State,
     owned: gr.State,
-    ready: Shelf,
+    ready: ErasureList,
     chosen: gr.Dropdown,
     tab: gr.Tab,
     go: gr.Button,
@@ -79,5 +79,5 @@ def wire(
         erasure,
         api_name="use_erasure",
         trigger_mode="always_last",
-        **stream.AT_ONCE,
+        **events.REFUSING,
     )

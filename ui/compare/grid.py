@@ -19,11 +19,10 @@ from esd_core.erasure import STRENGTHS
 from esd_core.sampling import SCHEDULERS, Step, sample
 from esd_core.study import figures, png_parameters
 from esd_core.study.watched_prompts import to_watch
-from ui.erase import estimate
 from ui.server import session, stream, zerogpu
-from ui.server.stop import Turn
-from ui.shared import erased_prompts, pictures, prompts
-from ui.shared.pace import duration
+from ui.server.stop import Job
+from ui.shared import erased_prompts, pictures, prompts, timing
+from ui.shared.timing import duration
 
 MOST = 36  # pictures, so that one visitor cannot keep the others waiting
 MOST_DEFAULTS = 6  # prompts that an empty box stands for
@@ -197,7 +196,7 @@ def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str: 
         made = plan(model, erasure, **fields)
     except ValueError as refused:
         return f'<p class="esd-cost">{escape(str(refused))}</p>'
-    call, seconds = estimate.evaluation(model), 0.0
+    call, seconds = timing.evaluation(model), 0.0
     for i in range(len(made.rows)):
         for j in range(len(made.columns)):
             cell = made.cell(i, j)
@@ -209,12 +208,12 @@ def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str: 
 def draw(
     model: DiffusionModel,
     erasure: Erasure | None,
-    turn: Turn | None = None,
+    job: Job | None = None,
     **fields: Any,  # noqa: ANN401
 ) -> Iterator[Shown]:
     """Draw the grid, row by row; what is drawn when it is stopped can be downloaded too."""
-    turn = turn or Turn()
-    with stream.told():
+    job = job or Job()
+    with stream.refusals():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; run Erase first")
         made = plan(model, erasure, **fields)
@@ -225,11 +224,11 @@ def draw(
         refreshed, path = time.perf_counter(), session.new_file("grid.png")
         for n in range(made.size):
             i, j = divmod(n, len(made.columns))
-            for at in turn.of(_steps(model, made.cell(i, j), unets)):
+            for at in job.until_stop(_steps(model, made.cell(i, j), unets)):
                 text = f"Picture {n + 1} of {made.size}, step {at.step + 1}"
                 yield Shown(pictures.note(text, done=n / made.size))
                 latents = at.latents
-            if turn.stopped:
+            if job.stopped:
                 if n:
                     yield Shown(stream.SKIP, *_sheet(made, drawn, about, path, erased))
                 return

@@ -10,8 +10,8 @@ import gradio as gr
 
 from esd_core import DiffusionModel
 from ui.compare import grid
-from ui.server import processor, stream, zerogpu
-from ui.server.stop import Turn
+from ui.server import stream, waiting, zerogpu
+from ui.server.stop import Job
 from ui.server.stop import halt as stop
 from ui.shared import pictures
 
@@ -83,37 +83,37 @@ def wire(
             inputs_kwargs=inputs,
             outputs=price,
             trigger_mode="always_last",
-            concurrency_id=processor.LOOK,
+            concurrency_id=waiting.LOOK,
             **quiet,
         )
     shown.picture.change(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
-    turn = gr.State(Turn())
-    begun = go.click(busy, None, [go, halt, turn], queue=False, **quiet)
+    job = gr.State(Job())
+    begun = go.click(busy, None, [go, halt, job], queue=False, **quiet)
     drawing = begun.then(
         partial(grid.draw, model),
-        inputs_kwargs={"turn": turn, **inputs},
+        inputs_kwargs={"job": job, **inputs},
         outputs=list(shown),
         api_name="grid",
         api_description=getdoc(grid.draw),
-        concurrency_id=processor.GRID,
+        concurrency_id=waiting.GRID,
         concurrency_limit=1,
         show_progress="minimal",
         show_progress_on=shown.status,
     )
     on_page = [shown.status, go, halt]
-    drawing.then(ended, turn, on_page, queue=False, **quiet)
-    drawing.failure(partial(ended, failed=True), turn, on_page, queue=False, **quiet)
-    halt.click(stop, turn, halt, queue=False, **quiet)
+    drawing.then(ended, job, on_page, queue=False, **quiet)
+    drawing.failure(partial(ended, failed=True), job, on_page, queue=False, **quiet)
+    halt.click(stop, job, halt, queue=False, **quiet)
 
 
-def busy() -> tuple[gr.Button, gr.Button, Turn]:
-    """Draw and Stop while a grid is drawn, and its turn."""
-    return gr.Button(interactive=False), gr.Button(interactive=True), Turn()
+def busy() -> tuple[gr.Button, gr.Button, Job]:
+    """Draw and Stop while a grid is drawn, and its job."""
+    return gr.Button(interactive=False), gr.Button(interactive=True), Job()
 
 
-def ended(turn: Turn, failed: bool = False) -> tuple[Any, gr.Button, gr.Button]:
+def ended(job: Job, failed: bool = False) -> tuple[Any, gr.Button, gr.Button]:
     """Wait for the next grid; of one that was not finished, say what is left."""
     left = "is as it was last shown" if failed else "shows what was finished"
     said = pictures.note(f"{'Not finished' if failed else 'Stopped'}. The sheet, if there is one, {left}.")
     buttons = gr.Button(interactive=True), gr.Button(interactive=False)
-    return said if turn.stopped or failed else stream.SKIP, *buttons
+    return said if job.stopped or failed else stream.SKIP, *buttons

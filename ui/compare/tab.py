@@ -17,8 +17,8 @@ from esd_core.study.comparison import At, comparing
 from esd_core.study.figures import comparison_sheet
 from ui.compare import badges, grid, grid_panel, picture_slider
 from ui.compare.picture_slider import Pairs
-from ui.server import processor, session, stream
-from ui.shared import erased_prompts, pictures, prompts
+from ui.server import session, stream, waiting
+from ui.shared import erased_prompts, erasure_text, pictures, prompts
 
 MOST = 16  # pictures a column, so that one visitor cannot keep the others waiting
 COLUMNS = ("base", "erased", "negative prompt")
@@ -102,7 +102,7 @@ def drawing(
     and something unrelated. seeds are numbers separated by commas. It streams how far it is; the
     last value of the last moment is the labelled sheet, a PNG that carries its settings.
     """
-    with stream.told():
+    with stream.refusals():
         if erasure is None:
             raise ValueError(NOTHING_YET)
         noises = numbers(seeds)
@@ -133,7 +133,7 @@ def drawing(
         proof = badges.html(badges.badges(model, erasure, strength, edited, made, **options))
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{erased_prompts.named(erasure)}{erased_prompts.updates(erasure)}, "
+        f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}, "
         f"at strength {strength:g}.{left_out}"
     )
     yield Shown(pictures.note("Laying out the pictures", done=1))
@@ -251,7 +251,7 @@ def wire(
     on_model: dict[str, Any] = dict(
         inputs_kwargs=fields,
         outputs=list(parts),
-        concurrency_id=processor.MODEL,
+        concurrency_id=waiting.MODEL,
         concurrency_limit=1,
         show_progress="minimal",
         show_progress_on=parts.status,

@@ -10,7 +10,7 @@ from torch import Tensor
 from esd_core.study.watched_prompts import Watched
 from ui.shared import pictures
 
-MOST = 8  # frames; a longer run keeps every other one and goes on half as often
+FRAMES = 8  # at most; a longer run keeps every other one and goes on half as often
 SHARE = 0.8  # a frame may take this much of the training time since the one before
 LARGEST = 128  # pixels a side of a frame
 
@@ -47,7 +47,7 @@ class Film:
             pictures.img(own[0], f"{item.prompt or 'no words'}, seed {self.seed}, {state}", LARGEST)
             for item, own in zip(self.prompts, drawn, strict=True)
         ]
-        while len(self.frames) > MOST:
+        while len(self.frames) > FRAMES:
             self.every *= 2
             kept = {i: f for i, f in self.frames.items() if i % self.every == 0 or i == iteration}
             self.frames = kept

@@ -21,7 +21,7 @@ from esd_core.study.figures import to_pil
 from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept
 from ui.erase import preview
-from ui.server import processor, stream
+from ui.server import stream, waiting
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -109,7 +109,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
                     partial(thumbnails, model, kind),
                     None,
                     gallery,
-                    concurrency_id=processor.PICK,
+                    concurrency_id=waiting.PICK,
                     concurrency_limit=len(KINDS),
                     show_progress="minimal",
                     api_visibility="private",

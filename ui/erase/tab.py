@@ -16,11 +16,12 @@ from esd_core.config import MEMORY_ONLY, OPTIONS
 from esd_core.study.watched_prompts import to_watch
 from ui.erase import estimate, fields, picker, presence, preview
 from ui.erase import run as live
+from ui.erase.moment import RunMoment, busy, idle
 from ui.erase.run import Paused
-from ui.server import processor, session, stream, zerogpu
-from ui.server.stop import Turn, busy, halt, idle
-from ui.server.stream import Shown
-from ui.shared import pictures, prompts, shelf
+from ui.server import processor, session, stream, waiting, zerogpu
+from ui.server.stop import Job, halt
+from ui.shared import erasure_list, erasure_text, pictures, prompts
+from ui.shared.erasure_list import ErasureList
 
 # What a preset fills in; its other options stay behind the scenes.
 OF_PRESET = (
@@ -70,47 +71,47 @@ def settings(model: DiffusionModel, **values: Any) -> EraseConfig:  # noqa: ANN4
 
 def erase(
     model: DiffusionModel,
-    turn: Turn | None = None,
+    job: Job | None = None,
     **values: Any,  # noqa: ANN401
-) -> Iterator[Shown]:
+) -> Iterator[RunMoment]:
     """Erase concepts from the model, streaming every part of the page: one moment per step.
 
     This session's compare, scores, attention and probe then use the erasure; its file is the last
     moment's download. Ending the job keeps what was learned so far.
     """
 
-    def moments() -> Iterator[Shown]:
-        with stream.told():
+    def moments() -> Iterator[RunMoment]:
+        with stream.refusals():
             config = settings(model, **values)
             yield from live.run(model, config, to_watch(model, config.concepts, MOST_WATCHED))
 
-    yield from stream.thinned((turn or Turn()).of(moments()))
+    yield from stream.thinned((job or Job()).until_stop(moments()))
 
 
 def go_on(
-    model: DiffusionModel, paused: Paused | None, iterations: int, turn: Turn | None = None
-) -> Iterator[Shown]:
+    model: DiffusionModel, paused: Paused | None, iterations: int, job: Job | None = None
+) -> Iterator[RunMoment]:
     """Finish this session's stopped run; if it was finished, add `iterations` more updates."""
-    turn = turn or Turn()
+    job = job or Job()
 
-    def moments() -> Iterator[Shown]:
-        with stream.told():
+    def moments() -> Iterator[RunMoment]:
+        with stream.refusals():
             if paused is None:
                 raise ValueError("there is no run to continue; press Erase first")
             made, config = paused.checkpoint.iteration, paused.checkpoint.config
             if made >= config.iterations:
                 replace(config, iterations=iterations)  # refuses what is no number of updates
                 config = replace(config, iterations=made + iterations)
-            turn.erasure = paused.checkpoint.erasure
+            job.erasure = paused.checkpoint.erasure
             yield from live.go_on(model, paused, config.iterations)
 
-    yield from stream.thinned(turn.of(moments()))
+    yield from stream.thinned(job.until_stop(moments()))
 
 
 def reset() -> tuple[Any, ...]:
     """Forget the run; the erasures on the shelf stay."""
     errors = gr.LinePlot(live.curve([], "error"), caption="")
-    shown = Shown(IDLE, "", "", presence.frame([]), live.curve([], "loss"), errors, None, paused=None)
+    shown = RunMoment(IDLE, "", "", presence.frame([]), live.curve([], "loss"), errors, None, paused=None)
     return *shown, *idle(None, None)
 
 
@@ -143,16 +144,16 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
 
 
 def ended(
-    model: DiffusionModel, turn: Turn, erasure: Erasure | None, paused: Paused | None, failed: bool = False
+    model: DiffusionModel, job: Job, erasure: Erasure | None, paused: Paused | None, failed: bool = False
 ) -> tuple[Any, ...]:
     """Wait for the next run; of one that was stopped or refused, say first what it leaves."""
-    shown, (left, turn.erasure) = Shown(), (turn.erasure, None)
-    if (turn.stopped or failed) and left is None:
+    shown, (left, job.erasure) = RunMoment(), (job.erasure, None)
+    if (job.stopped or failed) and left is None:
         former = paused.checkpoint.erasure if paused else erasure
         waited = "it began; the run before it is as it was" if paused else "anything was learned"
         said = pictures.note(f"{'Failed' if failed else 'Stopped'} before {waited}.")
-        shown = Shown(said, download=session.download(former) if former else stream.SKIP)
-    elif turn.stopped or failed:
+        shown = RunMoment(said, download=erasure_text.download(former) if former else stream.SKIP)
+    elif job.stopped or failed:
         shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
 
@@ -173,7 +174,7 @@ def recall(config: EraseConfig) -> dict[str, Any]:
     shown: dict[str, Any] = {name: getattr(config, name) for name in OF_PRESET}
     shown |= dict(train_method=config.train_method, eta=config.eta, seed=config.seed)
     contexts = [t.erase_from or "" for t in config.concepts]
-    texts = dict(concept=session.named(config), erase_from=", ".join(contexts) if any(contexts) else "")
+    texts = dict(concept=erasure_text.of_run(config), erase_from=", ".join(contexts) if any(contexts) else "")
     same = all(t.weight == 1 and "," not in t.concept for t in config.concepts)
     for name in PRESETS:
         if same and preset(name, config.concepts, **shown) == config:
@@ -181,7 +182,7 @@ def recall(config: EraseConfig) -> dict[str, Any]:
     raise ValueError("its run has options that this page does not show; repeat it with Python")
 
 
-def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: shelf.Shelf) -> dict[str, Any]:
+def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: ErasureList) -> dict[str, Any]:
     """Lay out the tab: the choices on the left, what happens on the right; returns the choices.
 
     Args:
@@ -218,7 +219,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: shel
             outputs=price,
             show_progress="hidden",
             trigger_mode="always_last",
-            concurrency_id=processor.LOOK,
+            concurrency_id=waiting.LOOK,
             api_visibility="private",
             validator=processor.in_turns(partial(check, model)),
         )
@@ -239,7 +240,7 @@ def first_look(model: DiffusionModel, chosen: dict[str, Any]) -> str:
     return pictures.strip(watched, preview.SEEDS, live.prepare(model, config, watched))
 
 
-def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number, first: str) -> Shown:
+def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number, first: str) -> RunMoment:
     """Where a run shows itself."""
     status = gr.HTML(IDLE, label="status", apply_default_css=False)
     strip = gr.HTML(first, label="before and after", apply_default_css=False)
@@ -251,7 +252,18 @@ def results(model: DiffusionModel, erasure: gr.State, seed: gr.Number, first: st
     download = gr.DownloadButton(
         "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
     )
-    return Shown(status, strip, film, present, loss, error, erasure, download, seed, session.paused_state())
+    return RunMoment(
+        status,
+        strip,
+        film,
+        present,
+        loss,
+        error,
+        erasure,
+        download,
+        seed,
+        gr.State(None, time_to_live=session.LIFETIME),
+    )
 
 
 def presence_plot(visible: bool) -> gr.LinePlot:
@@ -296,17 +308,17 @@ def wire(
     model: DiffusionModel,
     chosen: dict[str, Any],
     pressed: tuple[gr.Button, ...],
-    shown: Shown,
-    shelves: tuple[gr.State, shelf.Shelf],
+    shown: RunMoment,
+    shelves: tuple[gr.State, ErasureList],
 ) -> None:
     """Connect the events. The API has two of them: `erase` and `continue`."""
     (go, end, more, clear), (owned, ready) = pressed, shelves
     buttons, kept = [*pressed, shown.download], [shown.erasure, shown.paused]
-    turn = gr.State(Turn())
+    job = gr.State(Job())
     quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
     on_model: dict[str, Any] = dict(
         outputs=list(shown),
-        concurrency_id=processor.RUN,
+        concurrency_id=waiting.RUN,
         concurrency_limit=1,
         show_progress_on=shown.status,
         show_progress="minimal",
@@ -315,7 +327,7 @@ def wire(
     begun = go.click(
         busy,
         inputs_kwargs=chosen,
-        outputs=[*buttons, turn],
+        outputs=[*buttons, job],
         concurrency_limit=None,
         validator=processor.in_turns(partial(check, model)),
         show_progress="hidden",
@@ -323,25 +335,25 @@ def wire(
     )
     running = begun.success(
         partial(erase, model),
-        inputs_kwargs={"turn": turn, **chosen},
+        inputs_kwargs={"job": job, **chosen},
         api_name="erase",
         api_description=getdoc(erase),
         **on_model,
     )
-    going_on = more.click(busy, None, [*buttons, turn], **quiet).success(
+    going_on = more.click(busy, None, [*buttons, job], **quiet).success(
         partial(go_on, model),
-        [shown.paused, chosen["iterations"], turn],
+        [shown.paused, chosen["iterations"], job],
         api_name="continue",
         api_description=getdoc(go_on),
         **on_model,
     )
-    end.click(halt, turn, end, **quiet)
+    end.click(halt, job, end, **quiet)
     on_page = [shown.status, shown.download, *buttons]
     for run in (running, going_on):
         # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
         for over, failed in ((run.then, False), (run.failure, True)):
-            over(partial(ended, model, failed=failed), [turn, *kept], on_page, **quiet).then(
-                partial(shelf.keep, besides=ready), [owned, shown.erasure], owned, **quiet
+            over(partial(ended, model, failed=failed), [job, *kept], on_page, **quiet).then(
+                partial(erasure_list.keep, besides=ready), [owned, shown.erasure], owned, **quiet
             )
     clear.click(reset, None, [*shown, *buttons], **quiet)
     plan = [chosen["preset"], chosen["train_method"]]

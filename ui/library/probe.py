@@ -18,8 +18,8 @@ from esd_core import DiffusionModel, Erasure, Probe, card
 from esd_core.study.clip_probe import Score, probing
 from esd_core.study.watched_prompts import mentioned
 from ui.erase import presence
-from ui.server import processor, stream
-from ui.shared import erased_prompts, pictures
+from ui.server import stream, waiting
+from ui.shared import erasure_text, pictures
 
 MOST = 8  # pictures a prompt, so that one visitor cannot keep the others waiting
 GROUPS = 4  # of prompts that `probing` scores
@@ -44,7 +44,7 @@ def measure(
     much more its pictures resemble the concept than the average of its kind, accuracy the share
     that are named as what was asked for.
     """
-    with stream.told():
+    with stream.refusals():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; erase or choose something")
         if pictures_each not in range(1, MOST + 1):
@@ -60,7 +60,7 @@ def measure(
         yield from stream.thinned(scoring(phrase, steps, found))
     said = (
         f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
-        f"{erased_prompts.named(erasure)}{erased_prompts.updates(erasure)}."
+        f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}."
     )
     rows = {state: [asdict(score) for score in own] for state, own in found.items()}
     numbers = {"concept": phrase, **rows}
@@ -134,7 +134,7 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
         partial(measure, model),
         inputs_kwargs=dict(erasure=erasure, concept=concept, pictures_each=each),
         outputs=list(Shown(status, found, numbers)),
-        concurrency_id=processor.MODEL,
+        concurrency_id=waiting.MODEL,
         concurrency_limit=1,
         show_progress="minimal",
         show_progress_on=status,

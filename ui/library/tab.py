@@ -15,9 +15,9 @@ from esd_core.study import png_parameters
 from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.library import probe as probing
-from ui.server import session, stream
-from ui.shared import noisy_latent, pictures, shelf
-from ui.shared.shelf import Kept, Shelf
+from ui.server import stream
+from ui.shared import erasure_list, erasure_text, events, pictures
+from ui.shared.erasure_list import ErasureList, ListedErasure
 
 EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
 NOT_REPEATABLE = "Its file does not record how it was made."
@@ -37,20 +37,20 @@ class Shown(NamedTuple):
     python: Any
 
 
-def show(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Shown:
+def show(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Shown:
     """The list, and all about the erasure in use."""
     listed = [*ready, *owned]
-    options, key = shelf.choices(listed), shelf.key_of(listed, erasure)
+    options, key = erasure_list.choices(listed), erasure_list.key_of(listed, erasure)
     other = next((own for _, own in options if own != key), key)
     lists = gr.Radio(options, value=key), gr.Dropdown(options, value=other)
     if key is None:
         off = gr.DownloadButton(value=None, interactive=False)
         said = pictures.note("Choose an erasure; Compare then draws with it.") if listed else EMPTY
         return Shown(said, *lists, "", off, off, off, "", "")
-    kept = shelf.find(listed, key)
+    kept = erasure_list.find(listed, key)
     files = [gr.DownloadButton(value=path, interactive=True) for path in kept.files()]
     known = card.facts(kept.erasure)
-    text = f"In use: {pictures.quoted(session.concepts(kept.erasure))}. Compare draws with it."
+    text = f"In use: {pictures.quoted(erasure_text.concepts(kept.erasure))}. Compare draws with it."
     return Shown(
         pictures.note(text, tone="good"),
         *lists,
@@ -61,7 +61,7 @@ def show(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> Shown:
     )
 
 
-def table(kept: Kept) -> str:
+def table(kept: ListedErasure) -> str:
     """Its record as HTML."""
     listed = [("Comes from", kept.origin), *card.rows(kept.erasure)]
     rows = "".join(
@@ -70,50 +70,52 @@ def table(kept: Kept) -> str:
     return f'<table class="esd-card"><tbody>{rows}</tbody></table>'
 
 
-def refresh(ready: Shelf, owned: Shelf, erasure: Erasure | None) -> tuple[Any, ...]:
+def refresh(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tuple[Any, ...]:
     """On opening the tab: an erasure that is not on the shelf yet is put there."""
-    owned = shelf.keep(owned, erasure, besides=ready)
+    owned = erasure_list.keep(owned, erasure, besides=ready)
     return owned, *show(ready, owned, erasure)
 
 
-def choose(ready: Shelf, owned: Shelf, key: str) -> Erasure:
+def choose(ready: ErasureList, owned: ErasureList, key: str) -> Erasure:
     """Make a listed erasure the one in use."""
-    with stream.told():
-        return shelf.find([*ready, *owned], key).erasure
+    with stream.refusals():
+        return erasure_list.find([*ready, *owned], key).erasure
 
 
-def open_file(model: DiffusionModel, owned: Shelf, path: str | None) -> tuple[Shelf, Erasure, None]:
+def open_file(
+    model: DiffusionModel, owned: ErasureList, path: str | None
+) -> tuple[ErasureList, Erasure, None]:
     """Put an erasure's .safetensors file on the shelf and use it."""
-    with stream.told():
+    with stream.refusals():
         if path is None:
             raise ValueError("choose a .safetensors file of an erasure")
         erasure = load_erasure(path, model, largest(model))
-    return shelf.keep(owned, erasure, "a file"), erasure, None
+    return erasure_list.keep(owned, erasure, "a file"), erasure, None
 
 
 def add(
     model: DiffusionModel,
-    ready: Shelf,
-    owned: Shelf,
+    ready: ErasureList,
+    owned: ErasureList,
     erasure: Erasure | None,
     strength: float,
     second: str,
     second_strength: float,
-) -> tuple[Shelf, Erasure]:
+) -> tuple[ErasureList, Erasure]:
     """Add the erasure in use and another one up, each at its strength, and use the sum."""
-    with stream.told():
+    with stream.refusals():
         if erasure is None:
             raise ValueError("choose the first erasure in the list, then add another to it")
-        other = shelf.find([*ready, *owned], second).erasure
+        other = erasure_list.find([*ready, *owned], second).erasure
         both = Erasure.combine(model, [erasure, other], [strength, second_strength])
-    return shelf.keep(owned, both, "a sum"), both
+    return erasure_list.keep(owned, both, "a sum"), both
 
 
 def restore(
     model: DiffusionModel,
-    ready: Shelf,
+    ready: ErasureList,
     names: tuple[Sequence[str], Sequence[str]],
-    owned: Shelf,
+    owned: ErasureList,
     path: str | None,
 ) -> tuple[Any, ...]:
     """Put the settings of a PNG that this app made back into Erase and Compare.
@@ -124,7 +126,7 @@ def restore(
     Returns:
         what to say, the erasure in use, and a value for each field.
     """
-    with stream.told():
+    with stream.refusals():
         if path is None:
             raise ValueError("choose a PNG that this app made")
         made = png_parameters.read(path)
@@ -171,7 +173,7 @@ def build(
     model: DiffusionModel,
     erasure: gr.State,
     owned: gr.State,
-    ready: Shelf,
+    ready: ErasureList,
     tab: gr.Tab,
     for_erase: dict[str, Any],
     for_compare: dict[str, Any],
@@ -188,7 +190,7 @@ def build(
     """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
-            controls = panel(shelf.choices(ready))
+            controls = panel(erasure_list.choices(ready))
         with gr.Column(scale=8, min_width=300, elem_id="library-result"):
             shown = results(controls)
             probing.build(model, erasure)
@@ -209,7 +211,7 @@ def build(
         [owned, controls.picture],
         [controls.restored, erasure, *for_erase.values(), *for_compare.values()],
         api_visibility="private",
-        **stream.AT_ONCE,
+        **events.REFUSING,
     ).success(partial(show, ready), [owned, erasure], list(shown), queue=False, **quiet)
 
 
@@ -258,7 +260,7 @@ def results(controls: Controls) -> Shown:
 
 
 def wire(
-    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Shelf, controls: Controls
+    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: ErasureList, controls: Controls
 ) -> list[Any]:
     """Connect the events that change what is in use. The API has one: `open_erasure`."""
     quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
@@ -268,7 +270,7 @@ def wire(
         erasure,
         trigger_mode="always_last",
         api_visibility="private",
-        **stream.AT_ONCE,
+        **events.REFUSING,
     )
     opening = controls.opened.upload(
         partial(open_file, model),
@@ -282,6 +284,6 @@ def wire(
         [owned, erasure, controls.strength, controls.second, controls.other],
         [owned, erasure],
         **quiet,
-        **noisy_latent.QUEUE,
+        **events.LOOKING,
     )
     return [choosing, opening, adding]

@@ -14,8 +14,8 @@ from ui.mixture import panels as mixture_panels
 from ui.mixture.forecast import Ends
 from ui.mixture.panels import Scene, scene
 from ui.mixture.training import REFRESH, Lesson, learn
-from ui.server import processor, session, stream
-from ui.shared import noisy_latent, pictures
+from ui.server import session, stream, waiting
+from ui.shared import events, pictures
 
 INTRO = """<div class="esd-intro"><p>The same erasing on data simple enough that nothing has to be
 learned: each class is a round heap of points, so the score of every class, of all data, and the
@@ -61,7 +61,7 @@ def draw(
     share nearest the class, median distance from the middle of the data, share farther than 3
     spreads from every class.
     """
-    with stream.told():
+    with stream.refusals():
         seen = scene(classes, concept, t, eta, guidance_scale)
         if prediction not in (None, *dict(map(reversed, forecast.choices("")))):
             raise ValueError(f"prediction is {prediction!r}; use stays, all, others or past")
@@ -97,7 +97,7 @@ def train(
 
     The page is drawn when it has ended, as its fields are by then.
     """
-    with stream.told():
+    with stream.refusals():
         seen = scene(classes, concept, t, eta, guidance_scale)
     drawn_at = 0.0
     for learned, said, done in learn(seen.text, seen.concept, seen.eta):
@@ -119,13 +119,13 @@ def pick(name: str) -> Any:  # noqa: ANN401
 
 def place(classes: str, event: gr.EventData) -> str:
     """One class more, where the plane was clicked."""
-    with stream.told():
+    with stream.refusals():
         return class_text.more(classes, event.x, event.y)
 
 
 def follow(classes: str, concept: str) -> tuple[Any, Any, Any]:
     """After the classes or the choice among them changed: the names, and the question anew."""
-    with stream.told():
+    with stream.refusals():
         names = class_text.read(classes).names
     concept = concept if concept in names else names[0]
     label = QUESTION.format(name=concept)
@@ -215,10 +215,10 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
         outputs=list(parts),
         show_progress="hidden",
         trigger_mode="always_last",
-        **noisy_latent.QUEUE,
+        **events.LOOKING,
     )
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
-    refusing: dict[str, Any] = dict(api_visibility="private", trigger_mode="always_last", **stream.AT_ONCE)
+    refusing: dict[str, Any] = dict(api_visibility="private", trigger_mode="always_last", **events.REFUSING)
     sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "prediction")]
     gr.on([s.input for s in sliders], **look, api_name="mixture", api_description=getdoc(draw))
     classes, concept = fields["classes"], fields["concept"]
@@ -235,7 +235,7 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
         train,
         inputs_kwargs=fields,
         outputs=[*parts, fields["lesson"]],
-        concurrency_id=processor.MODEL,
+        concurrency_id=waiting.MODEL,
         concurrency_limit=1,
         api_visibility="private",
         show_progress="minimal",

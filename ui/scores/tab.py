@@ -13,7 +13,7 @@ from esd_core.study.noise_predictions import predictions
 from ui.scores import panels as score_panels
 from ui.scores.panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, Scene
 from ui.server import stream
-from ui.shared import noisy_latent, pictures, run_stages
+from ui.shared import events, noisy_latent, pictures, run_stages
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
 <i>x<sub>t</sub></i> and says which noise is in it: a prediction is <strong>noise, not a
@@ -64,7 +64,7 @@ def draw(
     along eps_concept - eps_null, counted from eps_null or from what the concept is erased from,
     cosines with it, and distances to the target.
     """
-    with stream.told():
+    with stream.refusals():
         target = noisy_latent.target(model, erasure, prompt)
         drawn, index = noisy_latent.point(model, target, seed, t, eta)
         stages = run_stages.stages(erasure)
@@ -110,7 +110,7 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
         maximum=max(len(stages) - 1, 1),
         value=len(stages) - 1,
         interactive=len(stages) > 1,
-        info=f"Kept after {counts} updates" if erasure else NOTHING_KEPT,
+        info=f"ListedErasure after {counts} updates" if erasure else NOTHING_KEPT,
     )
     config = noisy_latent.config(erasure)
     slider = (
@@ -148,8 +148,8 @@ def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
             )
             fields["stage"] = gr.Slider(
                 0,
-                run_stages.MOST + 1,
-                run_stages.MOST + 1,
+                run_stages.STAGES + 1,
+                run_stages.STAGES + 1,
                 step=1,
                 label="Stage of training",
                 buttons=[],
@@ -174,7 +174,7 @@ def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, tab: gr.T
         outputs=list(parts),
         show_progress="hidden",
         trigger_mode="always_last",
-        **noisy_latent.QUEUE,
+        **events.LOOKING,
     )
     private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
     go.click(**look, api_name="scores", api_description=getdoc(draw))

@@ -1,4 +1,7 @@
-"""One moment of a run on the page, and what a visitor is told when there is none."""
+"""The moments of a stream on the page, and what a visitor is told when there are none.
+
+A moment is a tuple with a value for every output of its event; SKIP leaves an output as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,16 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from esd_core import DivergenceError
 
-TICK = 0.25  # seconds
+TICK = 0.25  # seconds between two statuses
 # What a drawing computes before others have their turn: about as long as an update of a run takes,
 # so that it gets its share beside one, and short enough for their Stop.
-TURN = 0.6  # seconds
-# Of events that refuse something and compute nothing: in the queue, because gradio says nothing of
-# an error outside of it, but not one after the other.
-AT_ONCE: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
+SHARE = 0.6  # seconds
 SKIP: Any = gr.skip()
 M = TypeVar("M")
 P = TypeVar("P", bound=tuple[Any, ...])
@@ -26,47 +26,36 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-class Shown(NamedTuple):
-    """One moment, part by part as on the page; SKIP leaves a part as it is."""
-
-    status: Any = SKIP
-    strip: Any = SKIP
-    film: Any = SKIP
-    presence: Any = SKIP
-    loss: Any = SKIP
-    error: Any = SKIP
-    erasure: Any = SKIP
-    download: Any = SKIP
-    seed: Any = SKIP
-    paused: Any = SKIP
-
-
 def thinned(moments: Iterator[P]) -> Iterator[P]:
-    """Without the statuses that follow another within TICK: showing them costs, too."""
-    told = 0.0
-    for shown in moments:
-        only_status = all(part is SKIP for part in shown[1:])
-        if only_status and time.perf_counter() - told < TICK:
-            continue
-        told = time.perf_counter()
-        yield shown
+    """Without the moments that are only a status and follow another within TICK: showing costs."""
+    shown_at = 0.0
+
+    def worth_it(moment: P) -> bool:
+        nonlocal shown_at
+        now = time.perf_counter()
+        if now - shown_at < TICK and all(part is SKIP for part in moment[1:]):
+            return False
+        shown_at = now
+        return True
+
+    return filter(worth_it, moments)
 
 
 def between(steps: Generator[S, None, R], show: Callable[[S], M]) -> Generator[M, None, R]:
-    """What `show` says of something long between its steps, once in a TURN; returns its result."""
-    told = time.perf_counter() - TURN
+    """What `show` says of something long between its steps, once in a SHARE; returns its result."""
+    shown_at = time.perf_counter() - SHARE
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
             return end.value
-        if time.perf_counter() - told >= TURN:
+        if time.perf_counter() - shown_at >= SHARE:
             yield show(step)
-            told = time.perf_counter()  # of this turn, however long the others' took
+            shown_at = time.perf_counter()  # others may have computed for long meanwhile
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """What `esd_core` refuses reaches the visitor in the same words."""
     try:
         yield

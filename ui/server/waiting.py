@@ -1,7 +1,7 @@
-"""Where what can be stopped waits for a place, so that Stop and a closed page reach it there, too.
+"""Who may wait for whom: the queues of what computes, and how many of each go on at once.
 
-In Gradio's own queue a run or a grid that was stopped would keep its page waiting until its place
-had come.
+Runs and grids can be stopped. They wait for a place here and not in Gradio's own queue, where one
+that was stopped would keep its page waiting until its place had come.
 """
 
 from __future__ import annotations
@@ -12,38 +12,61 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ui.server.stop import Turn
+import gradio as gr
+
+from ui.server import processor, zerogpu
+from ui.server.stop import Job
 from ui.server.stream import SKIP
-from ui.shared import pictures
 
-PLACES = 4  # under way in a line; a run holds the memory of a training step
-MOST = 16  # under way and waiting; further ones stay in Gradio's queue
-LOOK = 0.25  # seconds between two looks at the line
-
-Stream = Callable[..., Iterator[Any]]
+# The queues, each a concurrency_id of Gradio's.
+RUN, GRID = "run", "grid"
+MODEL = "model"  # comparisons and measurements
+LOOK, PICK = "look", "pick"  # short, or optional: they wait for none of the others
+AT_ONCE = 4  # of MODEL under way; further ones see their position
+PLACES = 4  # under way of RUN, and of GRID; a run holds the memory of a training step
+IN_LINE = 16  # under way and waiting; further ones stay in Gradio's queue
+POLL = 0.25  # seconds after which one that waits looks again whether its place has come
 
 _lines: dict[str, list[object]] = defaultdict(list)  # in the order in which they came
 
 
-def in_line(fn: Stream, what: str, parts: int) -> Stream:
-    """The same stream, when it has a place; until then its status says what it waits for.
+def share(demo: gr.Blocks, status: Callable[[str], str]) -> None:
+    """Let the page's long events of several visitors go on side by side, step by step.
 
     Args:
-        what: stands in that line, such as "run".
-        parts: of the page, of which the first is the status.
+        status: makes the HTML of a status from a sentence.
     """
-    as_it_was = [SKIP] * parts
+    for event in demo.fns.values():
+        queue = event.concurrency_id
+        if queue in (RUN, GRID, MODEL, LOOK, PICK):
+            event.fn = processor.in_turns(event.fn)
+        if queue in (RUN, GRID, MODEL):
+            event.concurrency_limit = AT_ONCE
+        if queue in (RUN, GRID) and not zerogpu.on():
+            event.concurrency_limit = IN_LINE
+            event.fn = in_line(event.fn, queue, len(event.outputs), status)
+
+
+def in_line(
+    fn: Callable[..., Iterator[Any]], queue: str, outputs: int, status: Callable[[str], str] = str
+) -> Callable[..., Iterator[Any]]:
+    """The stream, which begins when it has a place; until then its status says what it waits for.
+
+    Args:
+        outputs: how many it has, of which the first is its status.
+    """
+    as_it_was = [SKIP] * outputs
 
     @functools.wraps(fn)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        turn, ticket, line = Turn.among(args, kwargs), object(), _lines[what]
+        job, ticket, line = Job.among(args, kwargs), object(), _lines[queue]
         line.append(ticket)
         try:
             yield as_it_was  # a stream without any moment would empty all of the page
-            while (before := line.index(ticket) + 1 - PLACES) > 0 and not turn.stopped:
-                yield [pictures.note(waiting(before, what)), *as_it_was[1:]]
-                time.sleep(LOOK)
-            if not turn.stopped:
+            while (before := line.index(ticket) + 1 - PLACES) > 0 and not job.stopped:
+                yield [status(sentence(before, queue)), *as_it_was[1:]]
+                time.sleep(POLL)
+            if not job.stopped:
                 yield from fn(*args, **kwargs)
         finally:
             line.remove(ticket)
@@ -51,7 +74,12 @@ def in_line(fn: Stream, what: str, parts: int) -> Stream:
     return stream
 
 
-def waiting(before: int, what: str) -> str:
-    """What one in line says of those that must end before it."""
-    others = f"another {what} ends" if before == 1 else f"{before} other {what}s end"
+def length(queue: str) -> int:
+    """How many are under way or wait in it."""
+    return len(_lines[queue])
+
+
+def sentence(before: int, queue: str) -> str:
+    """What one that waits is told of those that must end before it."""
+    others = f"another {queue} ends" if before == 1 else f"{before} other {queue}s end"
     return f"Waiting for a place: it begins when {others}. Stop takes it out of the line."

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ui.server.stop import Turn
+from ui.server.stop import Job
 
 SECONDS = 120  # of a GPU that a call may ask for; a longer run ends there and keeps what it has
 
@@ -43,6 +43,6 @@ def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Call
 
     @functools.wraps(fn)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        yield from Turn.among(args, kwargs).of(far(*args, **kwargs))
+        yield from Job.among(args, kwargs).until_stop(far(*args, **kwargs))
 
     return stream

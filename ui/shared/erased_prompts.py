@@ -9,21 +9,8 @@ from html import escape
 
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.study.watched_prompts import to_watch
-from ui.shared import pictures
 
 NOT_NAMED = "the file of this erasure does not say what it erases; write prompts of your own"
-
-
-def named(erasure: Erasure) -> str:
-    """What it erases, for a reader, as HTML."""
-    concepts = card.concepts(erasure)
-    return pictures.quoted(", ".join(concepts)) if concepts else "what its file does not say"
-
-
-def updates(erasure: Erasure) -> str:
-    """How many made it, if that is known."""
-    made = card.updates(erasure)
-    return "" if made is None else f" by {made} updates"
 
 
 def defaults(model: DiffusionModel, erasure: Erasure, most: int) -> list[str]:

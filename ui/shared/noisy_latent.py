@@ -1,7 +1,4 @@
-"""What Scores and Attention share: the noisy latent that is looked at, and following the session.
-
-Looking is short work. It has a queue of its own, so that nobody waits for another's training.
-"""
+"""What Scores and Attention share: the noisy latent that is looked at, and following the session."""
 
 from __future__ import annotations
 
@@ -14,10 +11,7 @@ from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import OPTIONS
 from esd_core.pairs import Pairs
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
-from ui.server import processor
 from ui.shared import pictures, prompts
-
-QUEUE: dict[str, Any] = dict(concurrency_id=processor.LOOK, concurrency_limit=1)
 
 
 def fields(model: DiffusionModel) -> dict[str, Any]:

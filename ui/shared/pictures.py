@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
 from torch import Tensor
 
 from esd_core import Comparison
 from esd_core.study import png_parameters
 from esd_core.study.figures import to_pil
 from esd_core.study.watched_prompts import Watched
+from ui.shared import tables
 
 LARGEST = 256  # pixels a side in a strip; the pictures themselves may be larger
 
 
-def quoted(prompt: str) -> str:
-    """A prompt as text, the empty one included, safe inside HTML."""
-    return f"“{escape(prompt)}”" if prompt else "the empty prompt"
+def quoted(prompt: str) -> Markup:
+    """A prompt in quotation marks, the empty one by its name."""
+    return Markup("“{}”").format(prompt) if prompt else Markup("the empty prompt")
 
 
 def img(
     picture: Tensor, alt: str, largest: int = LARGEST, made: png_parameters.Parameters | None = None
-) -> str:
+) -> Markup:
     """An `<img>` of a picture `(3, H, W)` in [0, 1], self-contained; saved, it tells how it was
     made."""
     drawn = to_pil(picture)
@@ -36,7 +38,7 @@ def img(
     buffer = io.BytesIO()
     drawn.save(buffer, "PNG", pnginfo=png_parameters.info_of(drawn))
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" title="{escape(alt)}">'
+    return Markup('<img src="data:image/png;base64,{}" alt="{}" title="{}">').format(data, alt, alt)
 
 
 def shown_file(path: Path, alt: str) -> str:
@@ -83,25 +85,24 @@ def _row(prompt: str, seeds: Sequence[int], drawn: Tensor | None, state: str) ->
     )
 
 
-def table(comparison: Comparison, made: png_parameters.Parameters, largest: int = 512) -> str:
+def table(comparison: Comparison, made: png_parameters.Parameters, largest: int = 512) -> Markup:
     """A row per prompt and seed, a column per model, all from the same noise."""
     states = {"erased": f"erased at strength {made.strength:g}"}
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.columns)
-    rows = []
-    for i, prompt in enumerate(comparison.prompts):
-        for j, seed in enumerate(comparison.seeds):
-            label = f'<th scope="row">{quoted(prompt)}<small>seed {seed}</small></th>'
-            alt = f"{prompt or 'the empty prompt'}, seed {seed}, {{}}"
-            cells = "".join(
-                f"<td>{img(drawn[i, j], alt.format(states.get(name, name)), largest, own)}</td>"
-                for name, drawn in comparison.columns.items()
-                for own in (replace(made, column=name, place=(i, j)),)
-            )
-            rows.append(f"<tr>{label}{cells}</tr>")
-    return (
-        f'<table class="esd-table"><thead><tr><td></td>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+
+    def cells(place: tuple[int, int], of: str) -> Iterator[Markup]:
+        for name, drawn in comparison.columns.items():
+            alt = f"{of}, {states.get(name, name)}"
+            yield img(drawn[place], alt, largest, replace(made, column=name, place=place))
+
+    rows = [
+        [
+            Markup("{}<small>seed {}</small>").format(quoted(prompt), seed),
+            *cells((i, j), f"{prompt or 'the empty prompt'}, seed {seed}"),
+        ]
+        for i, prompt in enumerate(comparison.prompts)
+        for j, seed in enumerate(comparison.seeds)
+    ]
+    return tables.table(["", *comparison.columns], rows, "Pictures of each model", "esd-table")
 
 
 def note(text: str, *, done: float | None = None, tone: str = "plain") -> str:

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from esd_core import EraseStep, Erasure, card
 
-MOST = 4  # stages between the frozen model and the end
+STAGES = 4  # at most, between the frozen model and the end
 MEMORY = 96 * 2**20  # bytes that one visitor's stages may take, the end not counted
 
 
 @dataclass(frozen=True)
-class Walked(Erasure):
+class StagedErasure(Erasure):
     """An erasure that remembers itself after fewer updates, in order."""
 
     earlier: tuple[Erasure, ...] = ()
 
 
-class Walk:
+class StageKeeper:
     """Keeps a few stages of a run, closer together at its beginning, where most happens."""
 
     def __init__(self, iterations: int) -> None:
@@ -55,16 +55,16 @@ class Walk:
         """Drop the stages between a run's last checkpoint and its stop."""
         self.earlier = [e for e in self.earlier if updates(e) <= update]
 
-    def end(self, erasure: Erasure) -> Walked:
+    def end(self, erasure: Erasure) -> StagedErasure:
         """The erasure together with the stages before it."""
         done = updates(erasure)
         earlier = tuple(e for e in self.earlier if updates(e) < done)
-        return Walked(erasure.tensors, erasure.base, erasure.provenance, earlier)
+        return StagedErasure(erasure.tensors, erasure.base, erasure.provenance, earlier)
 
 
 def marks(iterations: int, stage: int) -> set[int]:
     """After which updates to keep a stage of `stage` bytes: 1, 2, 4, 8 of 16, say."""
-    count = min(MOST, MEMORY // max(stage, 1), iterations)
+    count = min(STAGES, MEMORY // max(stage, 1), iterations)
     return {round(iterations ** (i / count)) for i in range(count)} if count else set()
 
 

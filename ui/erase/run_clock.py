@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from esd_core import EraseStep
+from ui.shared.timing import duration
 
 REFRESH = 0.8  # seconds between updates of the plots and of what Stop keeps
 
 
 @dataclass
-class Pace:
+class RunClock:
     """The clock of one sitting of a run: from Erase, or Continue, to its end or Stop."""
 
     total: int  # updates, when the run is done
@@ -49,7 +50,7 @@ class Pace:
             return 0.0
         return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
 
-    def clock(self, every: int) -> str:
+    def text(self, every: int) -> str:
         """Time since the button was pressed and, once that is known, what is left.
 
         Args:
@@ -61,12 +62,3 @@ class Pace:
         updates = self.total - self.last[0]
         frames = min(updates / every, 12) if updates else 1  # a long film thins out
         return f"{text}, about {duration(updates * self.update + frames * self.frame)} left"
-
-
-def duration(seconds: float) -> str:
-    """Rounded to what one can believe: 3 s, 40 s, 14 min, 2 h."""
-    if seconds < 10:
-        return f"{seconds:.0f} s"
-    if seconds < 90:
-        return f"{round(seconds, -1) if seconds > 30 else seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

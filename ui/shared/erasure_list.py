@@ -1,11 +1,12 @@
 """A visitor's erasures: those they made, opened or added up. The ready-made ones are everybody's.
 
-`gr.State` keeps one shelf per open page, beside the erasure that the other tabs use.
+`gr.State` keeps one list per open page, beside the erasure that the other tabs use.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,16 @@ from esd_core import DiffusionModel, Erasure, card
 from esd_core.files import write_text
 from esd_core.formats import load_erasure
 from ui.server import session
-from ui.shared import run_stages
+from ui.shared import erasure_text, run_stages
 
-MOST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
+LONGEST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
 READY_MADE = Path(__file__).resolve().parents[2] / "assets" / "erasures"
-Shelf = tuple["Kept", ...]
+ErasureList = tuple["ListedErasure", ...]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One erasure on the shelf."""
+class ListedErasure:
+    """One erasure of a list."""
 
     erasure: Erasure
     origin: str
@@ -39,17 +40,15 @@ class Kept:
 
     @property
     def label(self) -> str:
-        """What a list calls it."""
+        """What the page calls it."""
         config, made = card.config_of(self.erasure), card.updates(self.erasure)
-        if self.name:
-            return f"{session.concepts(self.erasure)} ({self.origin})"
-        facts = [config.train_method] if config else []
-        facts += [] if made is None else [f"{made} updates"]
-        return f"{session.concepts(self.erasure)} ({', '.join([*facts, self.origin])})"
+        facts = [config.train_method] if config and not self.name else []
+        facts += [] if made is None or self.name else [f"{made} updates"]
+        return f"{erasure_text.concepts(self.erasure)} ({', '.join([*facts, self.origin])})"
 
     def files(self) -> list[str]:
         """The erasure and its card as Markdown and JSON, written unless they are there."""
-        erasure = self.folder / session.file_name(self.erasure)
+        erasure = self.folder / erasure_text.file_name(self.erasure)
         texts = {".md": card.markdown(self.erasure), ".json": card.as_json(self.erasure)}
         if not erasure.exists():
             self.erasure.save(erasure)
@@ -59,39 +58,39 @@ class Kept:
 
 
 def state() -> gr.State:
-    """A visitor's own shelf, empty at first."""
-    return gr.State((), time_to_live=session.LIFETIME, delete_callback=_forget)
+    """A visitor's own list, empty at first."""
+    return gr.State((), time_to_live=session.LIFETIME, delete_callback=_remove_files)
 
 
-def _forget(shelf: Shelf) -> None:
-    for kept in shelf or ():
+def _remove_files(owned: ErasureList) -> None:
+    for kept in owned or ():
         shutil.rmtree(kept.folder, ignore_errors=True)
 
 
-def keep(shelf: Shelf, erasure: Erasure | None, origin: str = "this session", besides: Shelf = ()) -> Shelf:
-    """The shelf with one erasure more; the oldest make room for it.
+def keep(
+    owned: ErasureList, erasure: Erasure | None, origin: str = "this session", besides: ErasureList = ()
+) -> ErasureList:
+    """The list with one erasure more; the oldest make room for it.
 
     Args:
-        besides: a shelf, everybody's, whose erasures need no place on this one.
+        besides: everybody's, which need no place on this one.
     """
-    if erasure is None or key_of((*besides, *shelf), erasure):
-        return shelf
-    full = (*shelf, Kept(erasure, origin, session.new_file("x").parent))
-    dropped = 0
-    while len(full) - dropped > 1 and (
-        len(full) - dropped > MOST or sum(_size(kept.erasure) for kept in full[dropped:]) > MEMORY
-    ):
-        dropped += 1
-    _forget(full[:dropped])
-    return full[dropped:]
+    if erasure is None or key_of((*besides, *owned), erasure):
+        return owned
+    full = (*owned, ListedErasure(erasure, origin, session.new_file("x").parent))
+    first, sizes = 0, [_bytes(kept.erasure) for kept in full]
+    while first < len(owned) and (len(full) - first > LONGEST or sum(sizes[first:]) > MEMORY):
+        first += 1
+    _remove_files(full[:first])
+    return full[first:]
 
 
-def _size(erasure: Erasure) -> int:
-    """Bytes of it and of the stages that led to it."""
+def _bytes(erasure: Erasure) -> int:
+    """Of it and of the stages that led to it."""
     return sum(run_stages.size(stage) for stage in run_stages.stages(erasure) if stage)
 
 
-def find(listed: Sequence[Kept], key: str | None) -> Kept:
+def find(listed: Sequence[ListedErasure], key: str | None) -> ListedErasure:
     """The one of that key.
 
     Raises:
@@ -103,32 +102,30 @@ def find(listed: Sequence[Kept], key: str | None) -> Kept:
     raise ValueError("choose an erasure of the list; the oldest are dropped to make room")
 
 
-def key_of(listed: Sequence[Kept], erasure: Erasure | None) -> str | None:
+def key_of(listed: Sequence[ListedErasure], erasure: Erasure | None) -> str | None:
     """The key of an erasure that is listed, else None."""
     return next((kept.key for kept in listed if kept.erasure is erasure), None)
 
 
-def choices(listed: Sequence[Kept]) -> list[tuple[str, str]]:
+def choices(listed: Sequence[ListedErasure]) -> list[tuple[str, str]]:
     """(label, key), for a list to choose from; equal labels are numbered."""
-    labels = [kept.label for kept in listed]
-    seen: dict[str, int] = {}
+    all_labels, seen = Counter(kept.label for kept in listed), Counter[str]()
     numbered = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        again = labels.count(label) > 1
-        numbered.append(f"{label}, no. {seen[label]}" if again else label)
+    for kept in listed:
+        seen[kept.label] += 1
+        again = all_labels[kept.label] > 1
+        numbered.append(f"{kept.label}, no. {seen[kept.label]}" if again else kept.label)
     return [(label, kept.key) for label, kept in zip(numbered, listed, strict=True)]
 
 
-def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[Shelf, list[str]]:
+def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[ErasureList, list[str]]:
     """The erasures that ship with the app, and why some were left out (made for other weights)."""
-    shelf, refusals = [], []
+    listed, refusals = [], []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             erasure = load_erasure(path, model)
         except ValueError as refused:
             refusals.append(f"{path.name} is left out: {refused}")
         else:
-            folder = session.new_file("x").parent
-            shelf.append(Kept(erasure, "ready-made", folder, path.stem))
-    return tuple(shelf), refusals
+            listed.append(ListedErasure(erasure, "ready-made", session.new_file("x").parent, path.stem))
+    return tuple(listed), refusals

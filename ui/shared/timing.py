@@ -1,0 +1,113 @@
+"""How long a call of the UNet takes here: a short timing of this machine, for estimates.
+
+A call is timed once per process, on few and on more examples; what lies between and beyond is taken
+to be a straight line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from esd_core import DiffusionModel, EraseConfig, denoise
+from esd_core.erasing import start
+
+FEW, MORE = 2, 12  # examples of a timed call
+PATIENT = 3.0  # seconds: a call on FEW examples slower than this is not timed on MORE
+
+
+@dataclass(frozen=True)
+class CallTime:
+    """Seconds of a call on n examples."""
+
+    base: float
+    each: float
+
+    def __call__(self, n: float) -> float:
+        return self.base + self.each * n
+
+
+_timed: dict[tuple[int, str], CallTime] = {}
+_timing = threading.Lock()
+
+
+def evaluation(model: DiffusionModel) -> CallTime:
+    """A prediction of the frozen UNet, per example and prompt."""
+    return _time(model, "", lambda: partial(_call, model, model.unet, train=False))
+
+
+def update(model: DiffusionModel, method: str) -> CallTime:
+    """A prediction, its gradients for what `method` trains, and Adam's step.
+
+    Raises:
+        ValueError: the method is unknown, or selects nothing in this UNet.
+    """
+
+    def make() -> Callable[[int], float]:
+        run = start(model, EraseConfig("a", train_method=method))
+        return lambda n: _call(model, run.unet, n, train=True) + _clock(run.optimizer.step)
+
+    return _time(model, method, make)
+
+
+def correct(model: DiffusionModel, method: str, examples: int, seconds: float) -> None:
+    """Believe a run, whose updates on so many examples took `seconds` each, more than the timing."""
+    key = id(model.unet), method
+    with _timing:
+        if seconds > 0 and (timed := _timed.get(key)):
+            off = seconds / max(timed(examples), 1e-9)
+            _timed[key] = CallTime(off * timed.base, off * timed.each)
+
+
+def _time(model: DiffusionModel, what: str, make: Callable[[], Callable[[int], float]]) -> CallTime:
+    """Time what is made for FEW and for MORE examples, once; the best of three, after a warm-up."""
+    key = id(model.unet), what
+    with _timing:
+        if key not in _timed:
+            seconds = make()
+            first = seconds(FEW)
+            few = first if first > PATIENT else min(seconds(FEW) for _ in range(3))
+            if few > PATIENT:
+                _timed[key] = CallTime(0.0, few / FEW)
+            else:
+                more = min(seconds(MORE) for _ in range(3))
+                each = max(0.0, more - few) / (MORE - FEW)
+                _timed[key] = CallTime(max(0.0, few - FEW * each), each)
+    return _timed[key]
+
+
+def _call(model: DiffusionModel, unet: UNet2DConditionModel, n: int, train: bool) -> float:
+    """Seconds of one call on n examples."""
+    x_t = torch.zeros(n, *model.latent_shape(), device=model.device)
+    t = torch.full((n,), 500, device=model.device)
+    embeds = model.encode([""]).expand(n, -1, -1)
+
+    def call() -> None:
+        with torch.set_grad_enabled(train):
+            output = denoise.predict(unet, x_t, t, embeds)
+            if train:
+                output.square().mean().backward()
+        output.sum().item()  # waits for a device that works on its own
+
+    return _clock(call)
+
+
+def _clock(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def duration(seconds: float) -> str:
+    """Rounded to what one can believe: 3 s, 40 s, 14 min, 2 h."""
+    if seconds < 10:
+        return f"{seconds:.0f} s"
+    if seconds < 90:
+        return f"{round(seconds, -1) if seconds > 30 else seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

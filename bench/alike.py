@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
-from esd_core.run_prompts import HELD, NEIGHBOURS, preservation_prompts
+from esd_core.prompts import HELD, NEIGHBOURS, prompts_to_hold
 from esd_core.study.questions import ask
 
 EACH = 4  # pictures of an object
@@ -55,7 +55,7 @@ def holding(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
     probe = Probe.of(model)
     concept = probe.concept(config.concepts[0].concept)
     near = alike(probe, concept.name, looks(model))[:NEIGHBOURS]
-    everything = preservation_prompts(model, config, len(probe.vocabulary.concepts))
+    everything = prompts_to_hold(model, config, len(probe.vocabulary.concepts))
     seeded = everything[1 + NEIGHBOURS :]  # after the empty prompt and what `live` holds
     held = [prompt for prompt in dict.fromkeys(["", *near, *seeded]) if prompt in everything]
     return replace(config, preserve_prompts=held[:HELD])

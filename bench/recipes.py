@@ -16,9 +16,9 @@ from torch import Tensor
 from bench import alike
 from esd_core import DiffusionModel, EraseConfig, erase
 from esd_core.erasing import EraseStep
-from esd_core.pairs import Pairs, evaluate, finish
-from esd_core.run_prompts import preservation_prompts
+from esd_core.prompts import Line, prompts_to_hold
 from esd_core.study.closed_form import closed_form_edit
+from esd_core.teacher import Labels, Pairs
 
 FALLEN, PATIENCE = 0.98, 3  # an error that three updates do not bring below this share is flat
 WARM_UP = 4  # updates
@@ -52,7 +52,7 @@ def warm_up(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     """The learning rate rises in equal steps to its value."""
     for step in erase(model, config):
         share = min(1.0, (step.iteration + 1) / WARM_UP)
-        step._run.optimizer.param_groups[0]["lr"] = share * config.learning_rate
+        step.run.optimizer.param_groups[0]["lr"] = share * config.learning_rate
     return step
 
 
@@ -60,7 +60,7 @@ def averaged(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     """In the end the mean of the weights after each update of the second half (Polyak)."""
     seen: list[list[Tensor]] = []
     for step in erase(model, config):
-        trained = list(step._run.trained.values())
+        trained = list(step.run.trained.values())
         if 2 * step.iteration > config.iterations:
             seen.append([p.detach().clone() for p in trained])
     with torch.no_grad():
@@ -72,7 +72,7 @@ def averaged(model: DiffusionModel, config: EraseConfig) -> EraseStep:
 def quick_to_forget(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     """Adam's mean of squares over about 20 updates instead of 1,000."""
     for step in erase(model, config):
-        step._run.optimizer.param_groups[0]["betas"] = (0.9, 0.95)
+        step.run.optimizer.param_groups[0]["betas"] = (0.9, 0.95)
     return step
 
 
@@ -81,10 +81,10 @@ def from_closed_form(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     steps = erase(model, config)
     step = next(steps)
     edits = {target.concept: "" for target in config.concepts}
-    edit = closed_form_edit(model, edits, preserve=preservation_prompts(model, config))
+    edit = closed_form_edit(model, edits, preserve=prompts_to_hold(model, config))
     with torch.no_grad():
         for name, value in edit.tensors.items():
-            step._run.trained[name].copy_(value)
+            step.run.trained[name].copy_(value)
     for later in steps:
         step = later
     return step
@@ -94,10 +94,9 @@ def held_where_the_concept_passes(model: DiffusionModel, config: EraseConfig) ->
     """32 prompts held at the erased concept's own x_t: no trajectories but the concept's."""
     examples = next(erase(model, config)).examples
     drawn = Pairs.cat(examples.train)
-    prompts = preservation_prompts(model, config, 32)
-    embeds = model.encode(prompts)[torch.arange(len(drawn)) % len(prompts)]
-    output = finish(evaluate(model, drawn.x_t, drawn.t, embeds))
-    held = Pairs(drawn.x_t, drawn.t, output, output, output, output, embeds)
+    prompts = prompts_to_hold(model, config, 32)
+    lines = [Line(prompts[i % len(prompts)]) for i in range(len(drawn))]
+    held = Labels(model, None, lines)(drawn.x_t, drawn.t)
     *_, step = erase(model, config, examples=replace(examples, preserve=held))
     return step
 
@@ -137,7 +136,6 @@ RECIPES: dict[str, Recipe] = {
     "plain, again": Recipe(),
     "closed form, 8 updates": Recipe({"iterations": 8}, from_closed_form),
     "until the error is flat": Recipe({"iterations": 40}, until_flat),
-    "rate falls to 0": Recipe({"learning_rate_schedule": "cosine"}),
     "preserve 2": Recipe({"preserve": 2.0}),
     "8 updates": Recipe({"iterations": 8}),
     "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),

@@ -81,7 +81,7 @@ def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
     marks, began = [], time.perf_counter()
     for step in erase(model, preset(job["preset"], "a cat", **options)):
         if step.iteration == 0 and job["compile"]:
-            step._run.unet.compile()
+            step.run.unet.compile()
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         marks.append(time.perf_counter() - began)

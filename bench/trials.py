@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from esd_core import DiffusionModel, denoise, erase, objective, preset
-from esd_core import pairs as teacher
-from esd_core.erasing import holding, start, update
+from esd_core.erasing import hold_weight, update
+from esd_core.prompts import Line
+from esd_core.run_state import start
+from esd_core.teacher import Pairs, Teacher
 
 Work = Callable[[], Any]
 CONFIG = preset("live", "a cat", learning_rate=1e-7)  # timed again and again: it must not diverge
@@ -81,12 +83,12 @@ def together(model: DiffusionModel) -> Work:
             drawn[torch.randperm(len(drawn))[: CONFIG.batch_size]]
             for drawn in (examples.train[0], examples.preserve)
         ]
-        batch, size = teacher.Pairs.cat(parts), len(parts[0])
+        batch, size = Pairs.cat(parts), len(parts[0])
         target = objective.erasing_target(batch.null, batch.concept, CONFIG.eta, batch.centre)
         edited = denoise.predict(run.unet, batch.x_t, batch.t, batch.embeds)
         erasing = objective.erasing_loss(edited[:size], target[:size])
         preserving = objective.erasing_loss(edited[size:], target[size:])
-        (erasing + holding(examples, CONFIG) * preserving).backward()
+        (erasing + hold_weight(examples, CONFIG) * preserving).backward()
         run.optimizer.step()
 
     return work
@@ -101,8 +103,8 @@ def drawing(model: DiffusionModel, at_once: int = 9, steps: int = 12, scheduler:
 
     def work() -> None:
         for first in range(0, 9, at_once):
-            seeds = list(range(first, min(first + at_once, 9)))
-            teacher.finish(teacher.draw_all(model, model.unet, target, config, seeds))
+            lines = [Line(target.concept, seed=seed) for seed in range(first, min(first + at_once, 9))]
+            list(Teacher(model, config).trajectories(target, lines))
 
     return work
 

@@ -9,6 +9,7 @@ ours, tuned on the embedded model by `bench/quality.py`, and `live-sd` joins its
 
 from __future__ import annotations
 
+import json
 import os.path
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -148,8 +149,8 @@ class EraseConfig:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """What `json` can write; `from_dict` inverts it, before and after JSON."""
-        return asdict(self)
+        """JSON values only; `from_dict` inverts it."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EraseConfig:

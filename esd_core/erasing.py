@@ -1,38 +1,35 @@
 """The erasing loop: a generator that yields every update of the edited model.
 
-Each update regresses the edited model's prediction for the concept onto the erasing target
-(`objective`), at noisy latents that `pairs` provides. Stop iterating and the run is over; what
-has been learned is `step.erasure`. The frozen model is never changed.
+Each update regresses the edited model's prediction for the concept onto the erasing target (`objective`), at
+noisy latents that `teacher` provides. Stop iterating and the run is over; what has been learned is
+`step.erasure`. The frozen model is never changed.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from esd_core import denoise, objective, selection
+from esd_core import denoise, objective
 from esd_core import examples as drawing
 from esd_core.checkpoint import Checkpoint, optimizer_state
 from esd_core.config import EraseConfig
-from esd_core.erasure import Erasure, set_parameter, shared_copy
-from esd_core.examples import Examples, pick
+from esd_core.erasure import Erasure
+from esd_core.examples import Examples, pick, pick_some
 from esd_core.models import DiffusionModel
-from esd_core.pairs import Pairs
 from esd_core.parallel import ALONE, Team
+from esd_core.run_state import Run, restart, start
 from esd_core.sampling import finish
+from esd_core.teacher import Pairs, Teacher
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
 KEEP_EVERY = 10  # updates between copies of the last good weights
-HOLD = 256  # so with `preserve` 1, off by a 16th of the noise (rms) is as bad as not erased at all
+HOLD = 256  # 16 squared: see `hold_weight`
 
 
 class DivergenceError(RuntimeError):
@@ -41,46 +38,6 @@ class DivergenceError(RuntimeError):
     def __init__(self, message: str, erasure: Erasure) -> None:
         super().__init__(message)
         self.erasure = erasure
-
-
-@dataclass
-class _Run:
-    """The state of one run: the edited copy and what is needed to update it."""
-
-    model: DiffusionModel
-    config: EraseConfig
-    unet: UNet2DConditionModel
-    trained: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator  # draws examples
-    picker: torch.Generator  # picks among them, so that given examples train like drawn ones
-    team: Team = ALONE
-    iteration: int = 0
-    seconds: float = 0.0
-    examples_seen: int = 0
-    first_loss: float | None = None
-    kept: dict[str, Tensor] = field(default_factory=dict)  # as after `kept_at` updates
-    kept_at: int = 0
-
-    def capture(self) -> dict[str, Tensor]:
-        return {n: p.detach().to("cpu", torch.float32, copy=True) for n, p in self.trained.items()}
-
-    @torch.no_grad()
-    def keep(self) -> None:
-        """Write the trained values over those kept before: one copy, never two."""
-        for name, parameter in self.trained.items():
-            self.kept[name].copy_(parameter)
-        self.kept_at = self.iteration
-
-    def erasure(self, tensors: dict[str, Tensor], iterations_done: int) -> Erasure:
-        record: dict[str, Any] = {
-            "model": self.model.name,
-            "config": self.config.to_dict(),
-            "iterations_done": iterations_done,
-            "seconds": round(self.seconds, 2),
-            "versions": {p: version(p) for p in ("torch", "diffusers", "transformers")},
-        }
-        return Erasure(tensors, self.model.fingerprint, record)
 
 
 @dataclass(frozen=True)
@@ -94,15 +51,15 @@ class EraseStep:
     seconds: float  # since the run began, teacher included; time spent by the consumer is not
     examples_seen: int
     examples: Examples
-    _run: _Run
+    run: Run
 
-    def _current(self) -> _Run:
-        if self._run.iteration != self.iteration:
+    def _current(self) -> Run:
+        if self.run.iteration != self.iteration:
             raise RuntimeError(
-                f"the run is at update {self._run.iteration}; read step {self.iteration} before "
+                f"the run is at update {self.run.iteration}; read step {self.iteration} before "
                 "asking for the next one"
             )
-        return self._run
+        return self.run
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -117,142 +74,120 @@ class EraseStep:
 
     def checkpoint(self) -> Checkpoint:
         """A copy of all that the next update depends on, to go on from with `erase(resume=...)`."""
-        run = self._current()
-        return Checkpoint(
-            self.erasure,
-            run.config,
-            optimizer_state(run.optimizer),
-            (run.generator.get_state(), run.picker.get_state()),
-            self.examples.to("cpu"),
-            run.iteration,
-            run.seconds,
-            run.examples_seen,
-            run.first_loss,
-        )
+        run, states = self._current(), (self.run.generator.get_state(), self.run.picker.get_state())
+        counts = (run.iteration, run.seconds, run.examples_seen, run.first_loss)
+        moments, examples = optimizer_state(run.optimizer), self.examples.to("cpu")
+        return Checkpoint(self.erasure, run.config, moments, states, examples, *counts)
 
     @torch.no_grad()
     def held_out_error(self) -> float | None:
-        """Squared distance to the target on examples never trained on, relative to the frozen
-        model's: 1 before the first update, 0 is a perfect fit. None without held-out examples."""
+        """Squared distance to the target on examples never trained on, relative to the frozen model's: 1
+        before the first update, 0 is a perfect fit. None without held-out examples."""
         run, held = self._current(), self.examples.held_out
         if held is None:
             return None
-        target = objective.erasing_target(held.null, held.concept, run.config.eta, held.centre)
+        target = target_of(held, run.config)
         few = (v.split(run.config.micro_batch_size) for v in (held.x_t, held.t, held.embeds))
         edited = torch.cat([denoise.predict(run.unet, *part) for part in zip(*few, strict=True)])
-        distance = (edited - target).square().mean() / (held.frozen - target).square().mean()
-        return distance.item()
+        return float((edited - target).square().mean() / (held.frozen - target).square().mean())
 
 
-def start(model: DiffusionModel, config: EraseConfig) -> _Run:
-    """An edited copy whose selected parameters are trainable float32 copies."""
-    names = selection.select(model.unet, config.train_method)
-    unet = shared_copy(model.unet, names)
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    trained = {}
-    for name, parameter in unet.named_parameters():
-        if name in set(names):
-            trained[name] = nn.Parameter(parameter.detach().float(), requires_grad=True)
-    for name, parameter in trained.items():
-        set_parameter(unet, name, parameter)
-    on_gpu = model.device.type == "cuda"  # there Adam's default makes copies of all that is trained
-    optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate, fused=on_gpu)
-    generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
-    run = _Run(model, config, unet, trained, optimizer, generator, picker)
-    run.kept = run.capture()  # should the very first update diverge
-    return run
+def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
+    """The erasing target of each example, `(N, C, h, w)`."""
+    return objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre)
 
 
-def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> _Run:
-    """The run as it stood at its checkpoint."""
-    rest.check(model, config)
-    run = start(model, config)
-    with torch.no_grad():
-        for name, parameter in run.trained.items():
-            parameter.copy_(rest.erasure.tensors[name])
-    run.optimizer.load_state_dict(copy.deepcopy(rest.optimizer))  # it keeps what it is given
-    run.generator.set_state(rest.generators[0])
-    run.picker.set_state(rest.generators[1])
-    run.iteration, run.seconds = rest.iteration, rest.seconds
-    run.examples_seen, run.first_loss = rest.examples_seen, rest.first_loss
-    run.keep()
-    return run
+def draw(run: Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
+    """New examples, from the model whose trajectories the run follows; those that hold are kept.
 
-
-def draw(run: _Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
-    """New examples, from the model whose trajectories the run follows; those that hold are kept."""
-    unet = run.unet if run.config.x_t_source == "edited" else run.model.unet
-    if run.config.points == "last":
-        return drawing.draw_one(run.model, unet, run.config, run.generator, run.team)
-    return finish(
-        drawing.draw_examples(run.model, unet, run.config, run.generator, images, run.team, preserve)
+    Raises:
+        ValueError: the frozen model predicts no finite numbers, so that there is nothing to learn from.
+    """
+    teacher = Teacher(
+        run.model, run.config, run.unet if run.config.x_t_source == "edited" else None, run.team
     )
+    if run.config.points == "last":
+        examples = drawing.draw_one(teacher, run.generator)
+    else:
+        examples = finish(drawing.draw(teacher, run.generator, images, preserve))
+    if not all(torch.isfinite(drawn.concept).all() for drawn in examples.train):
+        raise ValueError(
+            f"{run.model.name!r} itself predicts numbers that are not finite, so no rate can erase from it: "
+            "look at the scheduler's config (prediction_type, rescale_betas_zero_snr), or load it in float32"
+        )
+    return examples
 
 
-def backward(run: _Run, batch: Pairs, weight: float) -> Tensor:
-    """Add a batch's gradients, times `weight`; returns its loss, likewise.
+def hold_weight(examples: Examples, config: EraseConfig) -> float:
+    """The weight w of the held examples' loss in an update's loss L_erase + w L_held.
 
-    Of several processes each does its share, which add up to what one would do. Only one
-    micro-batch's activations are in memory at a time.
+        w = 256 preserve E,    E = mean over the concepts of |eps_frozen - target|^2
+
+    E is the loss that there is to erase: a style's is half an object's, and eta 3 has four times that of eta
+    1. With one weight for all, styles stay and a large eta ruins the rest. 256: at `preserve` 1 a held
+    prediction that is off by 1/16 (root mean square, where noise has 1) costs E, as much as not erasing.
+    """
+    losses = [
+        objective.erasing_loss(drawn.frozen, target_of(drawn, config)).item() for drawn in examples.train
+    ]
+    return HOLD * config.preserve * sum(losses) / len(losses)
+
+
+def backward(run: Run, batch: Pairs, weight: float) -> Tensor:
+    """Add a batch's gradients, times `weight`; returns its loss `()`, likewise.
+
+    Of several processes each computes its rows; the sums over all are those of one process. The activations
+    of one micro-batch at a time are in memory.
     """
     rows = list(run.team.mine(len(batch)))
     total = torch.zeros((), device=batch.x_t.device)
-    # A process without examples takes part with one that counts nothing.
+    # Without a row of its own a process computes one that counts nothing, to have gradients to add up.
     for few in torch.tensor(rows or [0]).split(run.config.micro_batch_size):
         part = batch[few.to(batch.t.device)]
-        target = objective.erasing_target(part.null, part.concept, run.config.eta, part.centre)
         edited = denoise.predict(run.unet, part.x_t, part.t, part.embeds)
-        share = len(few) / len(batch) if rows else 0.0
-        loss = weight * share * objective.erasing_loss(edited, target)
+        share = weight * len(few) / len(batch) if rows else 0.0
+        loss = share * objective.erasing_loss(edited, target_of(part, run.config))
         loss.backward()
         total += loss.detach()
     return total
 
 
-def holding(examples: Examples, config: EraseConfig) -> float:
-    """The weight of the held examples' loss: `preserve` times the loss that there is to erase.
+def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
+    """One optimiser step; returns the loss before it and the erasing examples' timesteps `(B,)`.
 
-    That of a style is half an object's, and eta 3 has four times that of eta 1. With one weight
-    for all, styles stay and a large eta ruins the rest.
+    Raises:
+        DivergenceError: the loss is not finite, or DIVERGED times the first one; no step is made.
     """
-    losses = [
-        objective.erasing_loss(
-            drawn.frozen, objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre)
-        ).item()
-        for drawn in examples.train
-    ]
-    return HOLD * config.preserve * sum(losses) / len(losses)
-
-
-def update(run: _Run, examples: Examples) -> tuple[float, Tensor]:
-    """One optimiser step; returns the loss before it and the erasing examples' timesteps."""
-    config = run.config
+    config, held = run.config, examples.preserve
     erasing = pick(examples, config, run.picker)
     batches = [(erasing, 1.0)]
-    if examples.preserve is not None:
-        order = torch.randperm(len(examples.preserve), generator=run.picker)[: config.batch_size]
-        batches.append((examples.preserve[order.to(erasing.t.device)], holding(examples, config)))
+    if held is not None:
+        batches.append((pick_some(held, config.batch_size, run.picker), hold_weight(examples, config)))
     run.optimizer.zero_grad()
-    total = torch.zeros((), device=erasing.x_t.device)
-    for batch, weight in batches:
-        total += backward(run, batch, weight)
-    run.team.add_up([total, *(p.grad for p in run.trained.values() if p.grad is not None)])
-    value = total.item()
+    loss = torch.stack([backward(run, batch, weight) for batch, weight in batches]).sum()
+    run.team.add_up([loss, *(p.grad for p in run.trained.values() if p.grad is not None)])
+    value = loss.item()
     if run.first_loss is None:
         run.first_loss = value  # of erasing alone: nothing held has moved yet
-    limit = DIVERGED * max(run.first_loss, 1e-6) * sum(weight for _, weight in batches)
-    if not math.isfinite(value) or value > limit:
+    if not value <= DIVERGED * max(run.first_loss, 1e-6) * sum(weight for _, weight in batches):
         raise DivergenceError(
-            f"the loss went from {run.first_loss:.3g} to {value:.3g} by update "
-            f"{run.iteration + 1}; lower the learning rate (now {config.learning_rate:g}) or eta "
-            f"(now {config.eta:g})",
+            f"the loss went from {run.first_loss:.3g} to {value:.3g} by update {run.iteration + 1}; lower "
+            f"the learning rate (now {config.learning_rate:g}) or eta (now {config.eta:g})",
             run.erasure(run.kept, run.kept_at),
         )
     if run.iteration % KEEP_EVERY == 0:
         run.keep()
     run.optimizer.step()
     return value, erasing.t
+
+
+def refuse_nothing(model: DiffusionModel, config: EraseConfig) -> None:
+    """Raise ValueError if the model reads a concept as it reads the empty prompt."""
+    for target in config.concepts:
+        if torch.equal(model.encode([target.concept]), model.encode([""])):
+            raise ValueError(
+                f"{model.name!r} reads {target.concept!r} as the empty prompt: there is nothing to erase"
+            )
 
 
 def erase(
@@ -269,23 +204,23 @@ def erase(
     Args:
         model: the frozen model.
         config: what to erase and how.
-        examples: a former run's `step.examples` for the same concepts and sampling options; the
-            run then draws none of its own. `examples.KeptExamples` finds them.
+        examples: a former run's `step.examples` for the same concepts and sampling options; the run then
+            draws none of its own. `examples.KeptExamples` finds them.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
-        resume: a former run's `step.checkpoint()` with the same options but, maybe, for
-            `iterations`; the run goes on there, and its first step is the one it stopped at.
+        resume: a former run's `step.checkpoint()` with the same options but, maybe, for `iterations`; the run
+            goes on there, and its first step is the one it stopped at.
         team: processes that make the same call, each with its own copy of the model, and share out
-            trajectories and batches; all end with the same erasure, that of one process up to
-            rounding.
+            trajectories and batches; all end with the same erasure, that of one process up to rounding.
 
     Raises:
-        ValueError: the config does not fit the model, the checkpoint or the examples, or images are
-            missing.
+        ValueError: the config does not fit the model, the checkpoint or the examples, images are missing, or
+            there is nothing to erase.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
     if (config.x_t_source == "images") != (images is not None):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
     model.latent_shape(config.image_size)
+    refuse_nothing(model, config)
     run = start(model, config) if resume is None else restart(model, config, resume)
     run.team = team
     if resume is not None:

@@ -34,7 +34,7 @@ class Team:
 
     def mine(self, count: int) -> range:
         """Which of `count` pieces of work this process does."""
-        return range(self.rank, count, self.size)
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def agreed(self, value: Any) -> Any:  # noqa: ANN401
         """The first process's value, for all."""

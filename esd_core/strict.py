@@ -36,7 +36,7 @@ class Option(NamedTuple):
 
 
 @cache
-def options(declared: type) -> dict[str, Option]:
+def options(declared: Any) -> dict[str, Option]:  # noqa: ANN401
     """The fields of a `strict` dataclass by name."""
     return {name: _option(field) for name, field in declared.__pydantic_fields__.items()}
 

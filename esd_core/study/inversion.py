@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from esd_core import denoise
 from esd_core.models import DiffusionModel
 from esd_core.objective import erasing_loss
-from esd_core.pairs import noised
+from esd_core.teacher import noised
 
 PROMPT = "<learned>"  # stands for the learned states
 

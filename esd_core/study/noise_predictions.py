@@ -1,6 +1,6 @@
 """Everything that is predicted at one noisy latent x_t: what erasing starts from and aims at.
 
-The points are those of training (`pairs`): the frozen model's own guided trajectory. Predictions
+The points are those of training (`teacher`): the frozen model's own guided trajectory. Predictions
 are of the noise in x_t; `x_0` says what would be left of x_t without it.
 """
 
@@ -15,11 +15,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from esd_core import denoise, objective, pairs
+from esd_core import denoise, objective
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
-from esd_core.pairs import Pairs
-from esd_core.sampling import finish, make_scheduler
+from esd_core.prompts import Line
+from esd_core.sampling import make_scheduler
+from esd_core.teacher import Pairs, Teacher
 
 STEPS = 20  # of a trajectory
 KEPT = 16  # trajectories in memory: about 0.5 MB each for the embedded model, 4 MB for SD 1.4
@@ -36,7 +37,8 @@ def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
         ValueError: the prompt is empty or too long, or the seed out of range.
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
-    return finish(pairs.draw_all(model, model.unet, target, config, [seed]))
+    line = Line(target.erase_from or target.concept, seed=seed)
+    return Pairs.cat(list(Teacher(model, config).trajectories(target, [line])))
 
 
 def timesteps(model: DiffusionModel) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 
 from esd_core import Probe, closed_form_edit, erase, generate, load_model, preset, select
 from esd_core.denoise import predict
-from esd_core.run_prompts import held
+from esd_core.prompts import held
 from esd_core.study import figures
 from lab.charts import bars, curves
 from lab.checks import check

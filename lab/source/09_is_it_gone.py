@@ -15,9 +15,9 @@ import torch
 from esd_core import Probe, erase, generate, invert, load_model, preset
 from esd_core.denoise import add_noise, predict
 from esd_core.erasure import set_parameter, shared_copy
-from esd_core.pairs import noised
 from esd_core.sampling import make_scheduler
 from esd_core.study import figures
+from esd_core.teacher import noised
 from lab.charts import curves
 from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, slider

@@ -11,7 +11,7 @@ from bench import alike, official, recipes, sd_size, sized, speed_report, tried_
 from bench.judged import Watch
 from bench.kept import Kept
 from esd_core import EraseConfig, Probe, denoise, erase, load_model, preset
-from esd_core.run_prompts import preservation_prompts
+from esd_core.prompts import prompts_to_hold
 from esd_core.study.closed_form import closed_form_edit
 from tools.catalog import OBJECTS
 
@@ -217,6 +217,6 @@ def test_what_looks_alike_is_held_whatever_its_category(monkeypatch):
     monkeypatch.setattr(alike, "looks", lambda _: pictures)
     config = preset("live", "a cat")
     held = alike.holding(model, config).preserve_prompts
-    plain = preservation_prompts(model, config)
+    plain = prompts_to_hold(model, config)
     assert held[:2] == ("", "a crown") and "a cat" not in held
     assert len(held) == len(set(held)) == len(plain) and "a crown" not in plain

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from esd_core.checkpoint import Checkpoint
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.erasing import erase
 
@@ -13,7 +14,6 @@ TWO = [Target("a cat", weight=2.0), Target("red", "a red dog")]
 CONFIGS = {
     "live": preset("live", "a cat", **SHORT, seed=3),
     "in little memory": preset("live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
-    "falling rate": preset("live", "a cat", learning_rate_schedule="cosine", **SHORT),
     "two concepts, redrawn": EraseConfig(TWO, redraw_every=2, x_t_source="edited", preserve=1.0, **SHORT),
     "paper": preset("paper", "a cat", iterations=7, num_inference_steps=4),
     "official": preset("official-2025", TWO, iterations=7, num_inference_steps=3),
@@ -38,9 +38,11 @@ def stopped(model, config, after):
 
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny, config, after):
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny, tmp_path, config, after):
     whole, expected = steps(tiny, config)
     rest = stopped(tiny, config, after)
+    if after != 1:  # at rest in a file
+        rest = Checkpoint.load(rest.save(tmp_path / "run.safetensors"))
     seen, erasure = steps(tiny, config, resume=rest)
     assert list(seen) == list(range(after, 8))
     assert all(seen[i] == whole[i] for i in range(after + 1, 8))
@@ -72,3 +74,26 @@ def test_a_checkpoint_of_another_run_or_model_is_refused(tiny):
     other = tiny.with_unet(stopped(tiny, CONFIGS["live"], 3).erasure.apply(tiny))
     with pytest.raises(ValueError, match="this erasure was made for"):
         next(erase(other, CONFIGS["live"], resume=rest))
+
+
+def test_a_file_holds_twins_once_and_they_stay_one(tiny, tmp_path):
+    rest = stopped(tiny, CONFIGS["live"], 3)
+    again = Checkpoint.load(rest.save(tmp_path / "run.safetensors"))
+    assert again.examples.train[0].null is again.examples.train[0].centre
+    assert again.examples.origin == rest.examples.origin and again.config == rest.config
+    assert again.erasure.provenance == rest.erasure.provenance and again.erasure.hash == rest.erasure.hash
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "an erasure", "text"])
+def test_what_is_no_checkpoint_is_refused_by_its_name(tiny, tmp_path, damage):
+    path, rest = tmp_path / "run.safetensors", stopped(tiny, CONFIGS["live"], 1)
+    rest.save(path)
+    if damage == "an erasure":
+        rest.erasure.save(path)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-100], "text": b"hello"}[damage])
+    with pytest.raises(ValueError, match="run.safetensors") as refused:
+        Checkpoint.load(path)
+    assert str(tmp_path) not in str(refused.value)

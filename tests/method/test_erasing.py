@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from esd_core import denoise
 from esd_core.config import PRESETS, EraseConfig, Target, preset
-from esd_core.erasing import HOLD, DivergenceError, erase, falling_rate, holding
-from esd_core.erasure import Erasure
+from esd_core.erasing import HOLD, DivergenceError, erase, hold_weight
+from esd_core.erasure import Erasure, shared_copy
 from esd_core.examples import Examples, pick
 from esd_core.objective import erasing_target
 from esd_core.selection import select
@@ -132,7 +132,7 @@ def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
         trained, error = at_once[:], last.held_out_error()
         hook.remove()
         assert sum(at_once[len(trained) :]) == 4  # the steps of the one trajectory held out
-        assert max(at_once) <= last._run.config.micro_batch_size
+        assert max(at_once) <= last.run.config.micro_batch_size
         return (last.loss, error), last.erasure.tensors, trained
 
     loss, tensors, whole = made()
@@ -141,22 +141,6 @@ def test_micro_batches_make_the_same_update_with_less_at_once(tiny, preserve):
     assert parts_loss == pytest.approx(loss, rel=1e-4)
     for name, tensor in tensors.items():
         assert_close(parts_tensors[name], tensor, atol=1e-5, rtol=1e-3)
-
-
-def test_a_cosine_rate_falls_to_nought(tiny):
-    config = replace(SHORT, learning_rate_schedule="cosine", iterations=4)
-    rates = [falling_rate(config, made) / config.learning_rate for made in range(5)]
-    assert rates == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])
-
-    def strides(schedule):  # Adam's first steps are about as long as its rate
-        steps = erase(tiny, replace(config, learning_rate_schedule=schedule))
-        (name, *_), at = next(steps).erasure.tensors, []
-        at = [weights(tiny.unet)[name], *(s.erasure.tensors[name] for s in steps)]
-        return [(b - a).abs().max().item() for a, b in zip(at, at[1:], strict=False)]
-
-    straight, falling = strides("constant"), strides("cosine")
-    assert falling[0] == pytest.approx(straight[0]) == pytest.approx(config.learning_rate, rel=0.01)
-    assert falling[3] < 0.4 * straight[3]
 
 
 def test_checkpointed_gradients_are_the_same_and_keep_less(tiny):
@@ -225,14 +209,6 @@ def test_given_examples_serve_other_settings(tiny):
     examples = next(erase(tiny, SHORT)).examples
     other = replace(SHORT, eta=2.0, train_method="esd-u", learning_rate=1e-3)
     assert same(learned(tiny, other, examples=examples), learned(tiny, other))
-
-
-def test_given_examples_serve_a_run_that_stops_its_trajectories(tiny):
-    config = replace(SHORT, points="last")  # redraw_every=0: drawn once
-    step = finish(tiny, config)
-    again = finish(tiny, config, examples=step.examples)
-    assert again.examples is step.examples
-    assert same(again.erasure.tensors, step.erasure.tensors)
 
 
 # --- stopping ---------------------------------------------------------------------------------
@@ -397,10 +373,10 @@ def test_preservation_holds_other_prompts_in_place(tiny):
 
 def test_holding_counts_in_proportion_to_the_way_to_the_target(tiny):
     examples = next(erase(tiny, replace(CONFIG, preserve=1.0))).examples
-    one = holding(examples, replace(CONFIG, preserve=1.0))
+    one = hold_weight(examples, replace(CONFIG, preserve=1.0))
     way = (examples.train[0].frozen - examples.train[0].null).square().mean().item()
     assert one == pytest.approx(HOLD * 4 * way)  # frozen to target: 1 + eta times concept - null
-    assert holding(examples, replace(CONFIG, preserve=0.5, eta=3.0)) == pytest.approx(2 * one)
+    assert hold_weight(examples, replace(CONFIG, preserve=0.5, eta=3.0)) == pytest.approx(2 * one)
 
 
 def test_holding_hard_is_no_divergence(tiny):
@@ -450,3 +426,21 @@ def test_a_first_update_that_diverges_leaves_the_frozen_weights(tiny):
     frozen = dict(tiny.unet.named_parameters())
     tensors = raised.value.erasure.tensors
     assert tensors and all(torch.equal(t, frozen[n]) for n, t in tensors.items())
+
+
+# --- nothing to erase ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [Target("<|endoftext|>"), Target("<|endoftext|>", "a cat")], ids=str)
+def test_a_concept_read_as_the_empty_prompt_is_refused_before_the_run(tiny, target):
+    with pytest.raises(ValueError, match="as the empty prompt: there is nothing to erase"):
+        next(erase(tiny, replace(CONFIG, concepts=(target,))))
+
+
+def test_a_model_that_predicts_no_finite_numbers_is_told_as_such(tiny):
+    broken = shared_copy(tiny.unet, ["conv_out.bias"])
+    with torch.no_grad():
+        broken.conv_out.bias.fill_(math.inf)
+    with pytest.raises(ValueError, match="predicts numbers that are not finite") as refused:
+        next(erase(tiny.with_unet(broken), CONFIG))
+    assert "learning rate" not in str(refused.value)

@@ -8,7 +8,7 @@ import torch
 from esd_core.config import EraseConfig, Target
 from esd_core.erasing import erase
 from esd_core.examples import KeptExamples, collect, origin
-from esd_core.pairs import finish
+from esd_core.sampling import finish
 
 CONFIG = EraseConfig("a cat", iterations=2, num_inference_steps=3, trajectories=2, held_out=1, preserve=1.0)
 
@@ -97,6 +97,13 @@ def test_examples_collected_beforehand_are_those_that_the_run_draws(tiny, option
 def test_examples_that_follow_the_run_are_not_collected_beforehand(tiny, options):
     with pytest.raises(ValueError, match="use x_t_source 'frozen', points 'all'"):
         next(collect(tiny, EraseConfig("a cat", **options)))
+
+
+def test_another_text_encoder_prediction_type_or_schedule_has_its_own(tiny, tiny_v):
+    torch.manual_seed(1)
+    other = type(tiny.text_encoder)(tiny.text_encoder.config)
+    assert len({origin(m, CONFIG) for m in (tiny, replace(tiny, text_encoder=other), tiny_v)}) == 3
+    assert origin(tiny_v, CONFIG) != origin(replace(tiny_v, scheduler=tiny.scheduler), CONFIG)
 
 
 def test_what_a_run_draws_again_serves_no_other(tiny):

@@ -16,6 +16,7 @@ from esd_core.erasing import backward, erase
 from esd_core.erasure import Erasure
 from esd_core.examples import draw_one
 from esd_core.parallel import Team
+from esd_core.teacher import Teacher
 
 ROOT = Path(parallel.__file__).parent.parent
 OPTIONS = dict(iterations=3, num_inference_steps=4, trajectories=3, learning_rate=1e-3)
@@ -39,7 +40,7 @@ def test_work_is_shared_without_gap_or_overlap(count):
 def test_the_shares_of_a_loss_add_up_to_it_and_so_do_the_gradients(tiny, size, kind):
     config = preset("live", "a cat", **OPTIONS, batch_size=4, micro_batch_size=2)
     step = next(erase(tiny, config))
-    run, examples = step._run, step.examples
+    run, examples = step.run, step.examples
     batch = (examples.train[0] if kind == "erasing" else examples.preserve)[:5]
 
     def gradient(team):
@@ -109,22 +110,23 @@ def test_two_processes_learn_what_one_does(tiny, tmp_path):
 
 
 def test_a_drawing_for_one_update_is_the_same_however_many_share_it(tiny):
-    config = preset("paper", "a cat", iterations=1, num_inference_steps=4, trajectories=3)
+    config = preset("paper", "a cat", iterations=1, num_inference_steps=4, trajectories=3, batch_size=3)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
-    alone = draw_one(tiny, tiny.unet, config, generators[0])
+    alone = draw_one(Teacher(tiny, config), generators[0])
     parts = []
     for rank in range(4):  # one more than there are trajectories
         generator = torch.Generator().manual_seed(5)
         seen = Recorder(rank, 4, [])
         try:
-            draw_one(tiny, tiny.unet, config, generator, seen)
+            draw_one(Teacher(tiny, config, team=seen), generator)
         except StopIteration:
             parts.append(seen.given[0])
         assert torch.equal(generator.get_state(), generators[0].get_state())
-    assert parts[3] is None
-    together = torch.cat([p.x_t for p in parts[:3]])
+    assert sorted(map(len, parts)) == [0, 1, 1, 1]
+    drawn = [few for part in parts for few in part]
+    together = torch.cat([few.x_t for few in drawn])
     assert_close(together, alone.train[0].x_t, atol=1e-5, rtol=1e-4)
-    assert torch.equal(torch.cat([p.t for p in parts[:3]]), alone.train[0].t)
+    assert torch.equal(torch.cat([few.t for few in drawn]), alone.train[0].t)
 
 
 class Recorder(Team):

@@ -5,8 +5,8 @@ import torch
 
 from esd_core import closed_form_edit, generate, invert, load_model
 from esd_core.denoise import predict
-from esd_core.pairs import noised
 from esd_core.study.inversion import PROMPT
+from esd_core.teacher import noised
 
 PICTURES = torch.rand((3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esd_core import DiffusionModel, EraseConfig
-from esd_core.pairs import HELD_STEPS, TEACHER_BATCH
-from esd_core.run_prompts import asked, lines_held
+from esd_core import prompts as run_prompts
+from esd_core.teacher import AT_ONCE, HELD_STEPS
 from ui.erase.film import FRAMES, SHARE, Film
 from ui.shared import timing
 from ui.shared.timing import CallTime
@@ -55,7 +55,7 @@ def examples(config: EraseConfig) -> int:
 
 
 def _collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
-    """Trajectories with guidance, and what `pairs.complete` adds where they end."""
+    """Trajectories with guidance, and what the teacher adds on the way."""
     drawings = 1
     if config.redraw_every and config.iterations:
         drawings += (config.iterations - 1) // config.redraw_every
@@ -66,13 +66,15 @@ def _collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> f
         return drawings * (walked + ends)
     lines = config.trajectories + config.held_out
     examples = lines * config.num_inference_steps
-    each = examples / TEACHER_BATCH * call(TEACHER_BATCH)
+    each = examples / AT_ONCE * call(AT_ONCE)
     walk = config.num_inference_steps * call(2 * lines) * len(config.concepts)
-    contexts += sum(any(a.neutral for a in asked(model, t, config, 2)) for t in config.concepts)
+    contexts += sum(
+        any(line.neutral for line in run_prompts.asked(model, t, config, [0, 0])) for t in config.concepts
+    )
     sets = contexts + len(config.concepts) * 2 * (config.x_t_source == "edited")
     held = 0.0
     if config.preserve:
-        held = min(HELD_STEPS, config.num_inference_steps) * call(2 * lines_held(config))
+        held = min(HELD_STEPS, config.num_inference_steps) * call(2 * len(run_prompts.held(model, config)))
     return held + drawings * (walk + sets * each)
 
 

@@ -9,8 +9,8 @@ import gradio as gr
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import OPTIONS
-from esd_core.pairs import Pairs
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
+from esd_core.teacher import Pairs
 from ui.shared import pictures, prompts
 
 

@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from esd_core import DiffusionModel, EraseConfig, denoise
-from esd_core.erasing import start
+from esd_core.run_state import start
 
 FEW, MORE = 2, 12  # examples of a timed call
 PATIENT = 3.0  # seconds: a call on FEW examples slower than this is not timed on MORE

@@ -1,0 +1,211 @@
+"""The teacher: the frozen model's examples, which an erasing run learns from.
+
+One example is a noisy latent x_t, its timestep, and what the frozen model predicts there: for the empty
+prompt, for the concept and, if the concept is erased from a context, for that context. Guided sampling of
+the concept with the frozen model computes the first two at every step it makes, so every step of it yields
+finished examples. They depend on neither eta, nor the train method, nor the learning rate: keep them, and a
+second run is pure regression.
+
+What follows trajectories is a generator, so that an app can stop it or let others compute in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from esd_core import denoise
+from esd_core.config import EraseConfig, Target
+from esd_core.models import DiffusionModel
+from esd_core.parallel import ALONE, Team
+from esd_core.prompts import Line
+from esd_core.sampling import sample
+
+AT_ONCE = 16  # trajectories or examples at most; bounds memory on large models
+HELD_STEPS = 6  # at most, of a trajectory that holds another prompt
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N examples. All outputs are the UNet's own kind (eps or v), `(N, C, h, w)`."""
+
+    x_t: Tensor
+    t: Tensor  # (N,)
+    null: Tensor  # frozen, empty prompt, or the prompt without the concept: `prompts.asked`
+    concept: Tensor  # frozen, concept
+    centre: Tensor  # frozen, context if there is one, else the same as null
+    frozen: Tensor  # frozen, the prompt under which the edited model is trained
+    embeds: Tensor  # (N, L, D), that prompt
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, index: Tensor | slice) -> Pairs:
+        return Pairs._each([self], lambda values: values[0][index])
+
+    def to(self, device: torch.device | str) -> Pairs:
+        """The same examples on another device; not copied if they are there."""
+        return Pairs._each([self], lambda values: values[0].to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Pairs]) -> Pairs:
+        """All examples of several sets."""
+        return Pairs._each(parts, torch.cat)
+
+    @staticmethod
+    def _each(parts: Sequence[Pairs], make: Callable[[list[Tensor]], Tensor]) -> Pairs:
+        """Field by field; what is one tensor, as `null` and `centre` mostly are, stays one."""
+        made: dict[tuple[int, ...], Tensor] = {}
+        columns = [[getattr(part, f.name) for part in parts] for f in fields(Pairs)]
+        keys = [tuple(map(id, column)) for column in columns]
+        for key, column in zip(keys, columns, strict=True):
+            made[key] = made[key] if key in made else make(column)
+        return Pairs(*(made[key] for key in keys))
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The frozen model of a run, which knows the run's options and shares out its trajectories.
+
+    Every process gets all examples, in the order in which one process has them: for each sampling step in
+    turn, one of each line.
+    """
+
+    model: DiffusionModel
+    config: EraseConfig
+    unet: UNet2DConditionModel | None = None  # whose trajectories are followed; None is the frozen one
+    team: Team = ALONE
+
+    @property
+    def at_once(self) -> int:
+        """Trajectories, or examples, in one batch."""
+        return min(AT_ONCE, self.config.micro_batch_size)
+
+    def trajectories(self, target: Target | None, lines: Sequence[Line]) -> Iterator[Pairs]:
+        """Follow guided trajectories together; every sampling step yields an example of each.
+
+        Args:
+            target: what is erased; None if the prompts are to be held where they are.
+            lines: the trajectories.
+        """
+        label, own = Labels(self.model, target, lines), self.unet is None
+        prompts, seeds = [line.prompt for line in lines], [line.seed for line in lines]
+        for step in sample(self.model, prompts, seeds=seeds, keep_pair=own, **self._sampling):
+            known = (step.output_null, step.output_cond) if own else ()
+            yield label(step.x_t, step.t.long().expand(len(lines)), *known)
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        names = ("num_inference_steps", "scheduler", "image_size")
+        options = {name: getattr(self.config, name) for name in names}
+        return options | {"guidance_scale": self.config.start_guidance, "unet": self.unet}
+
+    def walked(self, target: Target | None, lines: Sequence[Line]) -> Generator[Pairs, None, Pairs]:
+        """Whole trajectories, a few at once; yields what `trajectories` does, returns all examples."""
+        mine, parts = self.team.mine(len(lines)), list[list[Pairs]]()
+        for first in range(mine.start, mine.stop, self.at_once):
+            parts.append([])
+            for examples in self.trajectories(target, lines[first : min(first + self.at_once, mine.stop)]):
+                parts[-1].append(examples)
+                yield examples
+        if self.team.size > 1:
+            shares = self.team.everyones([[few.to("cpu") for few in part] for part in parts])
+            parts = [[few.to(self.model.device) for few in part] for share in shares for part in share]
+        return Pairs.cat([few for step in zip(*parts, strict=True) for few in step])
+
+    def held(self, lines: Sequence[Line]) -> Generator[Pairs, None, Pairs]:
+        """As `walked`, of prompts to hold where they are: short trajectories of the frozen model, whose
+        target is the frozen output itself.
+
+        What a prompt draws is decided on its own trajectory. Held only where the erased concept passes, as it
+        is cheaper to do, pictures change more (bench/README.md).
+        """
+        steps = min(HELD_STEPS, self.config.num_inference_steps)
+        shorter = replace(self, config=replace(self.config, num_inference_steps=steps), unet=None)
+        return (yield from shorter.walked(None, lines))
+
+    def stopped(self, target: Target, seeds: list[int], generator: torch.Generator) -> Pairs:
+        """Guided trajectories stopped at a random step, one per seed; only the last x_t becomes an example.
+
+        With `timesteps="exact"` (esd_sd.py) j steps are made, j uniform, and x_t is paired with the
+        schedule's j-th timestep. With "compvis" (train-esd.py, S sampling steps, here S = 50) the bin k is
+        uniform and t random in it, but the sampler drops the first timestep of its schedule and stops one
+        step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19.
+
+        Raises:
+            ValueError: "compvis" has fewer than 2 sampling steps to make.
+        """
+        total, exact = self.config.num_inference_steps, self.config.timesteps == "exact"
+        if not exact and total < 2:
+            raise ValueError("timesteps 'compvis' needs at least 2 sampling steps")
+        k = int(torch.randint(total, (), generator=generator))
+        t = torch.zeros(len(seeds), dtype=torch.long)
+        if not exact:
+            t = torch.randint(1000 * k // total, 1000 * (k + 1) // total, (len(seeds),), generator=generator)
+        span = dict(stop_at=k + 1) if exact else dict(start_at=1, stop_at=min(total - k + 1, total))
+        mine, line, parts = self.team.mine(len(seeds)), Line(target.erase_from or target.concept), []
+        if mine:
+            seeds, options = seeds[mine.start : mine.stop], {**self._sampling, **span}
+            *_, last = sample(self.model, line.prompt, seeds=seeds, keep_pair=False, **options)
+            t = last.t.long().expand(len(seeds)) if exact else t[mine.start : mine.stop].to(last.x_t.device)
+            parts = [Labels(self.model, target, [line])(last.x_t if exact else last.latents, t)]
+        if self.team.size > 1:
+            shares = self.team.everyones([examples.to("cpu") for examples in parts])
+            parts = [examples.to(self.model.device) for share in shares for examples in share]
+        return Pairs.cat(parts)
+
+    def images(self, target: Target, images: Tensor, count: int, generator: torch.Generator) -> Pairs:
+        """So many examples from pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
+        x_t, t, _ = noised(self.model, self.model.encode_images(images), count, generator)
+        label = Labels(self.model, target, [Line(target.erase_from or target.concept)])
+        return Pairs.cat(
+            [label(*few) for few in zip(x_t.split(self.at_once), t.split(self.at_once), strict=True)]
+        )
+
+
+class Labels:
+    """What the frozen model predicts at noisy latents, under the prompts of some trajectories: one latent
+    each, or any number under the prompt of one."""
+
+    def __init__(self, model: DiffusionModel, target: Target | None, lines: Sequence[Line]) -> None:
+        self.unet, self.target = model.unet, target
+        self.embeds = model.encode([line.prompt for line in lines])
+        self.neutral = model.encode([line.neutral for line in lines])
+        self.plain = not any(line.neutral for line in lines)
+        self.concept = model.encode([target.concept]) if target and target.erase_from else None
+
+    @torch.no_grad()
+    def __call__(
+        self, x_t: Tensor, t: Tensor, null: Tensor | None = None, drawn: Tensor | None = None
+    ) -> Pairs:
+        """Finished examples of x_t `(B, C, h, w)` at t `(B,)`; `null` and `drawn` are the frozen outputs for
+        the empty prompt and for the trajectories' prompts, if sampling has computed them already."""
+        if drawn is None:
+            drawn = denoise.predict(self.unet, x_t, t, self.embeds)
+        embeds = self.embeds.expand(len(x_t), -1, -1)
+        if self.target is None:  # all the same, so that the target is the frozen output whatever eta is
+            return Pairs(x_t, t, drawn, drawn, drawn, drawn, embeds)
+        if null is None or not self.plain:
+            null = denoise.predict(self.unet, x_t, t, self.neutral)
+        if self.concept is None:
+            return Pairs(x_t, t, null, drawn, null, drawn, embeds)
+        return Pairs(x_t, t, null, denoise.predict(self.unet, x_t, t, self.concept), drawn, drawn, embeds)
+
+
+def noised(
+    model: DiffusionModel, x_0: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some of the clean latents `(N, C, h, w)`, with repeats, at random levels.
+
+    Returns:
+        x_t `(count, C, h, w)`, its training timesteps t `(count,)`, and the noise in it.
+    """
+    picked = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
+    t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
+    eps = torch.randn(picked.shape, generator=generator).to(x_0.device)
+    return denoise.add_noise(picked, eps, model.alpha_bar[t]), t, eps

@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from esd_core.atomic import replacing
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples
+from esd_core.files import replacing
 from esd_core.models import DiffusionModel
 from esd_core.teacher import Pairs
 

@@ -31,8 +31,9 @@ class Option(NamedTuple):
         if self.choices:
             return f"one of: {', '.join(self.choices)}"
         plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        plain[tuple] = "a list of texts"
         span = f" from {self.bounds[0]:g} to {self.bounds[1]:.10g}" if self.bounds != UNBOUNDED else ""
-        return plain.get(self.kind, "a list of texts") + span
+        return plain.get(self.kind, "another value") + span
 
 
 @cache
@@ -44,7 +45,9 @@ def options(declared: Any) -> dict[str, Option]:  # noqa: ANN401
 def _option(field: Any) -> Option:  # noqa: ANN401
     parts, origin = get_args(field.annotation), get_origin(field.annotation)
     choices = parts if origin is Literal else (field.json_schema_extra or {}).get("choices", ())
-    kind = str if choices else tuple if origin is tuple else next(iter(parts), field.annotation)
+    kind: Any = str if choices else next(iter(parts), field.annotation)
+    if origin is tuple and kind is str:
+        kind = tuple
     limits = [getattr(m, key) for key in ("ge", "le") for m in field.metadata if hasattr(m, key)]
     bounds = (limits[0], limits[1]) if limits else UNBOUNDED
     return Option(kind, field.default, choices, bounds, " ".join((field.description or "").split()))
@@ -64,7 +67,10 @@ def strict(declared: type[T]) -> type[T]:
     check = made.__init__
 
     @wraps(check)
-    def __init__(self: T, *values: Any, **named: Any) -> None:  # noqa: ANN401
+    def __init__(self: T, /, *values: Any, **named: Any) -> None:  # noqa: ANN401
+        known = options(made)
+        if unknown := next((name for name in named if name not in known), None):
+            raise ValueError(f"unknown option {unknown[:80]!r}; use any of: {', '.join(known)}")
         try:
             check(self, *values, **named)
         except ValidationError as error:
@@ -77,17 +83,15 @@ def strict(declared: type[T]) -> type[T]:
 def _refusal(declared: type, error: Any) -> str:  # noqa: ANN401
     if error["type"] == "value_error":  # raised by a check of our own
         return str(error["ctx"]["error"])
-    name = error["loc"][0]
-    name = (
-        list(options(declared))[name] if isinstance(name, int) else str(name)
-    )  # given by its place, or by name
+    place = error["loc"][0]  # of a value given by position, or its name
+    name = list(options(declared))[place] if isinstance(place, int) else str(place)
     if error["type"] == "missing":
         return f"{name} is missing"
-    if name not in options(declared):
-        return f"unknown option {name!r}; use any of: {', '.join(options(declared))}"
+    given = repr(error["input"])
+    given = given if len(given) <= 200 else f"{given[:200]}…"
     if error["type"] == "greater_than":
-        return f"{name} is {error['input']!r}; use a number above {error['ctx']['gt']:g}"
-    return f"{name} is {error['input']!r}; use {options(declared)[name].wanted}"
+        return f"{name} is {given}; use a number above {error['ctx']['gt']:g}"
+    return f"{name} is {given}; use {options(declared)[name].wanted}"
 
 
 def as_tuple(values: Any) -> Any:  # noqa: ANN401

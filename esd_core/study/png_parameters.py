@@ -8,28 +8,36 @@ text is believed that `Parameters` and `EraseConfig` do not accept.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import BeforeValidator, Field
 
 from esd_core import card
-from esd_core.config import OPTIONS, EraseConfig
+from esd_core.config import GUIDANCE, SEEDS, STEPS, EraseConfig, Scheduler
 from esd_core.erasure import STRENGTHS, Erasure
 from esd_core.files import replacing
 from esd_core.models import DiffusionModel
-from esd_core.sampling import SCHEDULERS
+from esd_core.strict import as_tuple, strict, within
 
 FORMAT = "esd-lab-picture/1"
 LARGEST = 32 * 2**20  # bytes of a file
 LONGEST = 100_000  # characters of the JSON
-MOST = 64  # prompts, and seeds
+
+Text = Annotated[str, Field(max_length=2000)]
+Several = Field(min_length=1, max_length=64)
+Axis = Annotated[tuple[Text, Annotated[str, Field(max_length=8000)]], BeforeValidator(as_tuple)]
 
 
-@dataclass(frozen=True)
+def _as_config(recorded: Any) -> Any:  # noqa: ANN401
+    return EraseConfig.from_dict(recorded) if isinstance(recorded, dict) else recorded
+
+
+@strict
 class Parameters:
     """What a sheet of pictures was drawn with. All of it starts from one noise per seed.
 
@@ -37,55 +45,24 @@ class Parameters:
         ValueError: a value is of the wrong kind or out of range.
     """
 
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    guidance_scale: float
-    num_inference_steps: int
-    scheduler: str
-    negative_prompt: str
-    strength: float  # of the erasure
-    model: str
-    base: str  # fingerprint of the frozen weights
-    erasure: str | None = None  # its hash
-    config: EraseConfig | None = None  # of the run that made it, as far as it went
-    column: str | None = None  # which model drew it; None for a sheet of all
-    place: tuple[int, int] | None = None  # (prompt, seed), as indices; None for a sheet of all
-    axes: tuple[tuple[str, str], ...] = ()  # of a grid: (knob, its values) across, then down
-    versions: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("prompts", "seeds", "versions", "place"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
-        object.__setattr__(self, "axes", tuple((knob, values) for knob, values in self.axes))
-        texts = (*self.prompts, self.negative_prompt, self.model, self.base, *self.versions)
-        low, high = OPTIONS["seed"].bounds
-        steps = OPTIONS["num_inference_steps"].bounds
-        right = {
-            "prompts": 0 < len(self.prompts) <= MOST and all(_is_text(t) for t in texts),
-            "seeds": 0 < len(self.seeds) <= MOST
-            and all(isinstance(s, int) and low <= s <= high for s in self.seeds),
-            "guidance_scale": -100 <= self.guidance_scale <= 100,
-            "num_inference_steps": isinstance(self.num_inference_steps, int)
-            and steps[0] <= self.num_inference_steps <= steps[1],
-            "scheduler": self.scheduler in tuple(SCHEDULERS),
-            "strength": STRENGTHS[0] <= self.strength <= STRENGTHS[1],
-            "erasure": self.erasure is None or _is_text(self.erasure),
-            "axes": len(self.axes) in (0, 2) and all(_is_text(t, 8000) for axis in self.axes for t in axis),
-            "column": self.column is None or _is_text(self.column),
-            "place": self.place is None
-            or (len(self.place) == 2 and all(isinstance(i, int) for i in self.place)),
-        }
-        if wrong := next((name for name, fine in right.items() if not fine), None):
-            raise ValueError(f"{wrong} is {str(getattr(self, wrong))[:80]!r}, which cannot be")
-        if isinstance(self.config, dict):
-            object.__setattr__(self, "config", EraseConfig.from_dict(self.config))
-        elif not isinstance(self.config, EraseConfig | None):
-            raise ValueError("config is no set of options")
-
-
-def _is_text(value: Any, longest: int = 2000) -> bool:  # noqa: ANN401
-    return isinstance(value, str) and len(value) <= longest
+    prompts: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Several]
+    seeds: Annotated[tuple[Annotated[int, within(SEEDS)], ...], BeforeValidator(as_tuple), Several]
+    model: Text
+    base: Text  # fingerprint of the frozen weights
+    guidance_scale: Annotated[float, within(GUIDANCE)] = 4.0
+    num_inference_steps: Annotated[int, within(STEPS)] = 20
+    scheduler: Scheduler = "ddim"
+    negative_prompt: Text = ""
+    strength: Annotated[float, within(STRENGTHS)] = 1.0  # of the erasure
+    erasure: Text | None = None  # its hash
+    # Of the run that made the erasure, as far as it went.
+    config: Annotated[EraseConfig | None, BeforeValidator(_as_config)] = None
+    column: Text | None = None  # which model drew it; None for a sheet of all
+    # (prompt, seed), as indices; None for a sheet of all.
+    place: Annotated[tuple[int, int] | None, BeforeValidator(as_tuple)] = None
+    # Of a grid: (knob, its values) across, then down.
+    axes: Annotated[tuple[()] | tuple[Axis, Axis], BeforeValidator(as_tuple)] = ()
+    versions: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
 
 
 def of(
@@ -93,30 +70,20 @@ def of(
     erasure: Erasure | None,
     prompts: tuple[str, ...],
     seeds: tuple[int, ...],
-    *,
-    strength: float = 1.0,
-    negative_prompt: str = "",
-    guidance_scale: float = 4.0,
-    num_inference_steps: int = 20,
-    scheduler: str = "ddim",
-    axes: tuple[tuple[str, str], ...] = (),
+    **drawn: Any,
 ) -> Parameters:
-    """The parameters of pictures that are drawn now."""
-    return Parameters(
-        prompts,
-        seeds,
-        guidance_scale,
-        num_inference_steps,
-        scheduler,
-        negative_prompt,
-        strength,
-        model.name,
-        model.fingerprint,
-        erasure.hash if erasure else None,
-        card.repeatable(erasure) if erasure else None,
-        axes=axes,
-        versions=tuple(f"{name} {version(name)}" for name in ("torch", "diffusers")),
-    )
+    """The parameters of pictures that are drawn now.
+
+    Args:
+        drawn: `guidance_scale` and other fields of `Parameters`, where they are not the defaults.
+
+    Raises:
+        ValueError: as `Parameters`.
+    """
+    if erasure:
+        drawn |= {"erasure": erasure.hash, "config": card.repeatable(erasure)}
+    versions = tuple(f"{name} {version(name)}" for name in ("torch", "diffusers"))
+    return Parameters(prompts, seeds, model.name, model.fingerprint, versions=versions, **drawn)
 
 
 def as_text(made: Parameters) -> str:
@@ -190,7 +157,7 @@ def read(path: str | Path) -> Parameters:
         raise ValueError(f"{path.name} carries no parameters of ESD Lab; was it saved again since?")
     try:
         known = json.loads(text)
-        if known.pop("format") != FORMAT or set(known) - {f.name for f in fields(Parameters)}:
+        if known.pop("format") != FORMAT:
             raise ValueError("they are of another version")
         return Parameters(**known)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -2,10 +2,9 @@
 
     accelerate launch --multi_gpu --num_processes 2 -m esd_core erase "a cat"
 
-works on CPUs as well, in spite of the flag's name; without it, accelerate wants MPI there.
-
-Every process holds the whole model. What they share out is work: the teacher's trajectories, the
-examples of an update, or the runs of a sweep.
+works on CPUs, too; without `--multi_gpu`, accelerate wants MPI there. Every process holds the whole
+model and does a part of the work: of the teacher's trajectories, the examples of an update, or the runs
+of a sweep.
 """
 
 from __future__ import annotations
@@ -22,28 +21,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Team:
-    """How many processes there are and which of them this is."""
+    """The processes of one launch, seen from one of them. All have to make the calls that exchange
+    something, in the same order."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def mine(self, count: int) -> range:
-        """Which of `count` pieces of work this process does."""
+        """Indices of the pieces of work, out of `count`, that this process does: a run of neighbours."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def agreed(self, value: Any) -> Any:  # noqa: ANN401
-        """The first process's value, for all."""
-        if self.size == 1:
-            return value
-        return broadcast_object_list([value])[0]
+        """The first process's value, in every process."""
+        return value if self.size == 1 else broadcast_object_list([value])[0]
 
     def everyones(self, value: Any) -> list[Any]:  # noqa: ANN401
-        """One value of each process, by rank."""
+        """The values of all processes, by rank."""
         return [value] if self.size == 1 else gather_object([value])
 
     def add_up(self, tensors: list[Tensor]) -> None:
@@ -56,12 +54,12 @@ class Team:
             tensor.copy_(part.view_as(tensor))
 
     def leave(self) -> None:
-        """Say goodbye to the others, before the process ends."""
+        """Close the connections to the other processes, before this one ends."""
         if self.size > 1:
             PartialState().destroy_process_group()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Return once every process has called this."""
         if self.size > 1:
             PartialState().wait_for_everyone()
 
@@ -70,10 +68,8 @@ ALONE = Team()
 
 
 def join(device: str | None = None) -> tuple[Team, str | None]:
-    """The team this process was launched into, and the device it should use.
-
-    Without `accelerate launch` (or torchrun) that is nobody else and the device that was asked for.
-    """
+    """The team of this launch, and the device that this process should use: without `accelerate
+    launch` or torchrun ALONE, and the device that was asked for."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE, device
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())

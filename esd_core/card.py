@@ -1,20 +1,19 @@
-"""The run card of an erasure: what was done to which model, for readers and scripts, and how to do
-it again.
+"""The run card of an erasure: what was done to which model, and how to do it again.
 
-Provenance may come from a stranger's file: only what `EraseConfig` accepts is believed, and
-everything else is shown as short text.
+Provenance may come from a stranger's file: only what `EraseConfig` accepts is believed, and everything else
+is shown as short text.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
-from esd_core.config import OPTIONS, EraseConfig
-from esd_core.erasure import STRENGTHS, Erasure
+from esd_core.config import OPTIONS, PRESETS, EraseConfig, Target, preset, usual_preset
+from esd_core.erasure import Erasure
 from esd_core.objective import eta_to_official
-from esd_core.repeat import command_line, python_code
 from esd_core.selection import DESCRIPTIONS
 
 LIMITS = (
@@ -38,37 +37,30 @@ def updates(erasure: Erasure) -> int | None:
     return made if isinstance(made, int) and 0 <= made <= OPTIONS["iterations"].bounds[1] else None
 
 
-def parts(erasure: Erasure) -> list[tuple[float, Erasure]]:
-    """What a sum consists of, as (strength, erasure without tensors); [] for a plain erasure."""
-    listed = erasure.provenance.get("parts")
-    return [
-        (part["strength"], Erasure({}, "", part["provenance"]))
-        for part in (listed if isinstance(listed, list) else [])
-        if isinstance(part, dict)
-        and isinstance(part.get("strength"), int | float)
-        and STRENGTHS[0] <= part["strength"] <= STRENGTHS[1]
-        and isinstance(part.get("provenance"), dict)
-    ]
+def concepts(erasure: Erasure) -> tuple[str, ...]:
+    """The prompts it erases, as far as its record says; those of its parts if it is a sum."""
+    named = [prompt for _, part in _parts(erasure) or [(1, erasure)] for prompt in _prompts(part)]
+    return tuple(dict.fromkeys(named))
 
 
-def concepts(erasure: Erasure, depth: int = 5) -> tuple[str, ...]:
-    """The prompts it erases, as far as its record says, in sums of sums down to `depth`."""
+def _parts(erasure: Erasure) -> list[tuple[float, Erasure]]:
+    """The strength of each part of a sum, and its record, without tensors."""
+    return [(part["strength"], Erasure({}, "", part["provenance"])) for part in erasure.parts]
+
+
+def _prompts(erasure: Erasure) -> list[str]:
     if config := config_of(erasure):
-        return tuple(t.concept for t in config.concepts)
-    nested = parts(erasure) if depth else []
-    if nested:
-        return tuple(dict.fromkeys(c for _, part in nested for c in concepts(part, depth - 1)))
-    solved = erasure.provenance.get("closed_form")
+        return [target.concept for target in config.concepts]
+    solved, said = (erasure.provenance.get(name) for name in ("closed_form", "file_name_says"))
     if isinstance(solved, dict) and isinstance(solved.get("edits"), dict):
-        return tuple(_short(concept) for concept in solved["edits"])
-    said = erasure.provenance.get("file_name_says")
-    return (_short(said["concept"]),) if isinstance(said, dict) and "concept" in said else ()
+        return [_short(concept) for concept in solved["edits"]]
+    return [_short(said["concept"])] if isinstance(said, dict) and "concept" in said else []
 
 
 def repeatable(erasure: Erasure) -> EraseConfig | None:
-    """Options of a run that ends where this one did: a run that was stopped made fewer updates
-    than it was asked for, and no update depends on how many follow. None if there are no options
-    on record, or the run learned from pictures, which are not kept."""
+    """Options of a run that ends where this one did: a run that was stopped made fewer updates than it was
+    asked for, and no update depends on how many follow. None if there are no options on record, or the run
+    learned from pictures, which are not kept."""
     config, made = config_of(erasure), updates(erasure)
     if config is None or config.x_t_source == "images":
         return None
@@ -77,86 +69,79 @@ def repeatable(erasure: Erasure) -> EraseConfig | None:
 
 def facts(erasure: Erasure) -> dict[str, Any]:
     """All that is known of an erasure, JSON values only."""
-    record, config, again = erasure.provenance, config_of(erasure), repeatable(erasure)
+    record, again = erasure.provenance, repeatable(erasure)
     model = _short(record.get("model", "emoji"))  # what a run takes if not told
+    seconds, versions = record.get("seconds"), record.get("versions")
+    told = list(versions.items())[:10] if isinstance(versions, dict) else []
     return {
-        "erases": list(concepts(erasure)),
+        **_run(erasure),
         "model": model if "model" in record else "not recorded",
         "base": _short(erasure.base) or None,
         "hash": erasure.hash,
-        "updates": updates(erasure),
-        "seconds": _number(record.get("seconds")),
+        "seconds": seconds if isinstance(seconds, int | float) and abs(seconds) < 1e12 else None,
         "tensors": len(erasure.tensors),
         "parameters": sum(t.numel() for t in erasure.tensors.values()),
-        "config": config and config.to_dict(),
-        "versions": _versions(record.get("versions")),
-        "parts": [
-            {
-                "strength": strength,
-                "erases": list(concepts(part)),
-                "updates": updates(part),
-                "config": (own := config_of(part)) and own.to_dict(),
-            }
-            for strength, part in parts(erasure)
-        ],
+        "versions": {_short(name): _short(number) for name, number in told},
+        "parts": [{"strength": strength, **_run(part)} for strength, part in _parts(erasure)],
         "command_line": again and command_line(again, model),
         "python": again and python_code(again, model),
+    }
+
+
+def _run(erasure: Erasure) -> dict[str, Any]:
+    config = config_of(erasure)
+    return {
+        "erases": list(concepts(erasure)),
+        "updates": updates(erasure),
+        "config": config and config.to_dict(),
     }
 
 
 def rows(erasure: Erasure) -> list[tuple[str, str]]:
     """The same as (label, text) pairs for a table."""
     known, config = facts(erasure), config_of(erasure)
-    listed = [
-        ("Erases", ", ".join(known["erases"]) or "not recorded"),
-        ("Model", f"{known['model']}, weights {known['base'] or 'not recorded'}"),
-        ("Changes", f"{known['parameters']:,} numbers in {known['tensors']} tensors"),
-    ]
-    for part in known["parts"]:
-        erased = ", ".join(part["erases"]) or "not recorded"
-        listed.append(("Sum of", f"{erased} at strength {part['strength']:g}"))
-    if config is not None:
-        listed += _settings(config)
-        of = f"{known['updates']} of {config.iterations}"
-        time = "" if known["seconds"] is None else f", in {known['seconds']:g} s"
-        listed.append(("Updates", f"{of}{time}"))
-    if known["versions"]:
-        versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
-        listed.append(("Made with", versions))
-    return [*listed, ("Hash", known["hash"])]
+    time = "" if known["seconds"] is None else f", in {known['seconds']:g} s"
+    parts = (
+        f"{', '.join(part['erases']) or 'not recorded'} at strength {part['strength']:g}"
+        for part in known["parts"]
+    )
+    listed = {
+        "Erases": ", ".join(known["erases"]) or "not recorded",
+        "Model": f"{known['model']}, weights {known['base'] or 'not recorded'}",
+        "Changes": f"{known['parameters']:,} numbers in {known['tensors']} tensors",
+        "Sum of": "; ".join(parts),
+        **(_settings(config) if config else {}),
+        "Updates": f"{known['updates']} of {config.iterations}{time}" if config else "",
+        "Made with": ", ".join(f"{name} {number}" for name, number in known["versions"].items()),
+        "Hash": known["hash"],
+    }
+    return [(label, text) for label, text in listed.items() if text]
 
 
-def _settings(config: EraseConfig) -> list[tuple[str, str]]:
+def _settings(config: EraseConfig) -> dict[str, str]:
     counts = {eta_to_official(config.eta, erase_from=bool(t.erase_from)) for t in config.concepts}
     official = " or ".join(f"{count:g}" for count in sorted(counts))
-    settings = [
-        ("Trains", f"{config.train_method}: {DESCRIPTIONS[config.train_method]}"),
-        ("η", f"{config.eta:g} in the paper's units ({official} for the authors' 2025 script)"),
-        ("Learning rate", f"{config.learning_rate:g}, batches of {config.batch_size}"),
-        (
-            "Examples",
-            f"{config.trajectories} trajectories of {config.num_inference_steps} steps, "
-            f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model",
-        ),
-        ("Preserve", f"{config.preserve:g}"),
-        ("Seed", str(config.seed)),
-    ]
-    contexts = [f"{t.concept} from {t.erase_from}" for t in config.concepts if t.erase_from]
-    return [*settings, *([("Erase from", ", ".join(contexts))] if contexts else [])]
+    source = f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model"
+    return {
+        "Trains": f"{config.train_method}: {DESCRIPTIONS[config.train_method]}",
+        "η": f"{config.eta:g} in the paper's units ({official} for the authors' 2025 script)",
+        "Learning rate": f"{config.learning_rate:g}, batches of {config.batch_size}",
+        "Examples": f"{config.trajectories} trajectories of {config.num_inference_steps} steps, {source}",
+        "Preserve": f"{config.preserve:g}",
+        "Seed": str(config.seed),
+        "Erase from": ", ".join(f"{t.concept} from {t.erase_from}" for t in config.concepts if t.erase_from),
+    }
 
 
 def markdown(erasure: Erasure) -> str:
     """The card for a reader."""
-    title = ", ".join(concepts(erasure)) or "an erasure of unknown origin"
+    known = facts(erasure)
+    title = ", ".join(known["erases"]) or "an erasure of unknown origin"
     lines = [f"# Erased: {_cell(title)}", "", "| | |", "|---|---|"]
     lines += [f"| {label} | {_cell(text)} |" for label, text in rows(erasure)]
-    known = facts(erasure)
     if known["command_line"]:
-        for head, language, code in (
-            ("The same run from the command line", "bash", known["command_line"]),
-            ("The same run from Python", "python", known["python"]),
-        ):
-            lines += ["", f"## {head}", "", f"```{language}", code, "```"]
+        lines += ["", "## The same run from the command line", "", "```bash", known["command_line"], "```"]
+        lines += ["", "## The same run from Python", "", "```python", known["python"], "```"]
     return "\n".join([*lines, "", LIMITS, ""])
 
 
@@ -174,10 +159,46 @@ def _short(value: Any) -> str:  # noqa: ANN401
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _number(value: Any) -> float | None:  # noqa: ANN401
-    return value if isinstance(value, int | float) and abs(value) < 1e12 else None
+def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:
+    """The preset with the fewest options to change, and those options with their values."""
+    own = config.to_dict()
+    changes = {}
+    for name in PRESETS:
+        default = preset(name, config.concepts, train_method=config.train_method).to_dict()
+        default["train_method"] = EraseConfig.train_method
+        changes[name] = {k: v for k, v in own.items() if v != default[k]}
+    return min(changes.items(), key=lambda change: len(change[1]))
 
 
-def _versions(value: Any) -> dict[str, str]:  # noqa: ANN401
-    items = list(value.items())[:10] if isinstance(value, dict) else []
-    return {_short(name): _short(number) for name, number in items}
+def command_line(config: EraseConfig, model: str = "emoji") -> str:
+    """The `python -m esd_core erase` command of a run with these options."""
+    name, changed = nearest_preset(config)
+    words = [] if model == "emoji" else [f"--model={model}"]
+    words += [] if name == usual_preset(model) else [f"--preset={name}"]
+    if any(t.erase_from for t in config.concepts):
+        words += [f"--erase-from={t.erase_from or ''}" for t in config.concepts]
+    if any(t.weight != 1 for t in config.concepts):
+        words += [f"--weight={t.weight!r}" for t in config.concepts]
+    for option, value in changed.items():
+        flag = f"--{option.replace('_', '-')}"
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [flag if v is True else f"{flag}={v}" for v in values]
+    erased = [t.concept for t in config.concepts]
+    words += ["--"] if any(concept.startswith("-") for concept in erased) else []
+    return shlex.join(["python", "-m", "esd_core", "erase", *words, *erased])
+
+
+def python_code(config: EraseConfig, model: str = "emoji") -> str:
+    """A Python program for the same run."""
+    name, changed = nearest_preset(config)
+    plain = config.concepts == tuple(Target(t.concept) for t in config.concepts)
+    named = [t.concept for t in config.concepts] if plain else list(config.concepts)
+    arguments = [name, named[0] if len(named) == 1 else named]
+    given = ", ".join([*map(repr, arguments), *(f"{k}={v!r}" for k, v in changed.items())])
+    return f"""from esd_core import {"" if plain else "Target, "}erase, load_model, preset
+
+model = load_model({model!r})
+config = preset({given})
+for step in erase(model, config):
+    print(step.iteration, step.loss)
+step.erasure.save("erasure.safetensors")"""

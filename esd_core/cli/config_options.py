@@ -55,7 +55,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "held_out": ("--held-out", "Trajectories per concept kept from training, to measure the target error"),
     "preserve": ("--preserve", "How much it counts to hold other prompts where they were"),
     "preserve_prompts": (
-        "--preserve-prompt",
+        "--preserve-prompt --preserve-prompts",
         "Hold this one; repeatable; default: chosen from the model's vocabulary",
     ),
     "seed": ("--seed", "Of the whole run"),

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from esd_core import __main__ as main
 from esd_core import card
+from esd_core.card import command_line, python_code
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.erasing import erase
 from esd_core.erasure import Erasure
 from esd_core.models import load_model
-from esd_core.repeat import command_line, python_code
 
 SHORT = dict(iterations=2, num_inference_steps=2, trajectories=2, batch_size=2)
 CONFIGS = {
@@ -108,8 +108,18 @@ def test_the_card_of_a_sum_names_its_parts(made, tiny):
     assert card.concepts(both) == ("a cat", "red", "a dog")
     assert "red, a dog at strength -0.5" in card.markdown(both)
     assert card.facts(both)["command_line"] is None
-    thrice = Erasure.combine(tiny, [both, made], [1, 1])
+    thrice = Erasure.combine(tiny, [both, made], [2, 1])
     assert card.concepts(thrice) == ("a cat", "red", "a dog")
+    assert "| a cat at strength 2; red, a dog at strength -1; a cat at strength 1 |" in card.markdown(thrice)
+
+
+def test_a_part_that_lists_parts_itself_is_told_as_unknown(made):
+    """As in files of former versions, and in those of strangers, to any depth."""
+    record = {"parts": [{"strength": 1, "provenance": made.provenance}]}
+    for _ in range(200):
+        record = {"parts": [{"strength": 1, "hash": "x", "provenance": record}]}
+    nested = replace(made, provenance=record)
+    assert card.concepts(nested) == () and "not recorded at strength 1" in card.markdown(nested)
 
 
 def test_a_run_from_pictures_is_not_offered_for_repetition(made):

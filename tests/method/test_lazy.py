@@ -44,3 +44,11 @@ def test_no_module_is_hidden_by_a_function_of_its_name():
         "print(module.erase is erase, type(module).__name__, sample.__name__, card.__name__)"
     )
     assert shown.split() == ["True", "module", "sample", "esd_core.card"]
+
+
+def test_the_library_loads_neither_its_command_line_nor_a_web_page():
+    shown = python(
+        "import sys; from esd_core import *\n"
+        "print('loaded', [m for m in ('esd_core.cli', 'typer', 'gradio') if m in sys.modules])"
+    )
+    assert shown.strip().endswith("loaded []")

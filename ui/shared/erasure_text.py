@@ -37,7 +37,7 @@ def file_name(erasure: Erasure) -> str:
     """Says what the file does: `a-cat_esd-x_40-updates.safetensors`."""
     concept = re.sub(r"[^\w]+", "-", concepts(erasure)).strip("-")[:40] or "concept"
     config, made = card.config_of(erasure), card.updates(erasure)
-    method = config.train_method if config else "sum" if card.parts(erasure) else "erasure"
+    method = config.train_method if config else "sum" if erasure.parts else "erasure"
     ending = "" if made is None else f"_{made}-updates"
     return f"{concept}_{method}{ending}.safetensors"
 

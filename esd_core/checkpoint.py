@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples
-from esd_core.files import replacing
+from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel
 from esd_core.teacher import Pairs
 
@@ -52,38 +52,28 @@ class Checkpoint:
 
         Tensors that are the same object, such as `null` and `centre` of most examples, are written once.
         """
-        named, first = self._tensors(), dict[int, str]()
-        twins = {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
-        tensors = {name: named[name].contiguous() for name, twin in twins.items() if name == twin}
+        examples, first = self.examples, dict[int, str]()
+        sets = {"held_out": examples.held_out, "preserve": examples.preserve}
+        nested = {
+            "erasure": self.erasure.tensors,
+            "optimizer": self.optimizer["state"],
+            "generators": dict(enumerate(self.generators)),
+            **{k: vars(v) for k, v in sets.items() if v},
+            "train": {i: vars(drawn) for i, drawn in enumerate(examples.train)},
+        }
+        flat = dict(_flat(nested))
+        twins = {name: first.setdefault(id(tensor), name) for name, tensor in flat.items()}
         known = {
             "base": self.erasure.base,
             "provenance": self.erasure.provenance,
             "config": self.config.to_dict(),
             "param_groups": self.optimizer["param_groups"],
-            "origin": self.examples.origin,
-            "twins": {name: twin for name, twin in twins.items() if name != twin},
+            "origin": examples.origin,
+            "twins": twins,
             "counts": {name: getattr(self, name) for name in COUNTS},
         }
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "run": json.dumps(known)})
-        return Path(path)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Everything that is no JSON, by names such as "train.0.x_t"."""
-        sets: dict[str, Pairs | None] = {f"train.{i}": drawn for i, drawn in enumerate(self.examples.train)}
-        sets |= {"held_out": self.examples.held_out, "preserve": self.examples.preserve}
-        moments = self.optimizer["state"]
-        return {
-            **{f"erasure.{name}": tensor for name, tensor in self.erasure.tensors.items()},
-            **{f"optimizer.{i}.{key}": tensor for i, own in moments.items() for key, tensor in own.items()},
-            **{f"generator.{i}": state for i, state in enumerate(self.generators)},
-            **{
-                f"{at}.{f.name}": getattr(drawn, f.name)
-                for at, drawn in sets.items()
-                if drawn
-                for f in fields(drawn)
-            },
-        }
+        tensors = {name: flat[name] for name in first.values()}
+        return write_safetensors(path, tensors, {"format": FORMAT, "run": json.dumps(known)})
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -92,45 +82,47 @@ class Checkpoint:
         Raises:
             ValueError: the file is missing, damaged, or no checkpoint.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"there is no file {path.name}")
         try:
             with safe_open(path, framework="pt") as file:
-                metadata, tensors = (
-                    file.metadata() or {},
-                    {name: file.get_tensor(name) for name in file.keys()},
-                )
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"its metadata names no format {FORMAT!r}")
-            known = json.loads(metadata["run"])
-            tensors |= {name: tensors[twin] for name, twin in known["twins"].items()}
-            return cls._of(tensors, known)
+                known = json.loads((file.metadata() or {})["run"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            made = _nested({name: tensors[twin] for name, twin in known["twins"].items()})
+            held_out, preserve = (Pairs(**made[k]) if k in made else None for k in ("held_out", "preserve"))
+            train = tuple(Pairs(**made["train"][str(i)]) for i in range(len(made.get("train", ()))))
+            moments = {int(i): own for i, own in made.get("optimizer", {}).items()}
+            return cls(
+                Erasure(made["erasure"], known["base"], known["provenance"]),
+                EraseConfig.from_dict(known["config"]),
+                {"state": moments, "param_groups": known["param_groups"]},
+                (made["generators"]["0"], made["generators"]["1"]),
+                Examples(train, held_out, preserve, known["origin"]),
+                **known["counts"],
+            )
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path.name} is no readable checkpoint of a run: {error}") from error
+            name = Path(path).name
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else repr(error)
+            raise ValueError(f"{name} is no readable checkpoint of a run: {reason}") from error
 
-    @classmethod
-    def _of(cls, tensors: dict[str, Tensor], known: dict[str, Any]) -> Checkpoint:
-        def group(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
-        def pairs(at: str) -> Pairs | None:
-            return Pairs(**found) if (found := group(f"{at}.")) else None
+def _flat(nested: Mapping[Any, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries, by names such as "train/0/x_t"."""
+    for key, value in nested.items():
+        if isinstance(value, Tensor):
+            yield "/".join((*at, str(key))), value
+        else:
+            yield from _flat(value, (*at, str(key)))
 
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in group("optimizer.").items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        config = EraseConfig.from_dict(known["config"])
-        train = tuple(drawn for i in range(len(config.concepts)) if (drawn := pairs(f"train.{i}")))
-        return cls(
-            Erasure(group("erasure."), known["base"], known["provenance"]),
-            config,
-            {"state": moments, "param_groups": known["param_groups"]},
-            (tensors["generator.0"], tensors["generator.1"]),
-            Examples(train, pairs("held_out"), pairs("preserve"), known["origin"]),
-            **known["counts"],
-        )
+
+def _nested(flat: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The inverse of `_flat`; all keys are texts."""
+    made: dict[str, Any] = {}
+    for name, tensor in flat.items():
+        *folders, leaf = name.split("/")
+        place = made
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = tensor
+    return made
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -53,6 +53,13 @@ class EraseStep:
     examples: Examples
     run: Run
 
+    @classmethod
+    def of(
+        cls, run: Run, examples: Examples, t: Tensor | None = None, loss: float | None = None
+    ) -> EraseStep:
+        """The step at which a run stands."""
+        return cls(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)
+
     def _current(self) -> Run:
         if self.run.iteration != self.iteration:
             raise RuntimeError(
@@ -181,13 +188,30 @@ def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
     return value, erasing.t
 
 
-def refuse_nothing(model: DiffusionModel, config: EraseConfig) -> None:
-    """Raise ValueError if the model reads a concept as it reads the empty prompt."""
-    for target in config.concepts:
-        if torch.equal(model.encode([target.concept]), model.encode([""])):
-            raise ValueError(
-                f"{model.name!r} reads {target.concept!r} as the empty prompt: there is nothing to erase"
-            )
+def begin(
+    model: DiffusionModel,
+    config: EraseConfig,
+    examples: Examples | None,
+    images: Tensor | None,
+    resume: Checkpoint | None,
+    team: Team,
+) -> tuple[Run, Examples]:
+    """The run before its next update, and what that learns from. Arguments as those of `erase`."""
+    if (config.x_t_source == "images") != (images is not None):
+        raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
+    if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
+        raise ValueError(f"{model.name!r} reads {nothing!r} as the empty prompt: there is nothing to erase")
+    model.latent_shape(config.image_size)
+    run = start(model, config) if resume is None else restart(model, config, resume)
+    run.team, mark = team, time.perf_counter()
+    if resume is not None:
+        examples = resume.examples.to(model.device)
+    elif examples is not None:
+        drawing.check(examples, model, config)
+    else:
+        examples = Examples(()) if config.points == "last" else draw(run, images)
+    run.seconds += time.perf_counter() - mark
+    return run, examples
 
 
 def erase(
@@ -204,11 +228,10 @@ def erase(
     Args:
         model: the frozen model.
         config: what to erase and how.
-        examples: a former run's `step.examples` for the same concepts and sampling options; the run then
-            draws none of its own. `examples.KeptExamples` finds them.
+        examples: a former run's, to draw none; `examples.KeptExamples` finds those that serve.
         images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
-        resume: a former run's `step.checkpoint()` with the same options but, maybe, for `iterations`; the run
-            goes on there, and its first step is the one it stopped at.
+        resume: a former run's checkpoint; only `iterations` may differ from its config. The first step is the
+            one that it stopped at.
         team: processes that make the same call, each with its own copy of the model, and share out
             trajectories and batches; all end with the same erasure, that of one process up to rounding.
 
@@ -217,28 +240,15 @@ def erase(
             there is nothing to erase.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
-    if (config.x_t_source == "images") != (images is not None):
-        raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
-    model.latent_shape(config.image_size)
-    refuse_nothing(model, config)
-    run = start(model, config) if resume is None else restart(model, config, resume)
-    run.team = team
-    if resume is not None:
-        examples = resume.examples.to(model.device)
-    elif examples is not None:
-        drawing.check(examples, model, config)
-    mark = time.perf_counter()
-    if examples is None:
-        examples = Examples(()) if config.points == "last" else draw(run, images)
-    run.seconds += time.perf_counter() - mark
-    yield EraseStep(run.iteration, None, None, run.seconds, run.examples_seen, examples, run)
-    for iteration in range(run.iteration, config.iterations):
+    run, examples = begin(model, config, examples, images, resume, team)
+    yield EraseStep.of(run, examples)
+    while run.iteration < config.iterations:
         mark = time.perf_counter()
-        stale = config.redraw_every and iteration and iteration % config.redraw_every == 0
+        stale = config.redraw_every and run.iteration and run.iteration % config.redraw_every == 0
         if stale or not examples.train:
             examples = draw(run, images, examples.preserve)
         loss, t = update(run, examples)
         run.iteration += 1
         run.examples_seen += len(t)
         run.seconds += time.perf_counter() - mark
-        yield EraseStep(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)
+        yield EraseStep.of(run, examples, t, loss)

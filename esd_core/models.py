@@ -116,6 +116,10 @@ class DiffusionModel:
         pixels = (images * 2 - 1).to(self.device, self.vae.dtype)
         return self.vae.encode(pixels).latent_dist.mean.float() * self.vae.config.scaling_factor
 
+    def reads_alike(self, one: str, other: str) -> bool:
+        """Whether the text encoder has the same states for both prompts."""
+        return torch.equal(*self.encode([one, other]))
+
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of `prompt` the model has never seen; [] if it keeps no list of its words."""
         return self.vocabulary.unknown_words(prompt) if self.vocabulary else []

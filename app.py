@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -86,13 +85,12 @@ def server_name(environment: Mapping[str, str]) -> str:
 def header(model: DiffusionModel) -> str:
     """The name, what ESD does, its equation, and what runs here."""
     parameters = sum(p.numel() for p in model.unet.parameters()) / 1e6
-    name = Path(model.name).name if Path(model.name).exists() else model.name
     return f"""<header class="esd-header">
     <h1>ESD Lab</h1>
     <p class="esd-lede">Erased Stable Diffusion trains a text-to-image model to steer away from a
     concept, using only what the model itself knows of it.</p>
     <div><p class="esd-equation">{EQUATION}</p>
-    <p class="esd-facts">Model: {escape(name)}, {parameters:,.1f} M parameters,
+    <p class="esd-facts">Model: {escape(model.short_name)}, {parameters:,.1f} M parameters,
     {model.image_size} px, on {escape(model.device.type)}</p></div>
     </header>"""
 

@@ -119,7 +119,7 @@ def draw(run: Run, images: Tensor | None, preserve: Pairs | None = None) -> Exam
         examples = finish(drawing.draw(teacher, run.generator, images, preserve))
     if not all(torch.isfinite(drawn.concept).all() for drawn in examples.train):
         raise ValueError(
-            f"{run.model.name!r} itself predicts numbers that are not finite, so no rate can erase from it: "
+            f"{run.model.short_name!r} itself predicts numbers that are not finite, at whatever rate: "
             "look at the scheduler's config (prediction_type, rescale_betas_zero_snr), or load it in float32"
         )
     return examples
@@ -200,7 +200,9 @@ def begin(
     if (config.x_t_source == "images") != (images is not None):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
     if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
-        raise ValueError(f"{model.name!r} reads {nothing!r} as the empty prompt: there is nothing to erase")
+        raise ValueError(
+            f"{model.short_name!r} reads {nothing!r} as the empty prompt: there is nothing to erase"
+        )
     model.latent_shape(config.image_size)
     run = start(model, config) if resume is None else restart(model, config, resume)
     run.team, mark = team, time.perf_counter()

@@ -63,19 +63,19 @@ class Erasure:
         if missing := sorted(set(self.tensors) - set(parameters)):
             raise ValueError(
                 f"this erasure changes {missing[0][:80]!r} and {len(missing) - 1} more tensors that the "
-                f"UNet of {model.name!r} does not have; load the model it was made for"
+                f"UNet of {model.short_name!r} does not have; load the model it was made for"
             )
         for name, value in self.tensors.items():
             if value.shape != (wanted := parameters[name].shape):
                 raise ValueError(
-                    f"this erasure's {name!r} has shape {tuple(value.shape)}, but {model.name!r} "
-                    f"has {tuple(wanted)}; load the model it was made for"
+                    f"this erasure's {name!r} has shape {tuple(value.shape)}, but "
+                    f"{model.short_name!r} has {tuple(wanted)}; load the model it was made for"
                 )
         if self.base and self.base != model.fingerprint:
             made_for = str(self.provenance.get("model", "another model"))[:80]
             raise ValueError(
-                f"this erasure was made for {made_for} (weights {self.base[:80]}); {model.name!r} has "
-                f"weights {model.fingerprint}: load that model, or erase again on this one"
+                f"this erasure was made for {made_for} (weights {self.base[:80]}); {model.short_name!r} "
+                f"has weights {model.fingerprint}: load that model, or erase again on this one"
             )
 
     def apply(self, model: DiffusionModel, strength: float = 1.0) -> UNet2DConditionModel:

@@ -57,6 +57,11 @@ class DiffusionModel:
         return fingerprint(self.unet)
 
     @property
+    def short_name(self) -> str:
+        """Its name for messages that a visitor may read: of a folder, without those around it."""
+        return Path(self.name).name if Path(self.name).exists() else self.name
+
+    @property
     def image_size(self) -> int:
         """The side of a picture in pixels that the model was trained for."""
         return self.unet.config.sample_size * self.scale_factor

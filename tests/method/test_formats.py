@@ -308,6 +308,19 @@ def test_no_refusal_tells_a_visitor_the_servers_folders(tiny, made, tmp_path):
         formats.load_erasure(tmp_path / "a.pt", tiny)
 
 
+def test_nor_where_the_servers_model_lies(tiny, made, tmp_path):
+    served = replace(tiny, name=str(tmp_path))
+    name = "conv_in.bias"
+    for wrong in (
+        replace(made, base="0" * 12),
+        Erasure({"x": torch.zeros(1)}, ""),
+        Erasure({name: torch.zeros(1)}, ""),
+    ):
+        with pytest.raises(ValueError, match=f"{tmp_path.name!r}") as refused:
+            wrong.check(served)
+        assert str(tmp_path) not in str(refused.value)
+
+
 def test_a_file_is_read_once(tiny, made, tmp_path, monkeypatch):
     path, opened = made.save(tmp_path / "a.safetensors"), []
 

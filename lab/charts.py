@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from esd_core.study.figures import FAINT, HAIRLINE, INK
+from esd_core.study.figures import FAINT, HAIRLINE, style
 from lab.plane_figures import CLASSES
 
 LOOK = tuple(zip(CLASSES, "os^Dv", strict=False))  # colour and marker, for who sees no colour
@@ -18,14 +18,7 @@ def _panel(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    axis.set_title(title, loc="left", fontsize=10, color=INK)
-    axis.set_xlabel(x, fontsize=9, color=FAINT)
-    axis.set_ylabel(y, fontsize=9, color=FAINT)
-    axis.tick_params(labelsize=8, colors=FAINT, length=0)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(HAIRLINE)
-    axis.grid(axis="y", color=HAIRLINE, linewidth=0.8)
-    axis.set_axisbelow(True)
+    style(axis, x, y, title)
     return figure, axis
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esd_core import DiffusionModel
 from esd_core.study import figures
-from esd_core.study.heat_maps import channels, diverging
+from esd_core.study.figures import channels, diverging
 from esd_core.study.noise_predictions import Predictions
 
 ROWS = ("the noise itself", "picture it implies (x_0)", "lean, cell by cell")

@@ -1,8 +1,8 @@
 """Where each word looks: the cross-attention maps of a UNet at one noisy latent.
 
-diffusers' fused attention never forms the softmax, so a processor that writes it out takes its
-place while a map is recorded. The idea of reading words' places from it: What the DAAM (Tang et
-al., 2022), arXiv 2210.04885; Prompt-to-Prompt (Hertz et al., 2022), arXiv 2208.01626.
+diffusers' fused attention never forms the softmax, so a hook computes it from the layer's inputs while
+a map is recorded. The idea of reading words' places from it: What the DAAM (Tang et al., 2022), arXiv
+2210.04885; Prompt-to-Prompt (Hertz et al., 2022), arXiv 2208.01626.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,54 +26,41 @@ from esd_core.models import DiffusionModel
 
 START, END, PADDING = "[start]", "[end]", "[padding]"
 ALL_LAYERS = "mean of all layers"
-_PROCESSOR = ".attn2.processor"
-
-
-class _Recorder:
-    """Cross-attention as in diffusers' plain `AttnProcessor`, keeping what the softmax says."""
-
-    def __init__(self, layer: str, calls: dict[str, list[Tensor]]) -> None:
-        self.layer, self.calls = layer, calls
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        **_: object,
-    ) -> Tensor:
-        query = attn.head_to_batch_dim(attn.to_q(hidden_states))
-        key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
-        value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
-        weights = attn.get_attention_scores(query, key, attention_mask)
-        by_head = weights.detach().float().unflatten(0, (len(hidden_states), -1))
-        self.calls.setdefault(self.layer, []).append(by_head)
-        out = attn.batch_to_head_dim(torch.bmm(weights, value))
-        return attn.to_out[1](attn.to_out[0](out))
+CROSS = ".attn2"  # ends the name of a cross-attention
 
 
 @contextmanager
 def recording(unet: UNet2DConditionModel) -> Iterator[dict[str, list[Tensor]]]:
-    """Record every cross-attention of `unet`; its own processors return whatever happens.
+    """Record every cross-attention of `unet` until the block ends, however it ends.
 
     Others must not use this very module meanwhile: give a `shared_copy` of one that is shared.
 
     Yields:
-        an empty dict that the UNet's calls fill, in the order in which it runs its layers:
-        layer name -> for each call `(B, heads, cells, tokens)`.
+        what the UNet's calls fill, in the order in which it runs its layers: layer name -> for each
+        call `(B, heads, cells, tokens)`.
     """
-    former, calls = unet.attn_processors, dict[str, list[Tensor]]()
-    recorders = {n: _Recorder(n.removesuffix(_PROCESSOR), calls) for n in former if n.endswith(_PROCESSOR)}
+    calls: dict[str, list[Tensor]] = {}
+
+    def record(layer: str, attn: Attention, inputs: tuple[Tensor], more: dict[str, Any]) -> None:
+        projected = attn.to_q(inputs[0]), attn.to_k(more["encoder_hidden_states"])
+        query, key = map(attn.head_to_batch_dim, projected)
+        weights = attn.get_attention_scores(query, key, more.get("attention_mask")).detach().float()
+        calls.setdefault(layer, []).append(weights.unflatten(0, (len(inputs[0]), -1)))
+
+    hooks = [
+        module.register_forward_pre_hook(partial(record, name.removesuffix(CROSS)), with_kwargs=True)
+        for name, module in unet.named_modules()
+        if name.endswith(CROSS)
+    ]
     try:
-        unet.set_attn_processor({**former, **recorders})
         yield calls
     finally:
-        unet.set_attn_processor(dict(former))
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True)
-class Looks:
+class AttentionMaps:
     """Where the tokens of one prompt look, in every layer; heads are averaged."""
 
     tokens: tuple[str, ...]
@@ -89,8 +78,7 @@ class Looks:
         if layer in labelled:
             return labelled[layer]
         if layer != ALL_LAYERS:
-            known = ", ".join((ALL_LAYERS, *labelled))
-            raise ValueError(f"layer is {layer!r}; use one of: {known}")
+            raise ValueError(f"layer is {layer!r}; use one of: {', '.join((ALL_LAYERS, *labelled))}")
         size = max(tuple(m.shape[1:]) for m in self.maps.values())
         scaled = [F.interpolate(m[None], size, mode="bilinear")[0] for m in self.maps.values()]
         return torch.stack(scaled).mean(0)
@@ -102,15 +90,14 @@ def tokens(model: DiffusionModel, prompt: str) -> tuple[str, ...]:
     read = model.tokenize([prompt])
     ids, length = read["input_ids"][0], sum(read["attention_mask"][0])
     names = model.tokenizer.convert_ids_to_tokens(ids[1 : length - 1])
-    words = [name.removesuffix("</w>") for name in names]
-    padded = length < len(ids)
-    return (START, *words, END, *[PADDING] * padded)
+    padding = [PADDING] if length < len(ids) else []
+    return (START, *(name.removesuffix("</w>") for name in names), END, *padding)
 
 
 @torch.no_grad()
-def look(
+def attention_maps(
     model: DiffusionModel, prompt: str, x_t: Tensor, t: Tensor, unet: UNet2DConditionModel | None = None
-) -> Looks:
+) -> AttentionMaps:
     """Run a UNet once and see where each token of the prompt was looked for.
 
     Args:
@@ -123,9 +110,9 @@ def look(
         ValueError: the prompt is too long.
     """
     copy = shared_copy(model.unet if unet is None else unet, [])
-    embeds, names = model.encode([prompt]), tokens(model, prompt)
+    names = tokens(model, prompt)
     with recording(copy) as recorded:
-        output = denoise.predict(copy, x_t, t, embeds)
+        output = denoise.predict(copy, x_t, t, model.encode([prompt]))
     maps = {}
     for layer, calls in recorded.items():
         weights = calls[0][0].mean(0).T  # (tokens, cells)
@@ -133,7 +120,7 @@ def look(
         own[-1] += weights[len(names) :].sum(0)  # all padding is one
         factor = round((x_t[0, 0].numel() / own.shape[1]) ** 0.5)
         maps[layer] = own.unflatten(1, (x_t.shape[2] // factor, -1))
-    return Looks(names, maps, output)
+    return AttentionMaps(names, maps, output)
 
 
 def layer_label(layer: str) -> str:
@@ -144,5 +131,5 @@ def layer_label(layer: str) -> str:
 
 def layer_labels(unet: UNet2DConditionModel) -> list[str]:
     """Labels of all cross-attention layers, in the order in which the UNet runs them."""
-    labels = [layer_label(n) for n in unet.attn_processors if n.endswith(_PROCESSOR)]
+    labels = [layer_label(name) for name, _ in unet.named_modules() if name.endswith(CROSS)]
     return sorted(labels, key=lambda label: ("down", "mid", "up").index(label.partition(" ")[0]))

@@ -1,16 +1,18 @@
-"""Pictures of what the other modules compute: labelled contact sheets and loss curves.
+"""Pictures of what the other modules compute: contact sheets, maps of numbers, loss curves.
 
 Sheets are PIL images, plots matplotlib `Figure`s on the Agg canvas: no pyplot, so nothing global.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -38,13 +40,35 @@ def to_pil(image: Tensor, size: int | None = None) -> Image.Image:
     return picture if size is None else picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
+def sequential(values: Tensor, most: float) -> Tensor:
+    """`(h, w)` from 0 (dark) to `most` (bright) -> picture `(3, h, w)` in [0, 1]."""
+    return _coloured(values / max(most, 1e-12), "viridis")
+
+
+def diverging(values: Tensor, most: float) -> Tensor:
+    """`(h, w)`: -`most` is blue, 0 white, `most` red -> picture `(3, h, w)` in [0, 1]."""
+    return _coloured(values / max(most, 1e-12) / 2 + 0.5, "RdBu_r")
+
+
+def channels(latent: Tensor, most: float = 3.0) -> Tensor:
+    """The first three channels of `(C, h, w)` as red, green and blue -> `(3, h, w)` in [0, 1];
+    grey is 0, the full colour `most`."""
+    return (latent[:3].detach().float().cpu() / most / 2 + 0.5).clamp(0, 1)
+
+
+def _coloured(share: Tensor, name: str) -> Tensor:
+    """`(h, w)` in [0, 1], clipped -> `(3, h, w)` by a matplotlib colour map."""
+    rgb = colormaps[name](share.detach().float().clamp(0, 1).cpu().numpy())[..., :3]
+    return torch.from_numpy(rgb).permute(2, 0, 1).float()
+
+
 def sheet(
     images: Tensor,
     row_labels: Sequence[str],
     column_labels: Sequence[str],
     *,
     scale: int = 2,
-    title: str | None = None,
+    title: str = "",
 ) -> Image.Image:
     """A labelled contact sheet.
 
@@ -55,6 +79,9 @@ def sheet(
             which it then makes a group of.
         scale: enlargement of pictures smaller than 256 pixels.
         title: a line above everything.
+
+    Raises:
+        ValueError: there are more or fewer labels than rows or columns.
     """
     return _framed([_grid(images, row_labels, column_labels, scale)], title=title)
 
@@ -65,18 +92,15 @@ def comparison_sheet(comparison: Comparison, scale: int = 2) -> Image.Image:
     Whatever stands in one column started from the same noise, whose hash is in the small print.
     """
     everything = torch.stack(list(comparison.columns.values()))
-    prompts, seeds = len(comparison.prompts), len(comparison.seeds)
+    seeds = len(comparison.seeds)
     group = seeds * (_scaled(everything.shape[-1], scale) + GAP) + 2 * GAP
-    together = max(1, WIDEST // group)
+    together = max(1, WIDEST // group)  # prompts side by side
     bands = []
-    for i in range(0, prompts, together):
-        some = everything[:, i : i + together]
-        heads = [
-            label
-            for prompt in comparison.prompts[i : i + together]
-            for label in (prompt or "(empty prompt)", *[""] * (seeds - 1))
-        ]
-        bands.append(_grid(some.flatten(1, 2), list(comparison.columns), heads, scale))
+    for i in range(0, len(comparison.prompts), together):
+        prompts = comparison.prompts[i : i + together]
+        heads = [label for prompt in prompts for label in (prompt or "(empty prompt)", *[""] * (seeds - 1))]
+        band = everything[:, i : i + together].flatten(1, 2)
+        bands.append(_grid(band, list(comparison.columns), heads, scale))
     listed = ", ".join(map(str, comparison.seeds))
     what = f"Seed {listed}." if seeds == 1 else f"Seeds {listed}, from left to right."
     return _framed(bands, note=f"{what} Same starting noise down each column: {comparison.noise_hash}.")
@@ -96,20 +120,18 @@ def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str
         )
     w, h = _scaled(width, scale), _scaled(height, scale)
     font = _font(column_labels, w)
-    line = _line(font)
-    sides = [_wrap(label, font, max(w, 150), max(1, h // line)) for label in row_labels]
-    left = max((round(font.getlength(s)) for lines in sides for s in lines), default=0)
+    sides = [_wrapped(label, font, max(w, 150), max(1, h // _height("A", font))) for label in row_labels]
+    left = max((round(font.getlength(line)) for side in sides for line in side.split("\n")), default=0)
     xs, spans = _columns(column_labels, left + 2 * GAP if left else 1, w)
-    heads = {j: _wrap(column_labels[j], font, span, 3) for j, span in spans.items()}
-    top = max((len(lines) for lines in heads.values()), default=0) * line
-    top += GAP if top else 1
+    heads = {j: _wrapped(column_labels[j], font, span, 3) for j, span in spans.items()}
+    top = max((_height(head, font) + GAP for head in heads.values()), default=1)
     canvas = Image.new("RGB", (xs[-1] + w + 1, top + rows * (h + GAP) - GAP + 1), PAPER)
     pen = ImageDraw.Draw(canvas)
-    for j, lines in heads.items():
-        _write(pen, (xs[j], top - GAP - line * len(lines)), lines, font)
-    for i, lines in enumerate(sides):
+    for j, head in heads.items():
+        pen.text((xs[j], top - GAP), head, INK, font=font, anchor="ld")
+    for i, side in enumerate(sides):
         y = top + i * (h + GAP)
-        _write(pen, (0, y + (h - line * len(lines)) // 2), lines, font)
+        pen.text((0, y + h // 2), side, INK, font=font, anchor="lm")
         for j, x in enumerate(xs):
             canvas.paste(to_pil(images[i, j]).resize((w, h), Image.Resampling.LANCZOS), (x, y))
             pen.rectangle((x - 1, y - 1, x + w, y + h), outline=HAIRLINE)
@@ -136,126 +158,116 @@ def _columns(labels: Sequence[str], left: int, w: int) -> tuple[list[int], dict[
     return list(accumulate(steps, initial=left)), spans
 
 
-def _framed(
-    grids: Sequence[Image.Image], *, title: str | None = None, note: str | None = None
-) -> Image.Image:
+def _framed(grids: Sequence[Image.Image], *, title: str = "", note: str = "") -> Image.Image:
     """Grids above each other inside a margin, under a title, over small print."""
     width = max(grid.width for grid in grids)
     font, small = ImageFont.load_default(16), ImageFont.load_default(12)
-    above = _wrap(title or "", font, width, 2)
-    below = _wrap(note or "", small, width, 3)
-    y = MARGIN + (len(above) * _line(font) + GAP if above else 0)
-    height = y + sum(grid.height for grid in grids) + 2 * MARGIN * (len(grids) - 1) + MARGIN
-    foot = len(below) * _line(small) + 8 if below else 0
-    canvas = Image.new("RGB", (width + 2 * MARGIN, height + foot), PAPER)
+    title, note = _wrapped(title, font, width, 2), _wrapped(note, small, width, 3)
+    y = MARGIN + (_height(title, font) + GAP if title else 0)
+    below = y + sum(grid.height + 2 * MARGIN for grid in grids) - MARGIN - GAP  # of the small print
+    height = below + (_height(note, small) + MARGIN if note else GAP)
+    canvas = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
     pen = ImageDraw.Draw(canvas)
-    _write(pen, (MARGIN, MARGIN), above, font)
+    pen.text((MARGIN, MARGIN), title, INK, font=font)
     for grid in grids:
         canvas.paste(grid, (MARGIN, y))
         y += grid.height + 2 * MARGIN
-    _write(pen, (MARGIN, height - MARGIN + 8), below, small, FAINT)
+    pen.text((MARGIN, below), note, FAINT, font=small)
     return canvas
 
 
-def _line(font: Font) -> int:
-    """Height of a line of text."""
-    return round(font.getbbox("Åg")[3]) + 3
+def _height(text: str, font: Font) -> int:
+    """Of lines of text, however low their letters are."""
+    lines = "\n".join("Åg" for _ in text.split("\n"))
+    return round(ImageDraw.Draw(Image.new("1", (1, 1))).textbbox((0, 0), lines, font=font)[3])
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], font: Font, colour: str = INK
-) -> None:
-    for i, text in enumerate(lines):
-        pen.text((at[0], at[1] + i * _line(font)), text, colour, font=font)
-
-
-def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
-    """`text` in at most `most` lines no wider than `width`; what does not fit ends in "…"."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]
-    return [_shortened(text, font, width) for text in lines]
-
-
-def _shortened(text: str, font: Font, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+def _wrapped(text: str, font: Font, width: int, most: int) -> str:
+    """`text` in at most `most` lines no wider than `width` pixels; what does not fit ends in "…"."""
+    for letters in range(len(text), 0, -1):
+        lines = textwrap.wrap(text, letters, max_lines=most, placeholder="…")
+        if all(font.getlength(line) <= width for line in lines):
+            return "\n".join(lines)
+    return ""
 
 
 def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = ()) -> Figure:
     """Training loss on a log axis and, if it was measured, the error on held-out examples.
 
     Args:
-        losses: one per update, from update 1.
+        losses: one per update, from update 1; what is not finite leaves a gap.
         held_out: (update, error relative to the frozen model's), as `EraseStep.held_out_error`.
     """
     padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(8.4 if held_out else 5, 3.1), layout=padded)
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if held_out else 1, squeeze=False)[0]
-    _plot_losses(panels[0], np.asarray(losses, float))
-    if held_out:
-        _plot_errors(panels[1], held_out)
     last = max([len(losses), 1, *(update for update, _ in held_out)])
     for panel in panels:
-        panel.set_xlabel("update", fontsize=9, color=FAINT)
+        style(panel, "update")
         panel.set_xlim(-0.02 * last, 1.02 * last)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        panel.tick_params(labelsize=8, colors=FAINT, which="both", length=0)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(HAIRLINE)
-        panel.grid(axis="y", color=HAIRLINE, linewidth=0.8)
-        panel.set_axisbelow(True)
+    _plot_losses(panels[0], _finite(losses))
+    if held_out:
+        updates, errors = zip(*held_out, strict=True)
+        _plot_errors(panels[1], updates, _finite(errors))
     return figure
 
 
+def style(panel: Axes, x: str = "", y: str = "", title: str = "") -> None:
+    """Label axes and draw few lines, in the colours of the sheets."""
+    panel.set_title(title, loc="left", fontsize=10, color=INK)
+    panel.set_xlabel(x, fontsize=9, color=FAINT)
+    panel.set_ylabel(y, fontsize=9, color=FAINT)
+    panel.tick_params(labelsize=8, colors=FAINT, which="both", length=0)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(HAIRLINE)
+    panel.grid(axis="y", color=HAIRLINE, linewidth=0.8)
+    panel.set_axisbelow(True)
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, float)
+    return np.where(np.isfinite(array), array, np.nan)
+
+
 def _plot_losses(panel: Axes, losses: np.ndarray) -> None:
-    updates = np.arange(1, len(losses) + 1)
-    window = len(losses) // 10
+    updates, window = np.arange(1, len(losses) + 1), len(losses) // 10
     smooth = window > 1
     panel.plot(updates, losses, color=ACCENT, alpha=0.3 if smooth else 1, linewidth=1)
     if smooth:
         mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
-        middle = updates[: len(mean)] + (window - 1) / 2
-        panel.plot(middle, mean, color=ACCENT, linewidth=1.8)
-    if (losses > 0).any():
+        panel.plot(updates[: len(mean)] + (window - 1) / 2, mean, color=ACCENT, linewidth=1.8)
+    above_0 = losses[losses > 0]
+    if len(above_0):
         panel.set_yscale("log")
-        narrow = losses.max() < 5 * losses.min()  # then 1, 2, 5 may leave no tick at all
+        narrow = above_0.max() < 5 * np.nanmin(losses)  # then 1, 2, 5 may leave no tick at all
         panel.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_minor_locator(NullLocator())
     suffix = f", and the mean of {window} updates" if smooth else ""
     panel.set_title(f"Training loss{suffix}", loc="left", fontsize=10, color=INK)
-    if not len(losses):
+    if not np.isfinite(losses).any():
         panel.set_yticks([])
-        panel.text(0.5, 0.5, "no update made", transform=panel.transAxes, ha="center", color=FAINT)
+        said = "no loss was finite" if len(losses) else "no update made"
+        panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", color=FAINT)
 
 
-def _plot_errors(panel: Axes, held_out: Sequence[tuple[int, float]]) -> None:
-    updates, errors = zip(*held_out, strict=True)
+def _plot_errors(panel: Axes, updates: Sequence[int], errors: np.ndarray) -> None:
+    panel.set_title("Target error on held-out examples", loc="left", fontsize=10, color=INK)
     panel.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
-    panel.annotate(
+    panel.text(
+        1,
+        1.02,
         "frozen model",
-        (1, 1),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
+        transform=panel.get_yaxis_transform(),
         ha="right",
         va="bottom",
         color=FAINT,
         fontsize=8,
     )
     panel.plot(updates, errors, color=ACCENT, linewidth=1.8, marker="o", markersize=3.5)
-    panel.set_ylim(0, 1.05 * max(1.15, *errors))
-    panel.set_title("Target error on held-out examples", loc="left", fontsize=10, color=INK)
+    panel.set_ylim(0, 1.05 * np.nanmax([1.15, *errors]))
 
 
 def save_png(picture: Image.Image | Figure, path: str | Path) -> Path:

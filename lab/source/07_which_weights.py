@@ -15,8 +15,8 @@ import torch
 from esd_core import Erasure, Probe, erase, generate, load_model, select
 from esd_core.denoise import predict_pair
 from esd_core.selection import count
-from esd_core.study import figures, heat_maps
-from esd_core.study.attention import layer_label, look
+from esd_core.study import figures
+from esd_core.study.attention import attention_maps, layer_label
 from esd_core.study.noise_predictions import Target, trajectory
 from lab.charts import bars
 from lab.checks import check, exercises
@@ -24,7 +24,7 @@ from lab.controls import Explorer, Picture, Predict, Reveal, choice
 from lab.erasing_controls import live_config
 
 model = load_model("emoji")
-judge, frozen = Probe(model), dict(model.unet.named_parameters())
+judge, frozen = Probe.of(model), dict(model.unet.named_parameters())
 OBJECT, STYLE = "a cat", "monochrome style"
 
 # %% [markdown]
@@ -199,14 +199,15 @@ total_attention.choose("it is 1 as before")
 
 # %%
 x_t, t = points.x_t[8:9], points.t[8:9]  # of the same trajectory
-looks = {"frozen": look(model, OBJECT, x_t, t), "edited": look(model, OBJECT, x_t, t, edited)}
-maps = torch.stack([seen.of() for seen in looks.values()])  # (2, tokens, h, w), mean of all layers
-colours = torch.stack([torch.stack([heat_maps.sequential(m, maps.max()) for m in row]) for row in maps])
+pair = {"frozen": model.unet, "edited": edited}
+seen = {name: attention_maps(model, OBJECT, x_t, t, unet) for name, unet in pair.items()}
+maps = torch.stack([own.of() for own in seen.values()])  # (2, tokens, h, w), mean of all layers
+colours = torch.stack([torch.stack([figures.sequential(m, maps.max()) for m in row]) for row in maps])
 colours = colours.repeat_interleave(6, -1).repeat_interleave(6, -2)
 sheet = figures.sheet(
     colours,
-    list(looks),
-    looks["frozen"].tokens,
+    list(seen),
+    seen["frozen"].tokens,
     scale=1,
     title=f"attention, mean of all layers, prompt {OBJECT!r}, t = {int(t)}; x_t: the frozen model's",
 )
@@ -216,8 +217,8 @@ Reveal(total_attention, Picture(sheet, "Maps of attention per token, frozen and 
 
 # %%
 assert torch.allclose(maps.sum(1), torch.ones_like(maps.sum(1)), atol=1e-4)
-for name, row in zip(looks, maps.mean((2, 3)), strict=True):
-    print(name, {token: round(share.item(), 2) for token, share in zip(looks[name].tokens, row, strict=True)})
+for name, row in zip(seen, maps.mean((2, 3)), strict=True):
+    print(name, {token: round(share.item(), 2) for token, share in zip(seen[name].tokens, row, strict=True)})
 check("7.4", total_attention)
 
 # %% [markdown]

@@ -5,9 +5,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+from torch.testing import assert_close
 
 from esd_core.study import figures
 from esd_core.study.comparison import Comparison
+from esd_core.study.figures import channels, diverging, sequential
 
 LONG = "an uncommonly long label that goes on about " + "x" * 80
 
@@ -28,7 +30,8 @@ def written(monkeypatch):
     seen, write = [], ImageDraw.ImageDraw.text
 
     def spy(self, at, text, *rest, **options):
-        seen.append((text, self, *self.textbbox(at, text, font=options["font"])))
+        box = self.textbbox(at, text, font=options["font"], anchor=options.get("anchor", "la"))
+        seen.append((text, self, *box))
         return write(self, at, text, *rest, **options)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
@@ -36,7 +39,7 @@ def written(monkeypatch):
 
 
 def texts(written) -> list[str]:
-    return [text for text, *_ in written]
+    return [text for text, *_ in written if text]
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -147,10 +150,46 @@ def test_loss_is_on_a_log_axis_beside_the_held_out_error():
     assert middle == pytest.approx(2.0 ** -(19 / 4), rel=0.1)  # the mean does not lag behind
 
 
-@pytest.mark.parametrize("losses", [[], [0.5], [0.0, 0.0], [0.02, 0.03], [1.0] * 300])
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[], [0.5], [0.0, 0.0], [0.02, 0.03], [1.0] * 300, [NAN], [0.5, INF], [NAN, 0.02, 0.03] * 9, [INF] * 30],
+)
 def test_any_losses_can_be_drawn(losses, tmp_path):
     figure = figures.loss_figure(losses)
     assert len(figure.axes) == 1
     figures.save_png(figure, tmp_path / "loss.png")
-    if losses and max(losses) > 0:
+    if any(0 < loss < INF for loss in losses):
         assert len(figure.axes[0].get_yticks()) >= 2
+
+
+@pytest.mark.parametrize("error", [NAN, INF, 1e30])
+def test_any_held_out_error_can_be_drawn(error, tmp_path):
+    figure = figures.loss_figure([0.5, 0.25], [(0, 1.0), (1, error), (2, 0.5)])
+    figures.save_png(figure, tmp_path / "loss.png")
+    assert list(figure.axes[1].lines[-1].get_ydata())[::2] == [1.0, 0.5]
+
+
+# --- maps -------------------------------------------------------------------------------------
+
+
+def test_red_is_positive_blue_negative_and_white_nothing():
+    low, middle, high = diverging(torch.tensor([[-2.0, 0.0, 2.0]]), 2.0)[:, 0].T
+    assert high[0] > 2 * high[2] and low[2] > 2 * low[0]
+    assert_close(middle, torch.ones(3), atol=0.04, rtol=0)
+
+
+def test_more_is_brighter_and_all_is_clipped():
+    drawn = sequential(torch.tensor([[-1.0, 0.0, 0.5, 1.0, 9.0]]), 1.0)
+    brightness = drawn.mean(0)[0]
+    assert brightness[1] < brightness[2] < brightness[3]
+    assert torch.equal(drawn[:, 0, 0], drawn[:, 0, 1])
+    assert torch.equal(drawn[:, 0, 3], drawn[:, 0, 4])
+    assert sequential(torch.zeros(2, 2), 0.0).isfinite().all()
+
+
+def test_zero_is_grey_in_a_picture_of_channels():
+    drawn = channels(torch.tensor([0.0, 3.0, -9.0, 5.0]).reshape(4, 1, 1))
+    assert drawn.flatten().tolist() == [0.5, 1.0, 0.0]

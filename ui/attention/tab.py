@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from esd_core import DiffusionModel, Erasure, denoise
-from esd_core.study.attention import ALL_LAYERS, END, PADDING, START, layer_labels, look
-from esd_core.study.heat_maps import sequential
+from esd_core.study.attention import ALL_LAYERS, END, PADDING, START, attention_maps, layer_labels
+from esd_core.study.figures import sequential
 from ui.server import stream
 from ui.shared import events, noisy_latent, pictures
 
@@ -48,11 +48,11 @@ def draw(
         target = noisy_latent.target(model, None, prompt)
         drawn, index = noisy_latent.point(model, target, seed, t)
         x_t, at = drawn.x_t[index : index + 1], drawn.t[index : index + 1]
-        seen = {"base": look(model, target.concept, x_t, at)}
+        seen = {"base": attention_maps(model, target.concept, x_t, at)}
         if erasure is not None:
             unet = erasure.apply(model)
-            seen["erased"] = look(model, target.concept, x_t, at, unet)
-        maps = {name: looks.of(layer) for name, looks in seen.items()}
+            seen["erased"] = attention_maps(model, target.concept, x_t, at, unet)
+        maps = {name: own.of(layer) for name, own in seen.items()}
     alpha_bar, kind = model.alpha_bar[at], model.prediction_type
     x_0 = torch.cat([denoise.to_x_0(s.output, x_t, alpha_bar, kind) for s in seen.values()])
     implied = dict(zip(seen, model.decode(x_0), strict=True))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esd_core import DiffusionModel
-from esd_core.study.heat_maps import channels, diverging
+from esd_core.study.figures import channels, diverging
 from esd_core.study.noise_predictions import Predictions
 from ui.shared.pictures import img
 

@@ -84,7 +84,7 @@ def closed_form_edit(
     model: DiffusionModel,
     edits: Mapping[str, str],
     *,
-    preserve: Sequence[str] = (),
+    preserve: str | Sequence[str] = (),
     preserve_weight: float = 1.0,
     lam: float = 0.1,
 ) -> Erasure:
@@ -94,7 +94,7 @@ def closed_form_edit(
         model: the frozen model; it stays as it is.
         edits: what to edit -> what it shall mean; `{"a cat": ""}` erases a cat into the empty
             prompt, so that the edited model's prediction for it becomes eps_null.
-        preserve: prompts that shall go on meaning what they mean.
+        preserve: the prompts, or the one prompt, that shall go on meaning what they mean.
         preserve_weight: weight of each preserved state relative to an edited one.
         lam: weight of staying close to the frozen matrices, above 0.
 
@@ -102,7 +102,8 @@ def closed_form_edit(
         ValueError: there is nothing to edit, a prompt is edited into itself, edited and preserved,
             or too long, or a number is out of range.
     """
-    if not edits or any(not concept.strip() for concept in edits):
+    preserve = [preserve] if isinstance(preserve, str) else list(preserve)
+    if not isinstance(edits, Mapping) or not edits or any(not concept.strip() for concept in edits):
         raise ValueError('name at least one prompt to edit, for example {"a cat": ""}')
     for concept, meaning in edits.items():
         if concept == meaning:
@@ -111,7 +112,7 @@ def closed_form_edit(
             raise ValueError(f"{concept!r} is to be edited and preserved; choose one")
     mark = time.perf_counter()
     states, goals = (model.encode(list(texts)).double() for texts in (edits, edits.values()))
-    kept = model.encode(list(preserve)).double().flatten(0, 1) if preserve else None
+    kept = model.encode(preserve).double().flatten(0, 1) if preserve else None
     tensors = {}
     for name in selection.select(model.unet, "esd-x-strict"):
         weight = model.unet.get_parameter(name)
@@ -120,14 +121,10 @@ def closed_form_edit(
             weight, states.flatten(0, 1), values, preserved=kept, preserve=preserve_weight, lam=lam
         )
         tensors[name] = edited.float()
+    weights = {"preserve_weight": preserve_weight, "lam": lam}
     record = {
         "model": model.name,
-        "closed_form": {
-            "edits": dict(edits),
-            "preserve": list(preserve),
-            "preserve_weight": preserve_weight,
-            "lam": lam,
-        },
+        "closed_form": {"edits": dict(edits), "preserve": preserve, **weights},
         "seconds": round(time.perf_counter() - mark, 3),
         "versions": {p: version(p) for p in ("torch", "diffusers", "transformers")},
     }

@@ -27,8 +27,7 @@ class Comparison:
     seeds: tuple[int, ...]
     columns: dict[str, Tensor]  # column name -> pictures
     noise_hash: str  # of the starting noise, one latent per seed
-    # Column name -> hash of the latents that its first step was given: equal, or it is no fair
-    # comparison.
+    # Column name -> hash of the latents that its first step was given; equal in a fair comparison.
     starts: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,10 +46,8 @@ def noise_hash(latents: Tensor) -> str:
 def compare(
     model: DiffusionModel,
     edited: UNet2DConditionModel | None,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     seeds: Sequence[int],
-    *,
-    negative_prompt: str | None = None,
     **options: Any,
 ) -> Comparison:
     """Draw every prompt with every seed, in each column.
@@ -58,31 +55,31 @@ def compare(
     Args:
         model: the frozen model, column "base".
         edited: an edited UNet, column "erased"; None leaves the column out.
-        prompts: what to draw.
-        seeds: the starting noises.
-        negative_prompt: the concept; adds the column "negative prompt".
-        options: of `sample.sample` (guidance_scale, num_inference_steps, scheduler, ...).
+        prompts: what to draw, one prompt or several.
+        seeds: the starting noises, 0 to 2**32 - 1.
+        options: negative_prompt, the concept: adds the column "negative prompt". And of `sample`:
+            guidance_scale (a finite number, default 4), num_inference_steps (1 to 999, default 20),
+            scheduler (default "ddim"), image_size (pixels a side, default the model's own).
 
     Raises:
         ValueError: there is no prompt or no seed, or `sample` refuses an option.
     """
-    return finish(comparing(model, edited, prompts, seeds, negative_prompt=negative_prompt, **options))
+    return finish(comparing(model, edited, prompts, seeds, **options))
 
 
 def comparing(
     model: DiffusionModel,
     edited: UNet2DConditionModel | None,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     seeds: Sequence[int],
     *,
     negative_prompt: str | None = None,
     **options: Any,
 ) -> Generator[At, None, Comparison]:
-    """The same for an app, which lets others compute in between: yields after every step."""
+    """The steps of `compare`: yields where it is after each, and returns the comparison."""
+    prompts, seeds = [prompts] if isinstance(prompts, str) else list(prompts), list(seeds)
     if not prompts or not seeds:
         raise ValueError("give at least one prompt and one seed to compare")
-    flat_prompts = [p for p in prompts for _ in seeds]
-    flat_seeds = list(seeds) * len(prompts)
     runs: dict[str, dict[str, Any]] = {"base": {}}
     if edited is not None:
         runs["erased"] = {"unet": edited}
@@ -95,9 +92,10 @@ def comparing(
             starts[column] = noise_hash(step.x_t)
         return At(column, step.step + 1)
 
+    every, noises = [p for p in prompts for _ in seeds], seeds * len(prompts)
     for name, own in runs.items():
         pictures = yield from generating(
-            model, flat_prompts, partial(seen, name), seeds=flat_seeds, **{**options, **own}
+            model, every, partial(seen, name), seeds=noises, **{**options, **own}
         )
         columns[name] = pictures.unflatten(0, (len(prompts), len(seeds)))
     start = noise(model, seeds, options.get("image_size"))

@@ -152,11 +152,19 @@ def test_lam_must_be_positive(tiny, lam):
         ({"a cat": ""}, {"preserve": ["a cat"]}, "edited and preserved"),
         ({"a cat": ""}, {"preserve_weight": -1}, "use a number of 0 or more"),
         ({"a cat " * 9: ""}, {}, "shorten it"),
+        ("a cat", {}, "name at least one prompt"),
+        ({"a cat": ""}, {"preserve": "a cat"}, "edited and preserved"),
     ],
 )
 def test_what_cannot_be_edited(tiny, edits, options, message):
     with pytest.raises(ValueError, match=message):
         closed_form_edit(tiny, edits, **options)
+
+
+def test_one_text_is_preserved_as_one_prompt(tiny):
+    one, listed = (closed_form_edit(tiny, {"a cat": ""}, preserve=p) for p in ("a red dog", ["a red dog"]))
+    assert one.provenance["closed_form"] == listed.provenance["closed_form"]
+    assert all(torch.equal(one.tensors[name], value) for name, value in listed.tensors.items())
 
 
 def test_shapes_that_do_not_fit():

@@ -35,3 +35,8 @@ def test_nothing_to_draw_is_refused(tiny: DiffusionModel):
         compare(tiny, None, [], SEEDS)
     with pytest.raises(ValueError, match="at least one prompt and one seed"):
         finish(comparing(tiny, None, PROMPTS, []))
+
+
+def test_a_text_is_one_prompt_not_its_letters(tiny: DiffusionModel):
+    made = compare(tiny, None, "a cat", [0], num_inference_steps=1)
+    assert made.prompts == ("a cat",) and made.columns["base"].shape[:2] == (1, 1)

@@ -35,7 +35,7 @@ from bench import quality_report
 from bench.recipes import RECIPES
 from bench.written import MACHINE
 from esd_core import DiffusionModel, Gallery, Probe, evaluate, load_model, preset
-from esd_core.study.evaluation import Marker, clip_marker
+from esd_core.study.evaluation import Marker
 from esd_core.vocabulary import Concept
 from tools import data, judge
 from tools.catalog import OBJECTS
@@ -76,8 +76,8 @@ class Bench:
     def __init__(self, model: DiffusionModel | None = None) -> None:
         self.model = model or load_model("emoji")
         self.machine = f"{MACHINE}, {self.model.device.type}"
-        self.probe, self.gallery = Probe(self.model), Gallery(self.model)
-        self.markers = {"judge": judge_marker(judge.load_judge()), "clip": clip_marker(self.probe)}
+        self.probe, self.gallery = Probe.of(self.model), Gallery(self.model)
+        self.markers = {"judge": judge_marker(judge.load_judge()), "clip": self.probe.recognises}
 
     def key(self, concept: str, settings: dict[str, Any], seed: int, pictures: int) -> dict:
         """What makes a run the same run."""

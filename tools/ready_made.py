@@ -77,7 +77,7 @@ def main(concepts: Sequence[str], out: Path, reported: bool) -> None:
     paths = write(model, concepts, out)
     print("\n".join(map(str, paths)))
     if reported:
-        judge = Probe(model)
+        judge = Probe.of(model)
         for path in paths:
             print(report(model, path, judge), flush=True)
 

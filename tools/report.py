@@ -163,7 +163,7 @@ def seconds_per_picture(model: DiffusionModel) -> float:
 def measure(count: int) -> dict:
     """Every figure of the report."""
     model, marker = load_model("emoji"), judge.load_judge()
-    probe = Probe(model)
+    probe = Probe.of(model)
     result: dict = {"prompts": count * len(FORMS), **OPTIONS, "forms": {}}
     everything = []
     for i, (name, form) in enumerate(FORMS.items()):

@@ -206,7 +206,7 @@ def probe(
 
     loaded = load(model, device)
     _, unet = load_erasures(loaded, erasures, strengths)
-    judge = Probe(loaded)
+    judge = Probe.of(loaded)
     runs = {"base": None} if unet is None else {"base": None, "erased": unet}
     scores = {
         name: score(

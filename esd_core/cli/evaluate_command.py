@@ -80,7 +80,7 @@ def evaluate(
         loaded = replace(loaded, clip_path=Path(clip))
     if loaded.vocabulary is None or loaded.clip_path is None:
         raise ValueError(f"{model!r} has no vocabulary and CLIP of its own; give --label and --clip")
-    probe = Probe(loaded)
+    probe = Probe.of(loaded)
     files = [(path, load_erasure(path, loaded)) for path in erasures]
     named = [concept or erased(path, erasure) for path, erasure in files]
     for text in {t for texts in named for t in texts}:

@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from esd_core.models import DiffusionModel
-from esd_core.sampling import Step, generating
-from esd_core.vocabulary import Concept
+from esd_core.sampling import generating
+from esd_core.vocabulary import Concept, Kind
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ _loading = threading.Lock()
 
 
 class Probe:
-    """The CLIP of a model with a vocabulary.
+    """The CLIP of a model with a vocabulary. `Probe.of` loads it once in a process.
 
     Raises:
         ValueError: the model has no CLIP or no vocabulary beside it.
@@ -53,27 +53,17 @@ class Probe:
             raise ValueError(f"{model.name!r} has no CLIP and vocabulary to probe it with")
         self.vocabulary = model.vocabulary
         self.clip = CLIPModel.from_pretrained(model.clip_path).to(model.device).float().eval()
-        try:
-            scale = CLIPImageProcessorPil.from_pretrained(model.clip_path)
-        except OSError:  # saved without one: OpenAI's
-            scale = CLIPImageProcessorPil()
-        self.mean, self.std = (
-            torch.tensor(values, device=model.device)[:, None, None]
-            for values in (scale.image_mean, scale.image_std)
-        )
         self.tokenizer = CLIPTokenizer.from_pretrained(model.clip_path)
-        self.text = {
-            c.name: e
-            for c, e in zip(
-                self.vocabulary.concepts,
-                self.embed_text([c.phrase for c in self.vocabulary.concepts]),
-                strict=True,
-            )
-        }
+        try:
+            self.scale = CLIPImageProcessorPil.from_pretrained(model.clip_path)
+        except OSError:  # saved without one: OpenAI's
+            self.scale = CLIPImageProcessorPil()
+        names, phrases = zip(*((c.name, c.phrase) for c in self.vocabulary.concepts), strict=True)
+        self.text = dict(zip(names, self.embed_text(phrases), strict=True))
 
     @classmethod
     def of(cls, model: DiffusionModel) -> Probe:
-        """The model's probe, loaded once in a process for all who ask.
+        """The model's probe, the same for all who ask.
 
         Raises:
             ValueError: the model has no CLIP or no vocabulary beside it.
@@ -97,7 +87,11 @@ class Probe:
         size = self.clip.config.vision_config.image_size
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        pixels = (images.to(self.clip.device) - self.mean) / self.std
+        mean, std = (
+            torch.tensor(values, device=self.clip.device)[:, None, None]
+            for values in (self.scale.image_mean, self.scale.image_std)
+        )
+        pixels = (images.to(self.clip.device) - mean) / std
         parts = [self.clip.get_image_features(pixel_values=x).pooler_output for x in pixels.split(64)]
         return F.normalize(torch.cat(parts), dim=1)
 
@@ -115,56 +109,63 @@ class Probe:
             )
         return found
 
-    def _peers(self, concept: Concept) -> tuple[list[Concept], Tensor]:
-        peers = list(self.vocabulary.of_kind(concept.kind))
-        return peers, torch.stack([self.text[c.name] for c in peers])
+    def _texts(self, kind: Kind) -> Tensor:
+        """Of all concepts of a kind, `(K, D)`."""
+        return torch.stack([self.text[c.name] for c in self.vocabulary.of_kind(kind)])
 
     def presence(self, images: Tensor, concept: Concept) -> Tensor:
         """How much more each picture resembles `concept` than the average of its kind, `(B,)`."""
         seen = self.embed_images(images)
-        _, text = self._peers(concept)
-        return seen @ self.text[concept.name] - (seen @ text.T).mean(dim=1)
+        return seen @ self.text[concept.name] - (seen @ self._texts(concept.kind).T).mean(dim=1)
 
-    def classify(self, images: Tensor, kind: str) -> list[str]:
-        """The name of the most similar concept of a kind for each of `(B, 3, H, W)` in [0, 1]."""
-        peers = [c for c in self.vocabulary.concepts if c.kind == kind]
-        text = torch.stack([self.text[c.name] for c in peers])
-        return [peers[i].name for i in (self.embed_images(images) @ text.T).argmax(1).tolist()]
-
-    def accuracy(self, images: Tensor, concepts: Sequence[Concept]) -> float:
-        """Share (0 to 1) of pictures whose most similar concept is the one they were asked for.
+    def recognises(self, images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
+        """Whether the most similar concept of its kind is the one a picture was asked for.
 
         Args:
             images: `(B, 3, H, W)` in [0, 1].
-            concepts: B of one kind.
+            wanted: B concepts of one kind.
         """
-        kind = concepts[0].kind
-        named = self.classify(images, kind)
-        return sum(n == c.name for n, c in zip(named, concepts, strict=True)) / len(named)
+        kind = wanted[0].kind
+        named = (self.embed_images(images) @ self._texts(kind).T).argmax(1).tolist()
+        peers = self.vocabulary.of_kind(kind)
+        return [peers[i] == concept for i, concept in zip(named, wanted, strict=True)]
+
+    def accuracy(self, images: Tensor, wanted: Sequence[Concept]) -> float:
+        """Share (0 to 1) of pictures that are recognised."""
+        return sum(self.recognises(images, wanted)) / len(wanted)
+
+    def _by_similarity(self, concept: Concept) -> list[Concept]:
+        """The others of its kind, the most similar phrase first."""
+        order = (self._texts(concept.kind) @ self.text[concept.name]).argsort(descending=True).tolist()
+        peers = self.vocabulary.of_kind(concept.kind)
+        return [peers[i] for i in order if peers[i] != concept]
 
     def neighbours(self, concept: Concept, count: int = 4) -> list[Concept]:
         """The concepts of the same kind with the most similar phrases, nearest first; those of the
         same category (animals, food) come before all others."""
-        peers, text = self._peers(concept)
-        order = (text @ self.text[concept.name]).argsort(descending=True).tolist()
-        ranked = [peers[i] for i in order if peers[i] != concept]
+        ranked = self._by_similarity(concept)
         return sorted(ranked, key=lambda c: c.category != concept.category)[:count]
 
     def unrelated(self, concept: Concept, count: int = 4) -> list[Concept]:
         """Concepts of the same kind spread over the less similar half, least similar first."""
-        peers, text = self._peers(concept)
-        order = (text @ self.text[concept.name]).argsort().tolist()
-        far = [peers[i] for i in order if peers[i] != concept][: max(count, len(peers) // 2)]
+        ranked = self._by_similarity(concept)[::-1]
+        far = ranked[: max(count, (len(ranked) + 1) // 2)]
         return far[:: max(1, len(far) // count)][:count]
 
 
-def steps_made(step: Step) -> int:
-    """In a drawing, after this one."""
-    return step.step + 1
-
-
 def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # noqa: ANN401
-    """The scores of `probing`, which has the same options, at once."""
+    """Draw the concept, its neighbours, unrelated concepts and the empty prompt, and score each group.
+
+    Args:
+        model: a model with a vocabulary and a CLIP.
+        text: the concept, by name ("cat") or phrase ("a cat").
+        options: unet, the edited one (default the frozen one); seeds, a picture of every prompt for
+            each (default 0 to 3); guidance_scale (any number, default 4); num_inference_steps (1 to
+            999, default 20); judge, a `Probe` to use.
+
+    Raises:
+        ValueError: the model cannot be probed, the concept is unknown, or `sample` refuses an option.
+    """
     return [at for at in probing(model, text, **options) if isinstance(at, Score)]
 
 
@@ -178,38 +179,26 @@ def probing(
     guidance_scale: float = 4.0,
     num_inference_steps: int = 20,
 ) -> Iterator[Score | int]:
-    """Draw the concept, its neighbours, unrelated concepts and the empty prompt; yield each score.
-
-    In between, so that an app can let others compute, it yields the steps made in a group.
-
-    Args:
-        model: a model with a vocabulary and a CLIP.
-        text: the concept, by name ("cat") or phrase ("a cat").
-        unet: probe this edited UNet instead of the frozen one.
-        judge: reuse a loaded `Probe`.
-        seeds: pictures per prompt.
-
-    Raises:
-        ValueError: the model cannot be probed, or the concept is unknown.
-    """
+    """The steps of `probe`: yields after each how many a group has made, and every group's score."""
     judge = judge or Probe.of(model)
-    concept = judge.concept(text)
+    concept, seeds = judge.concept(text), list(seeds)
     groups = {
         "concept": [concept],
         "neighbours": judge.neighbours(concept),
         "unrelated": judge.unrelated(concept),
+        "empty prompt": [],
     }
-    options: dict[str, Any] = dict(
-        unet=unet, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
-    )
     for group, concepts in groups.items():
-        asked = [c for c in concepts for _ in seeds]
+        wanted = [c for c in concepts for _ in seeds]
         images = yield from generating(
-            model, [c.phrase for c in asked], steps_made, seeds=list(seeds) * len(concepts), **options
+            model,
+            [c.phrase for c in wanted] or [""] * len(seeds),
+            lambda step: step.step + 1,
+            seeds=seeds * max(1, len(concepts)),
+            unet=unet,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
         )
         presence = judge.presence(images, concept).mean().item()
-        accuracy = judge.accuracy(images, asked)
-        yield Score(group, tuple(c.phrase for c in concepts), presence, accuracy)
-    images = yield from generating(model, "", steps_made, seeds=list(seeds), **options)
-    presence = judge.presence(images, concept).mean().item()
-    yield Score("empty prompt", ("",), presence, None)
+        accuracy = judge.accuracy(images, wanted) if wanted else None
+        yield Score(group, tuple(c.phrase for c in concepts) or ("",), presence, accuracy)

@@ -10,7 +10,7 @@ classifier). All shares carry 95 % intervals; too few pictures for a verdict is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from esd_core.study.clip_probe import Probe
 from esd_core.study.intervals import Interval, bootstrap_mean, paired_change, wilson
 from esd_core.study.questions import Ask, Gallery, asks
-from esd_core.vocabulary import Concept
+from esd_core.vocabulary import Concept, Kind
 
 GONE = 0.2  # the concept is gone if it is recognised in fewer than this share of its pictures
 KEPT = 0.1  # others are kept if their share falls by less than this
@@ -44,12 +44,12 @@ class Change:
         """Count pairs."""
         pairs = list(zip(before, after, strict=True))
         outcomes = ((True, True), (True, False), (False, True), (False, False))
-        return cls(*(pairs.count(outcome) for outcome in outcomes))
+        return cls(*map(pairs.count, outcomes))
 
     @property
     def total(self) -> int:
         """Pairs in all."""
-        return self.kept + self.lost + self.gained + self.never
+        return sum(astuple(self))
 
     @property
     def before(self) -> float:
@@ -58,15 +58,14 @@ class Change:
 
     @property
     def after(self) -> float:
-        """Share recognised after."""
+        """Share recognised after, NaN without pictures."""
         return (self.kept + self.gained) / self.total if self.total else float("nan")
 
     @property
     def intervals(self) -> tuple[Interval, Interval, Interval]:
         """95 % bounds of `before`, of `after` and of their difference."""
-        counts = (self.kept, self.lost, self.gained, self.never)
         before = wilson(self.kept + self.lost, self.total)
-        return before, wilson(self.kept + self.gained, self.total), paired_change(*counts)
+        return before, wilson(self.kept + self.gained, self.total), paired_change(*astuple(self))
 
     def gone(self) -> str:
         """Is what these pictures should show gone: "gone", "not gone" or "inconclusive"?"""
@@ -117,27 +116,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only."""
-        return {
-            "concept": self.concept.phrase,
-            "marks": {
-                marker: {
-                    group: {**change.to_dict(), "verdict": self.verdicts(marker)[group]}
-                    for group, change in groups.items()
-                }
-                for marker, groups in self.marks.items()
-            },
-            "distances": {group: asdict(d) for group, d in self.distances.items()},
+        marks = {
+            marker: {g: {**groups[g].to_dict(), "verdict": said} for g, said in self.verdicts(marker).items()}
+            for marker, groups in self.marks.items()
         }
-
-
-def clip_marker(probe: Probe) -> Marker:
-    """Zero-shot classification by the model's own CLIP over its vocabulary."""
-
-    def mark(images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
-        named = probe.classify(images, wanted[0].kind)
-        return [n == c.name for n, c in zip(named, wanted, strict=True)]
-
-    return mark
+        distances = {group: asdict(distance) for group, distance in self.distances.items()}
+        return {"concept": self.concept.phrase, "marks": marks, "distances": distances}
 
 
 def evaluate(
@@ -158,32 +142,29 @@ def evaluate(
         text: the erased concept, by name ("cat") or phrase ("a cat").
         unet: the edited UNet.
         markers: who says what a picture shows; default the model's own CLIP.
-        pictures: of the concept; half as many of its neighbours, twice as many of others.
+        pictures: of the concept, 1 or more; half as many of its neighbours, twice as many of others.
         first_seed: of the noise; independent repeats need seeds far apart.
 
     Raises:
         ValueError: the concept is unknown, or there is nothing to compare it with.
     """
     concept = probe.concept(text)
-    markers = markers or {"clip": clip_marker(probe)}
+    markers = markers or {"clip": probe.recognises}
     groups = asks(probe, concept, pictures, first_seed)
-    drawn = {g: (gallery.base(a), gallery.edited(a, unet)) for g, a in groups.items()}
-    marks: dict[str, dict[str, Change]] = {}
-    for name, marker in markers.items():
-        marks[name] = {
-            group: _change(marker, groups[group], pair, concept.kind)
-            for group, pair in drawn.items()
-            if group != "empty prompt"
-        }
-        if concept.kind != "object":
-            asked = groups["concept"] + groups["others"]
-            if asked[0].of_kind("object"):
-                pair = tuple(torch.cat(x) for x in zip(drawn["concept"], drawn["others"], strict=True))
-                marks[name]["objects"] = _change(marker, asked, pair, "object")
+    drawn = {group: (gallery.base(a), gallery.edited(a, unet)) for group, a in groups.items()}
+    marked = {g: (a, drawn[g], concept.kind) for g, a in groups.items() if g != "empty prompt"}
+    both = groups["concept"] + groups["others"]
+    if concept.kind != "object" and both[0].of_kind("object"):
+        before, after = (torch.cat(x) for x in zip(drawn["concept"], drawn["others"], strict=True))
+        marked["objects"] = (both, (before, after), "object")
+    marks = {
+        name: {group: _change(marker, *parts) for group, parts in marked.items()}
+        for name, marker in markers.items()
+    }
     return Evaluation(concept, marks, _distances(probe, drawn))
 
 
-def _change(marker: Marker, asked: Sequence[Ask], pair: tuple[Tensor, ...], kind: str) -> Change:
+def _change(marker: Marker, asked: Sequence[Ask], pair: tuple[Tensor, Tensor], kind: Kind) -> Change:
     wanted = [c for a in asked if (c := a.of_kind(kind))]
     before, after = (marker(images, wanted) for images in pair)
     return Change.count(before, after)
@@ -191,12 +172,11 @@ def _change(marker: Marker, asked: Sequence[Ask], pair: tuple[Tensor, ...], kind
 
 def _distances(probe: Probe, drawn: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Distance]:
     """How far each group's pictures moved, by pixels and by CLIP's image embeddings."""
-    base = drawn["others"][0]
     spaces: list[Callable[[Tensor], Tensor]] = [lambda x: x, probe.embed_images]
     measures = (lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), lambda a, b: 1 - (a * b).sum(dim=1))
     found: dict[str, list[Any]] = {group: [] for group in drawn}
     for embed, measure in zip(spaces, measures, strict=True):
-        seen = embed(base)
+        seen = embed(drawn["others"][0])
         scale = measure(seen, seen.roll(1, dims=0)).mean()
         for group, (before, after) in drawn.items():
             moved = (measure(embed(before), embed(after)) / scale).tolist()

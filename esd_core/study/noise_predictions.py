@@ -120,22 +120,16 @@ class Predictions:
 
         Sizes and distances are root mean squares over the latent's entries: unit noise has 1.
         """
-        named = {
-            "eps_null": self.eps_null,
-            "eps_concept": self.eps_concept,
-            "target": self.target,
-            "eps_edited": self.eps_edited,
-        }
-        rows: dict[str, dict[str, Any]] = {
-            name: {
+        rows: dict[str, dict[str, Any]] = {"difference": {"size": rms(self.difference)}}
+        for name in ("eps_null", "eps_concept", "target", "eps_edited"):
+            eps = getattr(self, name)
+            rows[name] = {
                 "size": rms(eps),
                 "position": self.position(eps),
                 "cosine": self.cosine(eps),
                 "to_target": rms(eps - self.target),
             }
-            for name, eps in named.items()
-        }
-        return rows | {"difference": {"size": rms(self.difference)}}
+        return rows
 
 
 def rms(x: Tensor) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import cycle, islice
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -13,7 +14,7 @@ from torch import Tensor
 from esd_core.models import DiffusionModel
 from esd_core.sampling import generate
 from esd_core.study.clip_probe import Probe
-from esd_core.vocabulary import Concept, joined
+from esd_core.vocabulary import Concept, Kind, joined
 
 BATCH = 16  # pictures drawn at once
 NEIGHBOURS = 4  # concepts
@@ -27,15 +28,15 @@ class Ask:
     seed: int
     shows: tuple[Concept, ...] = ()
 
-    def of_kind(self, kind: str) -> Concept | None:
+    def of_kind(self, kind: Kind) -> Concept | None:
         """The concept of that kind that the prompt names."""
         return next((c for c in self.shows if c.kind == kind), None)
 
 
 def ask(seed: int, *shows: Concept | None) -> Ask:
     """A picture of an object, in a style and on a background, each of which may be left out."""
-    named = [c for c in shows if c is not None]
-    return Ask(joined(named), seed, tuple(named))
+    named = tuple(c for c in shows if c is not None)
+    return Ask(joined(named), seed, named)
 
 
 def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0) -> dict[str, list[Ask]]:
@@ -52,48 +53,42 @@ def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0
         empty prompt: four pictures that name nothing.
 
     Raises:
-        ValueError: the vocabulary has no other concept of this kind.
+        ValueError: `pictures` is below 1, or the vocabulary has no other concept of this kind.
     """
-    objects, peers = mixed(probe, "object"), [c for c in mixed(probe, concept.kind) if c != concept]
-    if not peers:
+    if pictures < 1:
+        raise ValueError(f"pictures is {pictures!r}; use 1 or more")
+    everyone = mixed(probe, concept.kind)
+    if everyone == [concept]:
         raise ValueError(f"the vocabulary has no other {concept.kind} to compare {concept.name!r} with")
+    groups = {"concept": [dressed(probe, concept, i) for i in range(pictures)]}
     near = []
     if concept.kind == "object":
-        near = probe.neighbours(concept, min(NEIGHBOURS, len(peers) // 2))
-    groups = {"concept": [dressed(probe, concept, objects, i) for i in range(pictures)]}
+        near = probe.neighbours(concept, min(NEIGHBOURS, (len(everyone) - 1) // 2))
     if near:
         groups["neighbours"] = [
-            dressed(probe, near[i % len(near)], objects, i // len(near))
-            for i in range(max(pictures // 2, len(near)))
+            dressed(probe, near[i % len(near)], i // len(near)) for i in range(max(pictures // 2, len(near)))
         ]
-    groups["others"] = list(islice(others(probe, concept, near), 2 * pictures))
+    others = ((i, c) for i, c in enumerate(cycle(everyone)) if c != concept and c not in near)
+    groups["others"] = [dressed(probe, c, i) for i, c in islice(others, 2 * pictures)]
     groups["empty prompt"] = [ask(seed) for seed in range(4)]
     return {g: [replace(a, seed=first_seed + a.seed) for a in x] for g, x in groups.items()}
 
 
-def mixed(probe: Probe, kind: str) -> list[Concept]:
+def mixed(probe: Probe, kind: Kind) -> list[Concept]:
     """The vocabulary's concepts of a kind, shuffled, always in the same way."""
-    found = [c for c in probe.vocabulary.concepts if c.kind == kind]
+    found = probe.vocabulary.of_kind(kind)
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
     return [found[i] for i in order.tolist()]
 
 
-def dressed(probe: Probe, concept: Concept, objects: Sequence[Concept], number: int) -> Ask:
-    """The concept's picture of that number, which is its seed too."""
+def dressed(probe: Probe, concept: Concept, number: int) -> Ask:
+    """The concept's picture of that number, which is its seed too: an object in one of the styles or none,
+    a style or background with one of the objects."""
     if concept.kind == "object":
-        styles = [None, *(c for c in probe.vocabulary.concepts if c.kind == "style")]
+        styles = [None, *probe.vocabulary.of_kind("style")]
         return ask(number, concept, styles[number % len(styles)])
+    objects = mixed(probe, "object")
     return ask(number, objects[number % len(objects)] if objects else None, concept)
-
-
-def others(probe: Probe, concept: Concept, without: Sequence[Concept]) -> Iterator[Ask]:
-    """Pictures of other concepts of its kind, without end."""
-    objects, peers = mixed(probe, "object"), mixed(probe, concept.kind)
-    for number in count():
-        peer = peers[number % len(peers)]
-        if peer == concept or peer in without:
-            continue
-        yield dressed(probe, peer, objects, number)
 
 
 class Gallery:
@@ -112,25 +107,22 @@ class Gallery:
         scheduler: str = "dpm++",
     ) -> None:
         self.model = model
-        self.options = dict(
+        self.options: dict[str, Any] = dict(
             guidance_scale=guidance_scale, num_inference_steps=num_inference_steps, scheduler=scheduler
         )
-        self._base: dict[tuple[str, int], Tensor] = {}
+        self._base: dict[Ask, Tensor] = {}
 
     def base(self, asks: Sequence[Ask]) -> Tensor:
-        """The frozen model's pictures `(B, 3, H, W)`."""
-        missing = list({(a.prompt, a.seed): a for a in asks if (a.prompt, a.seed) not in self._base}.values())
-        for ask, picture in zip(missing, self.edited(missing, None), strict=True):
-            self._base[ask.prompt, ask.seed] = picture
-        return torch.stack([self._base[a.prompt, a.seed] for a in asks])
+        """The frozen model's pictures `(B, 3, H, W)` in [0, 1]."""
+        missing = [a for a in dict.fromkeys(asks) if a not in self._base]
+        self._base.update(zip(missing, self.edited(missing, None), strict=True))
+        return torch.stack([self._base[a] for a in asks])
 
     def edited(self, asks: Sequence[Ask], unet: UNet2DConditionModel | None) -> Tensor:
-        """An edited UNet's pictures `(B, 3, H, W)`, from the same noise."""
-        parts = [asks[i : i + BATCH] for i in range(0, len(asks), BATCH)]
-        drawn = [
-            generate(
-                self.model, [a.prompt for a in part], seeds=[a.seed for a in part], unet=unet, **self.options
-            )
-            for part in parts
-        ]
-        return torch.cat(drawn) if drawn else torch.empty(0)
+        """An edited UNet's pictures `(B, 3, H, W)` in [0, 1], from the same noise."""
+        drawn: list[Tensor] = []
+        for i in range(0, len(asks), BATCH):
+            part = asks[i : i + BATCH]
+            seeds = [a.seed for a in part]
+            drawn += generate(self.model, [a.prompt for a in part], seeds=seeds, unet=unet, **self.options)
+        return torch.stack(drawn) if drawn else torch.empty(0)

@@ -19,7 +19,7 @@ from lab.controls import Explorer, Picture, Predict, Reveal, choice, slider
 from lab.erasing_controls import LiveErasure
 
 model, SEEDS = load_model("emoji"), range(4)
-judge = Probe(model)  # the model's own CLIP: how much does a picture resemble a phrase?
+judge = Probe.of(model)  # the model's own CLIP: how much does a picture resemble a phrase?
 
 # %% [markdown]
 # ## What do nought updates change?

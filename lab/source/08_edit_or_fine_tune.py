@@ -19,7 +19,7 @@ from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, choice, slider
 
 model = load_model("emoji")
-judge = Probe(model)  # the model's own CLIP
+judge = Probe.of(model)  # the model's own CLIP
 
 # %% [markdown]
 # ## Where does a word enter the picture?

@@ -23,7 +23,7 @@ from lab.checks import check
 from lab.controls import Explorer, Picture, Predict, slider
 
 model, options = load_model("emoji"), dict(num_inference_steps=8, scheduler="dpm++")
-judge = Probe(model)  # the model's own CLIP
+judge = Probe.of(model)  # the model's own CLIP
 cat = judge.concept("cat")
 
 # %%

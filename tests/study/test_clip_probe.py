@@ -7,7 +7,7 @@ from esd_core import Probe, load_model
 
 @pytest.fixture(scope="module")
 def judge():
-    return Probe(load_model("emoji", device="cpu"))
+    return Probe.of(load_model("emoji", device="cpu"))
 
 
 def test_neighbours_of_an_animal_are_animals_first(judge):
@@ -25,3 +25,8 @@ def test_a_style_has_the_other_styles_as_neighbours(judge):
 def test_an_unknown_concept_is_named(judge):
     with pytest.raises(ValueError, match="'zeppelin' is not a concept"):
         judge.concept("zeppelin")
+
+
+def test_clip_is_loaded_once_for_all_who_ask(judge, monkeypatch):
+    monkeypatch.setattr("transformers.CLIPModel.from_pretrained", lambda path: pytest.fail("loaded again"))
+    assert Probe.of(load_model("emoji", device="cpu")) is judge

@@ -17,7 +17,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def probe(model):
-    return Probe(model)
+    return Probe.of(model)
 
 
 class Blank(torch.nn.Module):
@@ -91,6 +91,11 @@ def test_asks_of_an_object_cover_every_style(probe):
     assert not near & {a.of_kind("object") for a in groups["others"]}
     for group in groups.values():
         assert len({(a.prompt, a.seed) for a in group}) == len(group)
+
+
+def test_at_least_one_picture_is_asked_for(probe):
+    with pytest.raises(ValueError, match="pictures is 0; use 1 or more"):
+        asks(probe, probe.concept("cat"), 0)
 
 
 def test_asks_of_a_style_and_a_background_name_many_objects(probe):

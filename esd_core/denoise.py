@@ -7,7 +7,7 @@ A diffusion UNet predicts either the noise `eps` or the velocity `v` of
 
 At a given x_t both are affine in each other, so classifier-free guidance and the erasing target,
 whose weights sum to one, are the same formula for either. Everything here is a pure function of
-tensors.
+tensors: outputs, x_t, x_0 and eps are `(B, C, h, w)`, alpha_bar (signal power at t) is `()` or `(B,)`.
 
 Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv 2006.11239
 Progressive Distillation (Salimans and Ho, 2022), arXiv 2202.00512 (v-prediction)
@@ -32,12 +32,10 @@ def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: T
     Frozen weights may be half precision while trained ones are float32: autocast mixes them.
 
     Args:
-        x_t: noisy latents `(B, C, h, w)`.
         t: training timesteps, `()` or `(B,)`.
         prompt_embeds: text states `(B, L, D)` or `(1, L, D)`.
     """
-    if len(prompt_embeds) != len(x_t):
-        prompt_embeds = prompt_embeds.expand(len(x_t), -1, -1)
+    prompt_embeds = prompt_embeds.expand(len(x_t), -1, -1)
     half = next((p.dtype for p in unet.parameters() if p.dtype in HALF), None)
     # No cache: each weight is used once, and its half-precision copy need not outlive that.
     with torch.autocast(x_t.device.type, dtype=half, enabled=half is not None, cache_enabled=False):
@@ -47,10 +45,7 @@ def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: T
 def predict_pair(
     unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, null_embeds: Tensor, prompt_embeds: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Outputs `(B, C, h, w)` for the empty prompt and for a prompt, in one batch of 2B.
-
-    Arguments as in `predict`.
-    """
+    """Outputs for the empty prompt and for a prompt, in one batch of 2B. Arguments as in `predict`."""
     shape = (len(x_t), *prompt_embeds.shape[1:])
     embeds = torch.cat([null_embeds.expand(shape), prompt_embeds.expand(shape)])
     t = t.expand(len(x_t)).repeat(2)
@@ -68,17 +63,13 @@ def guide(null: Tensor, cond: Tensor, guidance_scale: float) -> Tensor:
 
 
 def as_column(alpha_bar: Tensor, like: Tensor) -> Tensor:
-    """`alpha_bar` of shape `()` or `(B,)`, broadcastable against `(B, C, h, w)`."""
+    """`alpha_bar`, float32, broadcastable against `(B, C, h, w)`."""
     alpha_bar = alpha_bar.to(device=like.device, dtype=torch.float32)
     return alpha_bar.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def to_eps(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The noise that a UNet output claims is in `x_t`, all `(B, C, h, w)`.
-
-    Args:
-        alpha_bar: signal power at t, `()` or `(B,)`.
-    """
+    """The noise that a UNet output claims is in `x_t`."""
     if kind == "epsilon":
         return output
     a = as_column(alpha_bar, x_t)
@@ -86,10 +77,7 @@ def to_eps(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType)
 
 
 def to_v(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The velocity v that an output stands for, `(B, C, h, w)`; infinite at alpha_bar 0 for eps.
-
-    v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022, arXiv 2202.00512).
-    """
+    """The velocity that a UNet output stands for; infinite at alpha_bar 0 if the output is eps."""
     if kind == "v_prediction":
         return output
     a = as_column(alpha_bar, x_t)
@@ -97,7 +85,8 @@ def to_v(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -
 
 
 def to_x_0(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The clean latent that a UNet output implies (Tweedie's posterior mean)."""
+    """The clean latents that a UNet output implies (Tweedie's posterior mean); infinite at alpha_bar 0
+    if the output is eps."""
     a = as_column(alpha_bar, x_t)
     if kind == "v_prediction":
         return a.sqrt() * x_t - (1 - a).sqrt() * output
@@ -110,6 +99,6 @@ def to_score(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionTyp
 
 
 def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Forward noising: `x_t` from clean latents and noise (DDPM, eq. 4)."""
+    """Forward noising, DDPM's eq. 4: `x_t` `(B, C, h, w)` from clean latents and noise of that shape."""
     a = as_column(alpha_bar, x_0)
     return a.sqrt() * x_0 + (1 - a).sqrt() * eps

@@ -9,6 +9,7 @@ tensors under diffusers' UNet names and no metadata, named
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -89,6 +90,8 @@ def write_diffusers(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; name a new one")
     pipeline = model.to_pipeline(erasure.apply(model, strength))
+    # transformers computes in the type that it finds, diffusers in float32, and the two must meet.
+    pipeline.text_encoder = copy.deepcopy(pipeline.text_encoder).float()
     if folder.exists():
         folder.rmdir()
     with replacing(folder) as temporary:

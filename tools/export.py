@@ -1,6 +1,8 @@
 """Assemble `assets/emoji`: a StableDiffusionPipeline folder, CLIP beside it, and the vocabulary.
 
-Weights are written in float16. Everything loads with diffusers and transformers alone.
+Weights are written in float16, but the text encoder's in float32: transformers computes in the type that
+it finds, diffusers in float32, and the two must meet. Everything loads with diffusers and transformers
+alone.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def concepts() -> list[dict[str, str]]:
 
 def main() -> None:
     """Write the folder (existing files are replaced)."""
-    pipeline().to(torch.float16).save_pretrained(OUT)
+    made = pipeline().to(torch.float16)
+    made.text_encoder.float()
+    made.save_pretrained(OUT)
     clip = CLIPModel.from_pretrained(train_clip.OUT)
     clip.to(torch.float16).save_pretrained(OUT / "clip")
     CLIPTokenizer.from_pretrained(train_clip.OUT).save_pretrained(OUT / "clip")

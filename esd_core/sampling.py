@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +31,13 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "pndm": "PNDMScheduler",
 }
+# What Stable Diffusion's own folders choose where the classes' defaults are made for pixels.
+LATENT_DIFFUSION = {
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -46,27 +54,23 @@ class Step:
     latents: Tensor  # (B, C, h, w), after the step, on the scheduler's scale
     prediction_type: denoise.PredictionType
 
-    def _eps(self, output: Tensor | None) -> Tensor | None:
-        if output is None:
-            return None
+    def _eps(self, output: Tensor) -> Tensor:
         return denoise.to_eps(output, self.x_t, self.alpha_bar, self.prediction_type)
 
     @property
     def eps_null(self) -> Tensor | None:
         """Noise prediction for the empty (or negative) prompt."""
-        return self._eps(self.output_null)
+        return None if self.output_null is None else self._eps(self.output_null)
 
     @property
     def eps_cond(self) -> Tensor | None:
         """Noise prediction for the prompt."""
-        return self._eps(self.output_cond)
+        return None if self.output_cond is None else self._eps(self.output_cond)
 
     @property
     def eps_guided(self) -> Tensor:
         """Their combination, which the step followed."""
-        eps = self._eps(self.output_guided)
-        assert eps is not None
-        return eps
+        return self._eps(self.output_guided)
 
     @property
     def x_0(self) -> Tensor:
@@ -78,26 +82,41 @@ def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> An
     """A fresh scheduler on the model's noise schedule; an instance is copied, never shared.
 
     Raises:
-        ValueError: no scheduler of `SCHEDULERS` has this name.
+        ValueError: no scheduler of `SCHEDULERS` has this name, or it cannot follow this schedule.
     """
     if not isinstance(scheduler, str):
         return copy.deepcopy(scheduler)
     if scheduler not in SCHEDULERS:
         raise ValueError(f"unknown scheduler {scheduler!r}; choose one of: {', '.join(SCHEDULERS)}")
-    extra = {
-        "pndm": {"skip_prk_steps": True},  # as in SD 1.x's own config
-        # Euler's own default spacing makes fractional timesteps, which no UNet was trained on.
-        "euler": {"timestep_spacing": model.scheduler.config.get("timestep_spacing", "leading")},
-    }
+    config = model.scheduler.config
+    if scheduler == "pndm" and config.get("rescale_betas_zero_snr"):
+        raise ValueError("scheduler 'pndm' cannot follow this model's rescale_betas_zero_snr; use 'ddim'")
     kind = getattr(diffusers, SCHEDULERS[scheduler])
-    return kind.from_config(model.scheduler.config, **extra.get(scheduler, {}))
+    unsaid = ("_use_default_values", *config.get("_use_default_values", ()))
+    chosen = {k: v for k, v in config.items() if k not in unsaid}
+    spacing, own = chosen.get("timestep_spacing"), isinstance(model.scheduler, kind)
+    # linspace, which others save unasked, is for DPM++: DDIM and PNDM step past it, Euler's t are fractions.
+    if scheduler != "dpm++" and (spacing is None or (spacing == "linspace" and not own)):
+        chosen["timestep_spacing"] = "leading"
+    return kind.from_config({**LATENT_DIFFUSION, **chosen})
+
+
+def generators(seeds: Sequence[int], offset: int = 0) -> list[torch.Generator]:
+    """A generator on the CPU for each picture.
+
+    Raises:
+        ValueError: a seed is below 0 or above 2**32 - 1.
+    """
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed {seed} is out of range; use 0 to 4294967295")
+    return [torch.Generator().manual_seed(seed + offset) for seed in seeds]
 
 
 def noise(model: DiffusionModel, seeds: Sequence[int], image_size: int | None = None) -> Tensor:
-    """Standard normal latents `(len(seeds), C, h, w)`, one CPU generator per picture."""
+    """Standard normal latents `(len(seeds), C, h, w)`, each from its own seed, 0 to 2**32 - 1."""
     shape = model.latent_shape(image_size)
-    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    return torch.stack(drawn).to(model.device)
+    return torch.stack([torch.randn(shape, generator=g) for g in generators(seeds)]).to(model.device)
 
 
 def sample(
@@ -121,14 +140,14 @@ def sample(
     Args:
         model: the frozen parts.
         prompts: one prompt for all pictures, or one per seed.
-        seeds: one per picture.
+        seeds: one per picture, 0 to 2**32 - 1.
         unet: sample with this one instead of the frozen one.
         negative_prompt: takes the place of the empty prompt in guidance.
         guidance_scale: see `denoise.guide`; any real number.
         num_inference_steps: steps of the full schedule, 1 to 999.
         scheduler: a name in `SCHEDULERS` or a diffusers scheduler.
         image_size: side in pixels; default the model's own.
-        latents: start from these (on the scheduler's scale) instead of fresh noise.
+        latents: start from these, `(len(seeds), C, h, w)` on the scheduler's scale, instead of fresh noise.
         start_at: skip that many first steps.
         stop_at: make no step from this index on.
         keep_pair: evaluate both branches even where `guidance_scale` (1 or 0) needs only one.
@@ -137,65 +156,50 @@ def sample(
         ValueError: an argument is out of range.
     """
     prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-    if len(prompts) != len(seeds) or not seeds:
-        raise ValueError(f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt per seed")
+    for what, given in (("prompts", prompts), ("latents", seeds if latents is None else latents)):
+        if len(given) != len(seeds) or not seeds:
+            raise ValueError(f"{len(given)} {what} for {len(seeds)} seeds; give one {what[:-1]} per seed")
     if not 1 <= num_inference_steps <= 999:  # with SD's offset of 1, a 1000th has no alpha_bar
         raise ValueError(f"num_inference_steps is {num_inference_steps}; use 1 to 999")
-    if start_at < 0 or (stop_at is not None and stop_at < 0):
+    if min(start_at, stop_at or 0) < 0:
         raise ValueError(f"start_at is {start_at} and stop_at {stop_at}; use 0 or more")
+    if not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale is {guidance_scale}; use a finite number")
     unet = model.unet if unet is None else unet
     solver = make_scheduler(model, scheduler)
     solver.set_timesteps(num_inference_steps, device=model.device)
     embeds, null_embeds = model.encode(prompts), model.encode([negative_prompt])
     extra: dict[str, Any] = {}
     if "generator" in inspect.signature(solver.step).parameters:  # schedulers that add noise
-        extra["generator"] = [torch.Generator().manual_seed(s + 2**32) for s in seeds]
+        extra["generator"] = generators(seeds, 2**32)  # numbers that no seed begins with
     if latents is None:
         latents = noise(model, seeds, image_size) * solver.init_noise_sigma
 
     for step, t in enumerate(solver.timesteps[start_at:stop_at], start_at):
         with torch.no_grad():
-            x_t = solver.scale_model_input(latents, t)
-            null, cond = _branches(unet, x_t, t, null_embeds, embeds, guidance_scale, keep_pair)
-            guided = _combine(null, cond, guidance_scale)
+            x_t, null, cond = solver.scale_model_input(latents, t), None, None
+            if keep_pair or guidance_scale not in (0, 1):
+                null, cond = denoise.predict_pair(unet, x_t, t, null_embeds, embeds)
+                guided = denoise.guide(null, cond, guidance_scale)
+            elif guidance_scale == 0:
+                guided = null = denoise.predict(unet, x_t, t, null_embeds)
+            else:
+                guided = cond = denoise.predict(unet, x_t, t, embeds)
             latents = solver.step(guided, t, latents, **extra).prev_sample
-        yield Step(
-            step, t, model.alpha_bar[t.long()], x_t, null, cond, guided, latents, model.prediction_type
-        )
-
-
-def _branches(
-    unet: UNet2DConditionModel,
-    x_t: Tensor,
-    t: Tensor,
-    null_embeds: Tensor,
-    embeds: Tensor,
-    scale: float,
-    keep_pair: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """The two predictions of guidance, or the one that is needed."""
-    if keep_pair or scale not in (0, 1):
-        return denoise.predict_pair(unet, x_t, t, null_embeds, embeds)
-    if scale == 0:
-        return denoise.predict(unet, x_t, t, null_embeds), None
-    return None, denoise.predict(unet, x_t, t, embeds)
-
-
-def _combine(null: Tensor | None, cond: Tensor | None, scale: float) -> Tensor:
-    if null is None or cond is None:
-        one = cond if null is None else null
-        assert one is not None
-        return one
-    return denoise.guide(null, cond, scale)
+        alpha_bar = model.alpha_bar[t.long()]
+        yield Step(step, t, alpha_bar, x_t, null, cond, guided, latents, model.prediction_type)
 
 
 def generate(
     model: DiffusionModel, prompts: str | Sequence[str], *, seeds: Sequence[int], **options: Any
 ) -> Tensor:
-    """Sample to the end and decode: pictures `(B, 3, H, W)` in [0, 1]. Options as in `sample`.
+    """Sample to the end and decode: pictures `(len(seeds), 3, H, W)` in [0, 1].
+
+    Args:
+        options: of `sample`, such as `unet`, `guidance_scale`, `num_inference_steps`; not `keep_pair`.
 
     Raises:
-        ValueError: as `sample`, or the options leave no step to make.
+        ValueError: as `sample` and `DiffusionModel.decode`, or the options leave no step to make.
     """
     return finish(generating(model, prompts, lambda step: step, seeds=seeds, **options))
 
@@ -208,8 +212,8 @@ def generating(
     seeds: Sequence[int],
     **options: Any,
 ) -> Generator[T, None, Tensor]:
-    """The same for an app, which lets others compute in between: yields `show(step)` after
-    each."""
+    """`generate` for an app, which lets others compute in between: yields `show(step)` after each step and
+    returns the pictures."""
     latents = None
     for step in sample(model, prompts, seeds=seeds, keep_pair=False, **options):
         latents = step.latents

@@ -2,14 +2,19 @@
 
 import copy
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
 
 from esd_core import models
-from esd_core.models import fingerprint, load_model
+from esd_core.models import load_model
 from esd_core.vocabulary import Concept, Vocabulary
 
 WORDS = {
@@ -62,13 +67,35 @@ def test_without_a_vocabulary_no_word_is_called_unknown(tiny, tmp_path):
 def test_large_pictures_are_decoded_few_at_a_time(tiny, monkeypatch):
     x_0 = torch.randn(5, *tiny.latent_shape(), generator=torch.Generator().manual_seed(0))
     at_once = tiny.decode(x_0)
-    monkeypatch.setattr(models, "DECODED_AT_ONCE", 2 * tiny.image_size**2)
+    monkeypatch.setattr(models, "VAE_PIXELS", 2 * tiny.image_size**2)
     batches = []
     hook = tiny.vae.decoder.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
     in_parts = tiny.decode(x_0)
     hook.remove()
     assert batches == [2, 2, 1]
     assert_close(in_parts, at_once)
+
+
+def test_many_pictures_are_encoded_few_at_a_time(tiny, monkeypatch):
+    images = torch.rand((5, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    at_once = tiny.encode_images(images)
+    monkeypatch.setattr(models, "VAE_PIXELS", 2 * tiny.image_size**2)
+    batches = []
+    hook = tiny.vae.encoder.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    in_parts = tiny.encode_images(images)
+    hook.remove()
+    assert batches == [2, 2, 1]
+    assert_close(in_parts, at_once)
+
+
+def test_pictures_that_are_not_numbers_are_refused(tiny):
+    x_0 = torch.zeros(2, *tiny.latent_shape())
+    x_0[1, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinite; lower guidance_scale"):
+        tiny.decode(x_0)
+
+
+# --- what cannot be loaded --------------------------------------------------------------------
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path):
@@ -86,7 +113,7 @@ def test_an_unreachable_name_is_refused(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
-    monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_pretrained", offline)
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.load_config", offline)
     with pytest.raises(ValueError, match="'no-one/no-such-model'.*network.*couldn't connect"):
         load_model("no-one/no-such-model", device="cpu")
 
@@ -94,6 +121,123 @@ def test_an_unreachable_name_is_refused(monkeypatch):
 def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(ValueError, match="device 'abacus' cannot be used here"):
         load_model("emoji", device="abacus")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_scheduler(folder, name="DDIMScheduler", **options):
+    edit(folder / "model_index.json", scheduler=["diffusers", name])
+    edit(folder / "scheduler" / "scheduler_config.json", _class_name=name, **options)
+
+
+def save_unet(folder, **options):
+    tiny = UNet2DConditionModel.load_config(folder / "unet")
+    UNet2DConditionModel.from_config({**tiny, **options}).save_pretrained(folder / "unet")
+
+
+def pickle_weights(folder):
+    UNet2DConditionModel.from_pretrained(folder / "unet").save_pretrained(
+        folder / "unet", safe_serialization=False
+    )
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink(missing_ok=True)
+
+
+REFUSED = {  # what is done to a good folder, what is said of it
+    "SDXL": (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionXLPipeline"),
+        "it is a StableDiffusionXLPipeline",
+    ),
+    "ControlNet": (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionControlNetPipeline"),
+        "it is a StableDiffusionControlNetPipeline",
+    ),
+    "inpainting": (lambda f: save_unet(f, in_channels=9), "its UNet makes 4 channels of 9"),
+    "guidance embedding": (lambda f: save_unet(f, time_cond_proj_dim=8), "more than a prompt: time_cond"),
+    "classes": (lambda f: save_unet(f, num_class_embeds=3), "more than a prompt: num_class_embeds"),
+    "oblong": (lambda f: edit(f / "unet/config.json", sample_size=[8, 16]), r"sample_size is \[8, 16\]"),
+    "flow": (lambda f: edit_scheduler(f, "FlowMatchEulerDiscreteScheduler"), "is for flow matching or EDM"),
+    "flow in UniPC": (
+        lambda f: edit_scheduler(f, "UniPCMultistepScheduler", use_flow_sigmas=True),
+        "is for flow matching or EDM",
+    ),
+    "EDM": (lambda f: edit_scheduler(f, "EDMEulerScheduler"), "is for flow matching or EDM"),
+    "x_0": (
+        lambda f: edit_scheduler(f, prediction_type="sample"),
+        "prediction_type is 'sample'; use one of: epsilon, v_prediction",
+    ),
+    "zero SNR": (
+        lambda f: edit_scheduler(f, rescale_betas_zero_snr=True),
+        "rescale_betas_zero_snr makes alpha_bar 0, by which prediction_type 'epsilon' divides",
+    ),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
+    ".bin": (pickle_weights, r"its weights are \.bin files, which can run code when read; convert it"),
+}
+NEED_SCIPY = {
+    "LMS": lambda f: edit_scheduler(f, "LMSDiscreteScheduler"),
+    "beta sigmas": lambda f: edit_scheduler(f, "EulerDiscreteScheduler", use_beta_sigmas=True),
+}
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "model")
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_model_that_cannot_be_sampled_as_in_diffusers_is_refused(copied, change, message):
+    change(copied)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(str(copied), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("scipy") is not None, reason="scipy is installed")
+@pytest.mark.parametrize("change", NEED_SCIPY.values(), ids=NEED_SCIPY)
+def test_a_scheduler_that_needs_scipy_is_refused_without_it(copied, change):
+    change(copied)
+    with pytest.raises(ValueError, match="scipy"):
+        load_model(str(copied), device="cpu")
+
+
+def test_the_command_line_refuses_in_one_sentence(copied):
+    edit_scheduler(copied, rescale_betas_zero_snr=True)
+    command = [sys.executable, "-m", "esd_core", "info", str(copied)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert ran.returncode == 2
+    assert "rescale_betas_zero_snr" in ran.stderr and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "sd.ckpt"])
+def test_a_single_file_is_refused_with_the_way_to_convert_it(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"it is one file; .*StableDiffusionPipeline\.from_single_file"):
+        load_model(str(tmp_path / name), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["emojo", "./here", "/no/such/folder", "~/no-such-folder", "assets/emojo"])
+def test_a_mistyped_path_is_refused_without_asking_the_network(monkeypatch, name):
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.load_config", lambda *_: pytest.fail("asked"))
+    monkeypatch.chdir(models.EMOJI.parent.parent)
+    with pytest.raises(ValueError, match=f"cannot load '{name}': there is no such folder"):
+        load_model(name, device="cpu")
+
+
+def test_the_home_folder_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load_model(f"~/{folder.name}", device="cpu").vocabulary is not None
+
+
+def test_a_folder_with_half_precision_files_only_loads(tiny, tmp_path):
+    parts = {name: copy.deepcopy(getattr(tiny, name)).half() for name in ("unet", "vae", "text_encoder")}
+    replace(tiny, **parts).to_pipeline().save_pretrained(tmp_path / "half", variant="fp16")
+    assert [p.name for p in (tmp_path / "half" / "unet").glob("*.safetensors")] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
+    model = load_model(str(tmp_path / "half"), device="cpu")
+    assert model.unet.dtype == torch.float32
+    assert torch.equal(model.unet.conv_in.weight, tiny.unet.conv_in.weight.half().float())
 
 
 # --- text -------------------------------------------------------------------------------------
@@ -146,12 +290,11 @@ def test_sizes_the_unet_cannot_halve_are_refused(tiny, size):
 
 
 def test_fingerprints_tell_weights_apart(tiny, tiny_half):
-    assert fingerprint(tiny_half.unet) == tiny.fingerprint
+    assert tiny_half.fingerprint == tiny.fingerprint
     changed = copy.deepcopy(tiny.unet)
     with torch.no_grad():
         changed.conv_out.bias.add_(1)
-    assert fingerprint(changed) != tiny.fingerprint
-    assert tiny.with_unet(changed).fingerprint == fingerprint(changed)
+    assert tiny.with_unet(changed).fingerprint != tiny.fingerprint
 
 
 def test_another_unet_leaves_the_other_parts(tiny, tiny_half):

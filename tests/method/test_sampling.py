@@ -1,11 +1,24 @@
 """The denoising loop against diffusers' own pipeline, and what every yielded step promises."""
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 import torch
-from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UniPCMultistepScheduler,
+)
 from torch.testing import assert_close
 
-from esd_core import denoise
+from esd_core import config, denoise
+from esd_core.models import load_model
 from esd_core.sampling import SCHEDULERS, generate, make_scheduler, noise, sample
 
 PROMPTS = ["a cat", "a red dog"]
@@ -49,6 +62,74 @@ def test_the_loop_is_that_of_diffusers(model, scheduler, negative):
         model, scheduler, prompt=PROMPTS, negative_prompt=[negative] * 2, guidance_scale=5.0
     )
     assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+# --- a folder that keeps its scheduler as it was built -----------------------------------------
+
+
+@pytest.fixture(
+    scope="module",
+    params=[EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler, PNDMScheduler],
+)
+def freshly_built(tiny, request, tmp_path_factory):
+    """`tiny` saved with another scheduler on the same betas, whose other options nobody chose: as we load
+    it, and as diffusers does."""
+    betas = {key: tiny.scheduler.config[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    folder = tmp_path_factory.mktemp("saved") / request.param.__name__
+    replace(tiny, scheduler=request.param(**betas)).to_pipeline().save_pretrained(folder)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return load_model(str(folder), device="cpu"), pipeline
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_options_that_a_folder_did_not_choose_are_those_of_stable_diffusion(tiny, freshly_built, scheduler):
+    model, pipeline = freshly_built
+    options = dict(seeds=SEEDS, guidance_scale=5.0, num_inference_steps=10, scheduler=scheduler)
+    ours = last(model, PROMPTS, **options).latents
+    if type(pipeline.scheduler).__name__ == SCHEDULERS[scheduler]:  # then they are the pipeline's
+        asked = dict(latents=noise(tiny, SEEDS), guidance_scale=5.0, num_inference_steps=10)
+        theirs = pipeline(PROMPTS, output_type="latent", **asked).images
+    else:
+        spacing = pipeline.scheduler.config.timestep_spacing if scheduler == "dpm++" else "leading"
+        usual = DDIMScheduler.from_config(tiny.scheduler.config, timestep_spacing=spacing)
+        theirs = last(replace(tiny, scheduler=usual), PROMPTS, **options).latents
+    assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert ours.abs().max() > 1.5  # clipped ones end within 1
+
+
+def test_a_ddim_folder_that_names_only_its_betas_is_not_clipped_either(tiny):
+    betas = {key: tiny.scheduler.config[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    plain = replace(tiny, scheduler=DDIMScheduler(**betas))
+    options = dict(seeds=SEEDS, num_inference_steps=10)
+    assert torch.equal(last(plain, PROMPTS, **options).latents, last(tiny, PROMPTS, **options).latents)
+
+
+def test_an_option_that_the_folder_chose_is_kept(tiny):
+    chosen = dict(timestep_spacing="trailing", set_alpha_to_one=True, steps_offset=0)
+    model = replace(tiny, scheduler=DDIMScheduler.from_config(tiny.scheduler.config, **chosen))
+    for scheduler in ("ddim", "euler", "dpm++"):
+        made = make_scheduler(model, scheduler)
+        made.set_timesteps(10)
+        assert made.timesteps[0] == 999 and made.config.steps_offset == 0
+    assert make_scheduler(model, "ddim").final_alpha_cumprod == 1
+
+
+def test_pndm_is_refused_where_it_cannot_follow_the_schedule(tiny_v):
+    config = DDIMScheduler.from_config(tiny_v.scheduler.config, rescale_betas_zero_snr=True)
+    model = replace(tiny_v, scheduler=config)
+    with pytest.raises(ValueError, match="'pndm' cannot follow this model's rescale_betas_zero_snr"):
+        generate(model, "a cat", seeds=[0], scheduler="pndm")
+    for scheduler in ("ddim", "dpm++", "euler"):
+        options = dict(num_inference_steps=4, scheduler=scheduler)
+        assert generate(model, "a cat", seeds=[0], **options).isfinite().all()
+
+
+def test_the_names_of_schedulers_are_those_of_a_config():
+    assert tuple(SCHEDULERS) == get_args(config.Scheduler)
+
+
+# --- steps ------------------------------------------------------------------------------------
 
 
 def test_every_scheduler_steps_on_integer_timesteps_and_reports_their_noise_level(model):
@@ -200,12 +281,30 @@ def test_generate_decodes_the_last_latents(tiny):
         (dict(start_at=-1), "start_at is -1"),
         (dict(stop_at=-2), "stop_at -2"),
         (dict(prompts="a cat " * 20), "40 tokens; this model reads 10"),
+        (dict(guidance_scale=float("nan")), "guidance_scale is nan; use a finite number"),
+        (dict(guidance_scale=float("-inf")), "guidance_scale is -inf"),
+        (dict(latents=torch.zeros(2, 4, 8, 8)), "2 latents for 1 seeds; give one latents? per seed"),
+        (dict(seeds=[-1]), "seed -1 is out of range; use 0 to 4294967295"),
+        (dict(seeds=[2**32]), "seed 4294967296 is out of range"),
+        (dict(seeds=[-1], latents=torch.zeros(1, 4, 8, 8)), "seed -1 is out of range"),
     ],
 )
 def test_bad_arguments_are_named(tiny, options, message):
     arguments = {"prompts": "a cat", "seeds": [0], **options}
     with pytest.raises(ValueError, match=message):
         next(sample(tiny, **arguments))
+
+
+def test_the_largest_seed_of_other_tools_is_accepted(tiny):
+    scheduler = DDPMScheduler.from_config(tiny.scheduler.config)  # draws noise at each step, too
+    options = dict(num_inference_steps=2, scheduler=scheduler)
+    large, small = (last(tiny, "a cat", seeds=[s], **options).latents for s in (2**32 - 1, 2**31 - 1))
+    assert not torch.allclose(large, small, atol=0.1)
+
+
+def test_pictures_that_are_not_numbers_are_refused(tiny):
+    with pytest.raises(ValueError, match="NaN or infinite; lower guidance_scale"):
+        generate(tiny, "a cat", seeds=[0], guidance_scale=1e38, num_inference_steps=3)
 
 
 def test_the_most_steps_allowed_do_start(tiny):

@@ -59,14 +59,8 @@ class DiffusionModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hex digits that identify the UNet's weights: names, shapes, and up to 16 values of each
-        tensor, read as bfloat16."""
-        digest = hashlib.sha256()
-        for name, weight in self.unet.named_parameters():
-            values = weight.detach().flatten()
-            values = values[:: max(1, values.numel() // 16)][:16].to("cpu", torch.bfloat16)
-            digest.update(f"{name}{tuple(weight.shape)}{values.tolist()}".encode())
-        return digest.hexdigest()[:12]
+        """Twelve hex digits that identify the UNet's weights."""
+        return fingerprint(self.unet)
 
     @property
     def short_name(self) -> str:
@@ -158,6 +152,16 @@ class DiffusionModel:
         unet = self.unet if unet is None else unet
         parts = (self.vae, self.text_encoder, self.tokenizer, unet, self.scheduler)
         return StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Twelve hex digits of weights: names, shapes and up to 16 values of each tensor, read as bfloat16."""
+    digest = hashlib.sha256()
+    for name, weight in module.named_parameters():
+        values = weight.detach().flatten()
+        values = values[:: max(1, values.numel() // 16)][:16].to("cpu", torch.bfloat16)
+        digest.update(f"{name}{tuple(weight.shape)}{values.tolist()}".encode())
+    return digest.hexdigest()[:12]
 
 
 def load_model(

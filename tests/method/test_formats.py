@@ -107,12 +107,15 @@ def test_a_diffusers_folder_loads_without_us(tiny, erasure, tmp_path, strength):
 
 
 def test_a_half_precision_export_draws_with_diffusers_alone(tiny, erasure, tmp_path):
-    parts = {name: copy.deepcopy(getattr(tiny, name)).half() for name in ("unet", "vae", "text_encoder")}
+    parts = {
+        name: copy.deepcopy(getattr(tiny, name)).to(torch.bfloat16)
+        for name in ("unet", "vae", "text_encoder")
+    }
     half = replace(tiny, **parts)
     pipeline = StableDiffusionPipeline.from_pretrained(formats.write_diffusers(half, erasure, tmp_path / "p"))
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat", num_inference_steps=2, output_type="pt").images.isfinite().all()
-    assert half.text_encoder.dtype == torch.float16  # the model itself stays as it is
+    assert half.text_encoder.dtype == torch.bfloat16  # the model itself stays as it is
 
 
 def test_a_folder_with_anything_in_it_is_refused(tiny, erasure, tmp_path):

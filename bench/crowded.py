@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 
+from bench import measured
+
 SPINS = (None, "30000", "10000", "1000")  # None: as the library does it
 UPDATES = 6
 
@@ -49,10 +51,7 @@ def at_once(processes: int, spins: str | None) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser().parse_args()
     if given.one:
         print(erasing())
         return
@@ -62,9 +61,20 @@ def main() -> None:
         for spins, (alone, two) in times.items():
             alone.append(at_once(1, spins))
             two.append(at_once(2, spins))
-    for spins, measured in times.items():
-        cells = " | ".join(f"{statistics.median(seconds):.1f} s" for seconds in measured)
-        print(f"| {spins or 'not set'} | {cells} |", flush=True)
+    found = {
+        spins or "not set": [statistics.median(taken) for taken in both] for spins, both in times.items()
+    }
+    for spins, medians in found.items():
+        print(f"| {spins} | {' | '.join(f'{taken:.1f} s' for taken in medians)} |")
+    measured.write({"machine": measured.MACHINE, "seconds alone, beside another": found}, given.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--rounds", type=int, default=3, help="medians of so many")
+    made.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return made
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from bench import measured
 from bench.visitors import served
-from bench.written import MACHINE, write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LONGEST = 120_000  # ms that any wait may take
@@ -120,13 +120,18 @@ def main(count: int, out: Path | None, picture: Path | None) -> None:
     middle |= {f"stop, {name}": median(one["stop"][name] for one in made) for name in STOPS}
     print(f"medians: {middle}")
     date = time.strftime("%Y-%m-%d")
-    write({"machine": MACHINE, "date": date, "medians": middle, "rounds": made}, out)
+    found = {"machine": measured.MACHINE, "date": date, "medians": middle, "rounds": made}
+    measured.write(found, out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--picture", type=Path, help="a screenshot of the last round")
+    return made
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--picture", type=Path, help="a screenshot of the last round")
-    args = parser.parse_args()
+    args = parser().parse_args()
     main(args.rounds, args.out, args.picture)

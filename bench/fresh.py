@@ -9,19 +9,16 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from bench import trials
-from bench.memory import peak
+from bench.measured import peak_during, seconds
 from esd_core import DiffusionModel, load_model
 from esd_core.study.clip_probe import _loaded
 
@@ -62,31 +59,16 @@ COMPILED = {
 }
 
 
-def peak_since(work: Callable[[], Any]) -> float:
-    """MB that the process needed at most during it."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
-    work()
-    return peak()
-
-
 def memory(name: str) -> dict[str, float]:
     """MB at most while the examples were drawn and while updating, `rest` between the two."""
     free, which = MEMORY[name]
     model = load_model("emoji")
-    found = {"examples": peak_since(lambda: trials.examples_of(model))}
+    found = {"examples": peak_during(lambda: trials.examples_of(model))}
     free(model)
-    found["rest"] = peak_since(lambda: None)
+    found["rest"] = peak_during(lambda: None)
     work = trials.UPDATES[which](model)
-    found["updates"] = peak_since(lambda: [work() for _ in range(UPDATES)])
+    found["updates"] = peak_during(lambda: [work() for _ in range(UPDATES)])
     return found
-
-
-def seconds(work: Callable[[], Any]) -> dict[str, float]:
-    """By the clock and of the processor, its children (a compiler) included."""
-    wall, processor = time.perf_counter(), sum(os.times()[:4])
-    work()
-    return {"wall": time.perf_counter() - wall, "processor": sum(os.times()[:4]) - processor}
 
 
 def compiled(name: str) -> dict[str, Any]:

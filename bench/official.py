@@ -27,11 +27,10 @@ from typing import Any
 import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from bench import memory
+from bench import measured
 from bench.judged import Watch
-from bench.kept import Kept
+from bench.measured import Kept
 from bench.speed import LOOKS, watch_run
-from bench.written import MACHINE
 from esd_core import load_model
 from esd_core.erasure import Erasure
 from esd_core.models import EMOJI
@@ -110,22 +109,16 @@ def run_inside(job: dict[str, Any]) -> None:
     redirect(job["weights"], job["size"], job["float32"])
     random.seed(job["seed"])
     marks = watch_updates(set(job["looks"]), folder)
-    sys.argv = [
-        "esd_sd.py",
-        "--erase_concept",
-        job["prompt"],
-        "--train_method",
-        job["method"],
-        "--iterations",
-        str(job["iterations"]),
-        "--device",
-        job["device"],
-        "--save_path",
-        str(folder / "saved"),
-        *job["more"],
-    ]
+    options = {
+        "erase_concept": job["prompt"],
+        "train_method": job["method"],
+        "iterations": str(job["iterations"]),
+        "device": job["device"],
+        "save_path": str(folder / "saved"),
+    }
+    sys.argv = ["esd_sd.py", *(x for k, v in options.items() for x in (f"--{k}", v)), *job["more"]]
     runpy.run_path(str(repo / "esd_sd.py"), run_name="__main__")
-    times = {"marks": marks, "peak MB": memory.peak(job["device"])}
+    times = {"marks": marks, "peak MB": measured.peak(job["device"])}
     (folder / "times.json").write_text(json.dumps(times))
 
 
@@ -168,7 +161,7 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; print all of it."""
     if not (args.repo / "esd_sd.py").is_file():
         raise SystemExit(f"{args.repo} holds no esd_sd.py; clone rohitgandikota/erasing there")
-    kept = Kept(args.out, f"{MACHINE}, cpu")
+    kept = Kept(args.out, f"{measured.MACHINE}, cpu")
     kept.about(worked_around=WORKED_AROUND)
     dtype = "float32" if args.float32 else "bfloat16"
     model, tasks, pairs = load_model("emoji"), [], []
@@ -196,19 +189,22 @@ def compared(run: str, results: dict[str, Any]) -> str:
     )
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__, "bench/results/official.json", budget=True)
+    made.add_argument("--repo", type=Path, default=Path("erasing"), help="your clone")
+    made.add_argument("--float32", action="store_true", help="not in its bfloat16")
+    made.add_argument("--iterations", type=int, default=200)
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
+    made.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
+    made.add_argument("--pictures", type=int, default=24)
+    made.add_argument("--job", type=json.loads, help="internal: one run in this process")
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repo", type=Path, default=Path("erasing"), help="your clone")
-    parser.add_argument("--out", type=Path, default=Path("bench/results/official.json"))
-    parser.add_argument("--float32", action="store_true", help="not in its bfloat16")
-    parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
-    parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
-    parser.add_argument("--job", type=json.loads, help="internal: one run in this process")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     if arguments.job:
         run_inside(arguments.job)
     else:

@@ -2,7 +2,7 @@
 
     python -m bench.processes --out bench/results/processes.json
 
-Both make the same updates of the same examples and end with the same weights (tests/test_parallel).
+Both make the same updates of the same examples and end with the same weights (tests/method/test_parallel.py).
 The efficiency is the share of the ideal speed-up that is reached: 1 if N processes need an Nth.
 """
 
@@ -14,24 +14,14 @@ import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
-from bench.written import MACHINE, write
+from bench import measured
 
 ERASE = ("-m", "esd_core", "erase", "a cat", "--json", "--device", "cpu")
 LAUNCH = (
-    "-m",
-    "accelerate.commands.launch",
-    "--multi_gpu",
-    "--num_machines",
-    "1",
-    "--main_process_port",
-    "0",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-)
+    "-m accelerate.commands.launch --multi_gpu --num_machines 1 --main_process_port 0 "
+    "--mixed_precision no --dynamo_backend no"
+).split()
 
 
 def seconds(processes: int, updates: int) -> float:
@@ -48,12 +38,7 @@ def seconds(processes: int, updates: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = parser().parse_args()
     times: dict[int, list[float]] = {1: [], given.processes: []}
     for _ in range(given.rounds):
         for count, taken in times.items():
@@ -61,15 +46,24 @@ def main() -> None:
     one, several = (statistics.median(taken) for taken in times.values())
     efficiency = one / several / given.processes
     print(f"one process {one:.1f} s, {given.processes} processes {several:.1f} s: {efficiency:.0%}")
-    write(
+    measured.write(
         {
-            "machine": MACHINE,
+            "machine": measured.MACHINE,
             "updates": given.updates,
             "efficiency": round(efficiency, 3),
             "seconds": {str(n): [round(s, 2) for s in taken] for n, taken in times.items()},
         },
         given.out,
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--processes", type=int, default=2)
+    made.add_argument("--updates", type=int, default=32)
+    made.add_argument("--rounds", type=int, default=3)
+    return made
 
 
 if __name__ == "__main__":

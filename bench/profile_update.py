@@ -6,13 +6,11 @@ python -m bench.profile_update --out bench/results/profile-update.json
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench import trials
-from bench.written import MACHINE, write
+from bench import measured, trials
 from esd_core import load_model
 
 TOP = 12
@@ -38,14 +36,18 @@ def shares(updates: int) -> dict[str, dict[str, float]]:
 def main(args: argparse.Namespace) -> None:
     """Print the table and write it."""
     found = shares(args.updates)
-    about = {"machine": f"{MACHINE}, cpu", "threads": torch.get_num_threads()}
+    about = {"machine": f"{measured.MACHINE}, cpu", "threads": torch.get_num_threads()}
     for name, row in found.items():
         print(f"{name:55} {row['share']:6.1%} {row['calls']:6.0f} calls")
-    write({"about": {**about, "updates": args.updates}, "operators": found}, args.out)
+    measured.write({"about": {**about, "updates": args.updates}, "operators": found}, args.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--updates", type=int, default=5)
+    return made
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write the shares as JSON")
-    parser.add_argument("--updates", type=int, default=5)
-    main(parser.parse_args())
+    main(parser().parse_args())

@@ -31,9 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import quality_report
+from bench import measured, quality_report
 from bench.recipes import RECIPES
-from bench.written import MACHINE
 from esd_core import DiffusionModel, Gallery, Probe, evaluate, load_model, preset
 from esd_core.study.evaluation import Marker
 from esd_core.vocabulary import Concept
@@ -75,7 +74,7 @@ class Bench:
 
     def __init__(self, model: DiffusionModel | None = None) -> None:
         self.model = model or load_model("emoji")
-        self.machine = f"{MACHINE}, {self.model.device.type}"
+        self.machine = f"{measured.MACHINE}, {self.model.device.type}"
         self.probe, self.gallery = Probe.of(self.model), Gallery(self.model)
         self.markers = {"judge": judge_marker(judge.load_judge()), "clip": self.probe.recognises}
 
@@ -169,34 +168,31 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
     return [(c, settings, seed) for settings in grid for seed in args.seeds for c in concepts]
 
 
-def arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--preset", default="live")
-    parser.add_argument("--full", action="store_true", help="the whole study: see above")
-    parser.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
-    parser.add_argument("--kinds", nargs="*", default=["object", "style", "background"])
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
-    parser.add_argument("--preserve", nargs="*", type=float, help="likewise")
-    parser.add_argument("--from-objects", nargs="*", help="likewise")
-    parser.add_argument("--recipe", nargs="*", choices=RECIPES, help="likewise; bench.recipes")
-    parser.add_argument(
+    made = measured.parser(__doc__, "bench/results/quality-PRESET")
+    made.add_argument("--preset", default="live")
+    made.add_argument("--full", action="store_true", help="the whole study: see above")
+    made.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
+    made.add_argument("--kinds", nargs="*", default=["object", "style", "background"])
+    made.add_argument("--seeds", nargs="*", type=int, default=[0])
+    made.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
+    made.add_argument("--preserve", nargs="*", type=float, help="likewise")
+    made.add_argument("--from-objects", nargs="*", help="likewise")
+    made.add_argument("--recipe", nargs="*", choices=RECIPES, help="likewise; bench.recipes")
+    made.add_argument(
         "--set",
         nargs="*",
         default=[],
         metavar="OPTION=VALUE",
         help="other EraseConfig options, as JSON values",
     )
-    parser.add_argument("--pictures", type=int, default=28, help="of each erased concept")
-    parser.add_argument("--out", type=Path, help="default bench/results/quality-PRESET")
-    args = parser.parse_args()
-    default = f"bench/results/quality-{'full' if args.full else args.preset}"
-    args.out = (args.out or Path(default)).with_suffix("")
-    return args
+    made.add_argument("--pictures", type=int, default=28, help="of each erased concept")
+    return made
 
 
 if __name__ == "__main__":
-    given = arguments()
-    done = work(Bench(), plans(given), given.pictures, given.out)
+    given = parser().parse_args()
+    name = given.out.name.replace("PRESET", "full" if given.full else given.preset)
+    done = work(Bench(), plans(given), given.pictures, given.out.with_name(name).with_suffix(""))
     print(quality_report.markdown(done))

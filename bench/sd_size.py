@@ -33,9 +33,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench import memory, official, sized
-from bench.kept import Kept
-from bench.written import MACHINE
+from bench import measured, official, sized
+from bench.measured import Kept
 from esd_core import DiffusionModel, erase, preset, sample
 from esd_core.config import PRESETS
 
@@ -91,13 +90,13 @@ def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
 def our_job(job: dict[str, Any]) -> dict[str, float]:
     """One measurement in this process."""
     model = sized.build(job["arch"], job["device"], getattr(torch, job["dtype"]))
-    loaded = memory.peak(job["device"])
+    loaded = measured.peak(job["device"])
     if job["compile"]:
         model.unet.compile()
     chosen = job["attention"] and SDPBackend.__members__[BACKENDS[job["attention"]]]
     with sdpa_kernel(chosen) if chosen else nullcontext():
         found = (sampling if job["preset"] == "sample" else erasing)(model, job)
-    return {**found, "MB loaded": loaded, "peak MB": memory.peak(job["device"])}
+    return {**found, "MB loaded": loaded, "peak MB": measured.peak(job["device"])}
 
 
 def their_job(job: dict[str, Any]) -> dict[str, float]:
@@ -162,40 +161,37 @@ def tasks(args: argparse.Namespace) -> Iterator[tuple[str, partial]]:
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing, and print all of it."""
     on_gpu = args.device.startswith("cuda")
-    kept = Kept(args.out, torch.cuda.get_device_name() if on_gpu else f"{MACHINE}, cpu")
+    kept = Kept(args.out, torch.cuda.get_device_name() if on_gpu else f"{measured.MACHINE}, cpu")
     wanted = list(tasks(args))
     kept.measure(wanted, args.budget_seconds)
     for key, _ in wanted:
         print(key, kept.results.get(key, "not measured"))
 
 
-def parse() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/sd_size.json"))
-    parser.add_argument("--arch", nargs="+", default=["sd-1.4"], choices=["sd-1.4", "sdxl"])
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
-    parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="frozen weights")
-    parser.add_argument("--side", type=int, help="of the latents; default: the model's own")
-    parser.add_argument("--updates", type=int, default=10, help="per measurement")
-    parser.add_argument("--compile", action="store_true", help="teacher and student")
-    parser.add_argument("--attention", choices=BACKENDS, help="default: torch's choice")
-    parser.add_argument(
+    made = measured.parser(__doc__, "bench/results/sd_size.json", budget=True)
+    made.add_argument("--arch", nargs="+", default=["sd-1.4"], choices=["sd-1.4", "sdxl"])
+    made.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
+    made.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"])
+    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    made.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="frozen weights")
+    made.add_argument("--side", type=int, help="of the latents; default: the model's own")
+    made.add_argument("--updates", type=int, default=10, help="per measurement")
+    made.add_argument("--compile", action="store_true", help="teacher and student")
+    made.add_argument("--attention", choices=BACKENDS, help="default: torch's choice")
+    made.add_argument(
         "--set", nargs="*", default=[], metavar="OPTION=VALUE", help="EraseConfig options, as JSON values"
     )
-    parser.add_argument("--repo", type=Path, help="a clone of the authors' repository")
-    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
-    parser.add_argument("--job", type=json.loads, help="internal: measure one job")
-    args = parser.parse_args()
-    if args.updates < 2:
-        parser.error("--updates: the first one is not counted; use 2 or more")
-    return args
+    made.add_argument("--repo", type=Path, help="a clone of the authors' repository")
+    made.add_argument("--job", type=json.loads, help="internal: measure one job")
+    return made
 
 
 if __name__ == "__main__":
-    arguments = parse()
+    arguments = parser().parse_args()
+    if arguments.updates < 2:
+        parser().error("--updates: the first one is not counted; use 2 or more")
     if job := arguments.job:
         print(json.dumps((their_job if job["preset"] == SCRIPT else our_job)(job)))
     else:

@@ -16,16 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from bench import memory, speed_report
+from bench import measured, speed_report
 from bench.judged import Watch
-from bench.kept import Kept
-from bench.written import MACHINE
+from bench.measured import Kept
 from esd_core import DiffusionModel, Examples, denoise, erase, generate, load_model, preset
 from esd_core.config import PRESETS
 from esd_core.erasure import shared_copy
@@ -118,7 +116,7 @@ def run_job(job: str) -> float:
         name, method = TRAINING[job]
         for _ in erase(model, preset(name, "a cat", train_method=method, iterations=5)):
             pass
-    return memory.peak()
+    return measured.peak()
 
 
 Tasks = Iterator[tuple[str, Callable[[], Any]]]
@@ -166,7 +164,7 @@ def fits(model: DiffusionModel, method: str) -> bool:
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; summarise and draw what there is."""
-    kept = Kept(args.out, f"{MACHINE}, cpu")
+    kept = Kept(args.out, f"{measured.MACHINE}, cpu")
     if not any(name.startswith("timing/") for name in kept.results):  # watches may use fewer
         kept.about(threads=torch.get_num_threads())
     if not args.replot:
@@ -177,27 +175,23 @@ def main(args: argparse.Namespace) -> None:
     speed_report.draw(kept.results, args.out.with_suffix(".png"))
 
 
-def parse() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/speed.json"))
-    parser.add_argument(
-        "--budget-seconds", type=float, default=float("inf"), help="begin nothing new after that many"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="of timing")
-    parser.add_argument("--seeds", type=int, default=3, help="of watched runs")
-    parser.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
-    parser.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"], help="watched")
-    parser.add_argument("--timed-methods", nargs="+", default=list(TRAIN_METHODS))
-    parser.add_argument("--pictures", type=int, default=24, help="of the concept per look")
-    parser.add_argument("--replot", action="store_true")
-    parser.add_argument("--job", choices=JOBS, help="internal: measure one job's memory")
-    return parser.parse_args()
+    made = measured.parser(__doc__, "bench/results/speed.json", budget=True)
+    made.add_argument("--rounds", type=int, default=5, help="of timing")
+    made.add_argument("--seeds", type=int, default=3, help="of watched runs")
+    made.add_argument("--concepts", nargs="+", default=["cat", "rocket", "pizza"])
+    made.add_argument("--presets", nargs="+", default=list(PRESETS))
+    made.add_argument("--methods", nargs="+", default=["esd-x", "esd-u"], help="watched")
+    made.add_argument("--timed-methods", nargs="+", default=list(TRAIN_METHODS))
+    made.add_argument("--pictures", type=int, default=24, help="of the concept per look")
+    made.add_argument("--replot", action="store_true")
+    made.add_argument("--job", choices=JOBS, help="internal: measure one job's memory")
+    return made
 
 
 if __name__ == "__main__":
-    arguments = parse()
+    arguments = parser().parse_args()
     if arguments.job:
         print(run_job(arguments.job))
     else:

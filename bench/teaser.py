@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from bench import measured
 from esd_core import erase, generate, load_model, preset
 from esd_core.study import figures
 
@@ -41,9 +42,13 @@ def main(concept: str, seed: int, out: Path) -> None:
     figures.sheet(torch.stack(rows), labels, columns, scale=2).save(out)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__, "assets/teaser.png")
+    made.add_argument("--concept", default="cat")
+    made.add_argument("--seed", type=int, default=2)
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--concept", default="cat")
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("assets/teaser.png"))
-    main(**vars(parser.parse_args()))
+    main(**vars(parser().parse_args()))

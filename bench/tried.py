@@ -12,17 +12,14 @@ independent judge still sees. Memory and `torch.compile` have processes of their
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bench import fresh, trials, tried_report
+from bench import fresh, measured, trials, tried_report
 from bench.judged import Watch
-from bench.kept import Kept
+from bench.measured import Kept
 from bench.recipes import RECIPES, Recipe
-from bench.written import MACHINE
 from esd_core import DiffusionModel, load_model, preset
 from tools import judge
 
@@ -31,25 +28,23 @@ KINDS = ("update", "teacher", "memory", "compiled", "run")
 
 def round_of(model: DiffusionModel, makers: dict[str, Callable]) -> dict[str, dict[str, float]]:
     """Seconds of every trial once, after one unmeasured go; each is made, timed and let go."""
-    seconds = {}
+    taken = {}
     for name, make in makers.items():
         work = make(model)
         work()
-        wall, processor = time.perf_counter(), time.process_time()
-        work()
-        seconds[name] = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
-    return seconds
+        taken[name] = measured.seconds(work)
+    return taken
 
 
 def one_run(model: DiffusionModel, watch: Watch, concept: str, recipe: Recipe, seed: int) -> dict:
     """A run, what it took and what it did."""
     config = preset("live", f"a {concept}", seed=seed, **recipe.of_former)
-    wall, processor = time.perf_counter(), time.process_time()
-    step = recipe.train(model, config)
-    seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    steps = []
+    taken = measured.seconds(lambda: steps.append(recipe.train(model, config)))
+    step = steps[0]
     found = watch.accuracy(model, judge.load_judge(), step.unet)
     error = step.held_out_error()
-    return {"seconds": seconds, "updates": step.iteration, "held-out error": error, **found}
+    return {"seconds": taken, "updates": step.iteration, "held-out error": error, **found}
 
 
 def tasks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -73,7 +68,7 @@ def tasks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing until the budget is spent; summarise."""
-    kept = Kept(args.out, f"{MACHINE}, cpu")
+    kept = Kept(args.out, f"{measured.MACHINE}, cpu")
     wanted = (task for task in tasks(args) if task[0].split("/")[0] in args.kinds)
     kept.measure(wanted, args.budget_seconds)
     summary = tried_report.summarise(kept.results)
@@ -83,16 +78,17 @@ def main(args: argparse.Namespace) -> None:
     print(report)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__, "bench/results/tried.json", budget=True)
+    made.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of trials")
+    made.add_argument("--rounds", type=int, default=5, help="of timing")
+    made.add_argument("--processes", type=int, default=2, help="that say how much memory")
+    made.add_argument("--seeds", type=int, default=2, help="of runs")
+    made.add_argument("--concepts", nargs="+", default=["cat", "rocket"])
+    made.add_argument("--pictures", type=int, default=24, help="of the concept, after a run")
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/tried.json"))
-    parser.add_argument(
-        "--budget-seconds", type=float, default=float("inf"), help="begin nothing new after that many"
-    )
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of trials")
-    parser.add_argument("--rounds", type=int, default=5, help="of timing")
-    parser.add_argument("--processes", type=int, default=2, help="that say how much memory")
-    parser.add_argument("--seeds", type=int, default=2, help="of runs")
-    parser.add_argument("--concepts", nargs="+", default=["cat", "rocket"])
-    parser.add_argument("--pictures", type=int, default=24, help="of the concept, after a run")
-    main(parser.parse_args())
+    main(parser().parse_args())

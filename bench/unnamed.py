@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from bench import measured
 from bench.quality import Bench
-from bench.written import write
 from esd_core.study.questions import ask, mixed
 
 OBJECTS = 84  # pictures, one of each
@@ -28,10 +27,13 @@ def shares(bench: Bench) -> dict[str, float]:
     return {name: round(sum(marks) / len(marks), 3) for name, marks in found.items()}
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return measured.parser(__doc__)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser().parse_args()
     bench = Bench()
     result = {
         "machine": bench.machine,
@@ -40,4 +42,4 @@ if __name__ == "__main__":
         "shares": shares(bench),
     }
     print(json.dumps(result, indent=1))
-    write(result, args.out)
+    measured.write(result, args.out)

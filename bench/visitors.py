@@ -23,7 +23,7 @@ from typing import Any
 
 from gradio_client import Client
 
-from bench.written import MACHINE, write
+from bench import measured
 from ui.server import memory
 
 ENDLESS = 100_000  # iterations, more than anybody waits for
@@ -122,12 +122,6 @@ def update(job: Any) -> int:  # noqa: ANN401
     return 0
 
 
-def resident(pid: int) -> float:
-    """MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
 def coming_and_going(url: str, pid: int, sessions: int) -> dict[int | str, float]:
     """MB that the app holds after so many visitors erased something and closed the page, and when
     nothing of theirs is kept any longer."""
@@ -137,17 +131,17 @@ def coming_and_going(url: str, pid: int, sessions: int) -> dict[int | str, float
         erasing(client, ("cat", "dog", "rocket")[done % 3])
         client.close()
         if done in (1, 5) or done % 10 == 0 or done == sessions:
-            held[done] = resident(pid)
+            held[done] = measured.resident(process=pid)
             print(f"after {done} sessions: {held[done]:.0f} MB", flush=True)
     time.sleep(memory.GRACE + 120)  # Gradio looks for what has expired once in a while
-    held["expired"] = resident(pid)
+    held["expired"] = measured.resident(process=pid)
     print(f"when they have expired: {held['expired']:.0f} MB")
     return held
 
 
 def main(sessions: int, out: Path | None) -> None:
     """Measure, print, write."""
-    result: dict[str, Any] = {"machine": MACHINE, "date": time.strftime("%Y-%m-%d")}
+    result: dict[str, Any] = {"machine": measured.MACHINE, "date": time.strftime("%Y-%m-%d")}
     with served() as (url, pid):
         result["seconds"] = times = waiting(url)
         for name in DOES:
@@ -159,12 +153,16 @@ def main(sessions: int, out: Path | None) -> None:
     if sessions:
         with served() as (url, pid):
             result["MB after sessions"] = coming_and_going(url, pid, sessions)
-    write(result, out)
+    measured.write(result, out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--sessions", type=int, default=0)
+    return made
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser().parse_args()
     main(args.sessions, args.out)

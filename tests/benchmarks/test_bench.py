@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from bench import alike, official, recipes, sd_size, sized, speed_report, tried_report
 from bench.judged import Watch
-from bench.kept import Kept
+from bench.measured import Kept
 from esd_core import EraseConfig, Probe, denoise, erase, load_model, preset
 from esd_core.prompts import prompts_to_hold
 from esd_core.study.closed_form import closed_form_edit

@@ -1,4 +1,4 @@
-"""The quality bench's bookkeeping: plans, resuming, averages, tables and the plot. No model."""
+"""The quality bench's bookkeeping: plans, resuming, averages, tables and the plot."""
 
 import argparse
 import json
@@ -9,22 +9,6 @@ from bench import quality, quality_report
 from esd_core import Change
 
 
-class Counting:
-    """Stands where the model would: makes a row of given counts, and counts the runs."""
-
-    machine = "two cores"
-
-    def __init__(self):
-        self.runs = 0
-
-    def key(self, concept, settings, seed, pictures):
-        return dict(model="m", concept=concept, settings=settings, seed=seed, pictures=pictures)
-
-    def run(self, *key):
-        self.runs += 1
-        return row(*key)
-
-
 def row(concept, settings, seed, pictures, after=2, lost=3):
     groups = {
         "concept": dict(kept=after, lost=18 - after, gained=0, never=2),
@@ -33,7 +17,11 @@ def row(concept, settings, seed, pictures, after=2, lost=3):
     }
     distance = dict(pixels=0.2, pixels_interval=[0.1, 0.3], clip=0.2, clip_interval=[0.1, 0.3])
     return {
-        **Counting().key(concept, settings, seed, pictures),
+        "model": "m",
+        "concept": concept,
+        "settings": settings,
+        "seed": seed,
+        "pictures": pictures,
         "kind": "object",
         "seconds": 1.0,
         "row_seconds": 2.0,
@@ -85,18 +73,20 @@ def test_a_grid_of_eta_and_preservation():
     assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["all"]
 
 
-def test_finished_runs_are_not_repeated(tmp_path, capsys):
-    bench, out = Counting(), tmp_path / "q"
-    plan = [("cat", {"preset": "live"}, 0), ("dog", {"preset": "live"}, 0)]
-    quality.work(bench, plan[:1], 20, out)
+def test_finished_runs_are_not_repeated(bench, tmp_path, monkeypatch):
+    runs, out, run = [], tmp_path / "q", bench.run
+    monkeypatch.setattr(bench, "run", lambda *key: runs.append(key) or run(*key))
+    quick = {"preset": "live", "iterations": 1, "trajectories": 1, "held_out": 0, "preserve": 0.0}
+    plan = [("cat", quick, 0), ("dog", quick, 0)]
+    quality.work(bench, plan[:1], 1, out)
     lines = out.with_suffix(".jsonl")
     lines.write_text(lines.read_text() + '{"model": "m", "conc')  # killed while writing
-    rows = quality.work(bench, plan, 20, out)
-    assert bench.runs == 2 and [r["concept"] for r in rows] == ["cat", "dog"]
-    assert len(quality.work(bench, plan, 20, out)) == 2 and bench.runs == 2
-    assert len(json.loads(out.with_suffix(".json").read_text())["rows"]) == 2
-    quality.work(bench, plan[:1], 40, out)  # other pictures are another run
-    assert bench.runs == 3
+    rows = quality.work(bench, plan, 1, out)
+    assert len(runs) == 2 and [r["concept"] for r in rows] == ["cat", "dog"]
+    assert quality.work(bench, plan, 1, out) == rows and len(runs) == 2
+    assert json.loads(out.with_suffix(".json").read_text())["rows"] == rows
+    quality.work(bench, plan[:1], 2, out)  # other pictures are another run
+    assert len(runs) == 3
 
 
 def test_averages_weigh_concepts_alike_however_many_seeds():

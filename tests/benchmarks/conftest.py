@@ -1,0 +1,10 @@
+"""The embedded model with all who judge its pictures."""
+
+import pytest
+
+from bench.quality import Bench
+
+
+@pytest.fixture(scope="session")
+def bench() -> Bench:
+    return Bench()

@@ -1,0 +1,53 @@
+"""What erasing does to the shipped model's pictures, by the judge that has seen real drawings only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.quality import Bench
+from esd_core import Change, Erasure, card, erase, evaluate, preset
+
+READY_MADE = sorted(Path("assets/erasures").glob("*.safetensors"))
+
+
+def judged(bench: Bench, concept: str, unet, pictures: int) -> dict[str, Change]:
+    """Pictures of the concept, of what is near it and of others, before and after."""
+    markers = {"judge": bench.markers["judge"]}
+    found = evaluate(bench.gallery, bench.probe, concept, unet, markers=markers, pictures=pictures)
+    return found.marks["judge"]
+
+
+def lost(change: Change) -> float:
+    """The share of pictures that no longer show what they should, net of those that now do."""
+    return change.before - change.after
+
+
+def erases(marks: dict[str, Change]) -> bool:
+    """The concept fell below half, and of the rest no group lost a quarter."""
+    concept = marks["concept"]
+    return concept.after < concept.before / 2 and all(
+        lost(change) < 0.25 for group, change in marks.items() if group != "concept"
+    )
+
+
+def test_live_erases_a_church_and_spares_its_neighbours(bench):
+    *_, last = erase(bench.model, preset("live", "a church", seed=0))
+    marks = judged(bench, "church", last.unet, pictures=20)
+    assert marks["concept"].before >= 0.8 and marks["concept"].after <= 0.2
+    assert set(marks) == {"concept", "neighbours", "others"}
+    assert lost(marks["neighbours"]) <= 0.15 and lost(marks["others"]) <= 0.15
+
+
+@pytest.mark.parametrize("path", READY_MADE, ids=lambda path: path.stem)
+def test_a_ready_made_erasure_does_what_its_name_says(bench, path):
+    erasure = Erasure.load(path)
+    (phrase,) = card.concepts(erasure)
+    assert bench.probe.concept(phrase).name == path.stem.replace("-", " ")
+    assert erases(judged(bench, phrase, erasure.apply(bench.model), pictures=8))
+
+
+def test_an_erasure_that_changes_nothing_erases_nothing(bench):
+    nothing = Erasure.load(READY_MADE[0]).apply(bench.model, strength=0.0)
+    assert not erases(judged(bench, "cat", nothing, pictures=8))

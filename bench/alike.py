@@ -11,6 +11,7 @@ picture, which count the same.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bench import measured
 from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
 from esd_core.prompts import HELD, NEIGHBOURS, prompts_to_hold
 from esd_core.study.questions import ask
@@ -76,7 +78,14 @@ def shared(model: DiffusionModel) -> tuple[float, float]:
     return in_category / len(objects), of_all / len(objects)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return measured.parser(__doc__)
+
+
 if __name__ == "__main__":
+    args = parser().parse_args()
     by_category, of_all = shared(load_model("emoji"))
     print(f"of {NEIGHBOURS} held, the most alike of their category: {by_category:.1f}")
     print(f"of {NEIGHBOURS} held, the most alike of all objects: {of_all:.1f}")
+    measured.write({"of their category": by_category, "of all": of_all}, args.out)

@@ -110,8 +110,14 @@ def measured(trial: str) -> dict[str, Any]:
 
 TRIALS = [*(f"memory/{name}" for name in MEMORY), *(f"compiled/{name}" for name in COMPILED)]
 
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    made.add_argument("trial", choices=TRIALS)
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trial", choices=TRIALS)
-    kind, _, name = parser.parse_args().trial.partition("/")
+    kind, _, name = parser().parse_args().trial.partition("/")
     print(json.dumps({"memory": memory, "compiled": compiled}[kind](name)))

@@ -1,4 +1,4 @@
-"""The README's promises that can be run."""
+"""The example of the app's README for other programs, and the front matter of ours."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     demo.close()
 
 
-def test_the_client_of_the_readme_erases_compares_and_probes(url: str, capsys):
-    code = re.search(r"runs this -->\n```python\n(.*?)```", README, re.DOTALL)[1]
+def test_the_client_erases_compares_and_probes(url: str, capsys):
+    code = re.search(r"```python\n(.*?)```", Path("ui/README.md").read_text(), re.DOTALL)[1]
     assert "http://127.0.0.1:7860" in code
     seen: dict = {}
     exec(code.replace("http://127.0.0.1:7860", url), seen)

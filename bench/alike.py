@@ -12,6 +12,7 @@ picture, which count the same.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from bench import measured
 from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
-from esd_core.prompts import HELD, NEIGHBOURS, prompts_to_hold
+from esd_core.prompts import HELD, NEIGHBOURS, neighbours, prompts_to_hold
 from esd_core.study.questions import ask
 
 EACH = 4  # pictures of an object
@@ -63,19 +64,23 @@ def holding(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
     return replace(config, preserve_prompts=held[:HELD])
 
 
-def shared(model: DiffusionModel) -> tuple[float, float]:
-    """How many of the objects that `live` holds are also the most alike: of their category, of all;
+def shared(model: DiffusionModel) -> dict[str, float]:
+    """How many of the objects whose phrases CLIP finds nearest, those of the category first, others find, too:
     means over what is erased."""
     probe, pictures = Probe.of(model), looks(model)
-    objects, in_category, of_all = probe.vocabulary.of_kind("object"), 0, 0
+    objects, found = probe.vocabulary.of_kind("object"), Counter[str]()
     for thing in objects:
-        live = {c.phrase for c in probe.neighbours(thing, NEIGHBOURS)}
+        by_clip = {c.phrase for c in probe.neighbours(thing, NEIGHBOURS)}
         near = alike(probe, thing.name, pictures)
         kin = {c.phrase for c in objects if c.category == thing.category}
-        kin_first = [p for p in near if p in kin] + [p for p in near if p not in kin]
-        in_category += len(live & set(kin_first[:NEIGHBOURS]))
-        of_all += len(live & set(near[:NEIGHBOURS]))
-    return in_category / len(objects), of_all / len(objects)
+        kin_first = sorted(near, key=lambda phrase: phrase not in kin)
+        by_text_encoder = [c.phrase for c in neighbours(model, thing, NEIGHBOURS)]
+        found["the text encoder, of their category first (`live`)"] += len(by_clip & {*by_text_encoder})
+        found["CLIP by phrase and picture, of their category first"] += len(
+            by_clip & {*kin_first[:NEIGHBOURS]}
+        )
+        found["CLIP by phrase and picture"] += len(by_clip & {*near[:NEIGHBOURS]})
+    return {who: count / len(objects) for who, count in found.items()}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     args = parser().parse_args()
-    by_category, of_all = shared(load_model("emoji"))
-    print(f"of {NEIGHBOURS} held, the most alike of their category: {by_category:.1f}")
-    print(f"of {NEIGHBOURS} held, the most alike of all objects: {of_all:.1f}")
-    measured.write({"of their category": by_category, "of all": of_all}, args.out)
+    found = shared(load_model("emoji"))
+    for who, count in found.items():
+        print(f"{count:.1f} of {NEIGHBOURS}: {who}")
+    measured.write(found, args.out)

@@ -8,8 +8,7 @@ and by the independent judge, which was trained on the real drawings only.
     python -m bench.quality --full           # 3 seeds; eta 1, 3, 10; with and without preservation
     python -m bench.quality --preset paper --concepts cat church
     python -m bench.quality --concepts cat church --eta 1 3 10 --out bench/results/quality-eta
-    python -m bench.quality --kinds style background --from-objects none all \
-                            --out bench/results/quality-from-objects
+    python -m bench.quality --kinds style --from-objects none styles --out bench/results/quality-from-objects
     python -m bench.quality --concepts cat church --recipe plain "held at the concept's x_t" \
                             --out bench/results/quality-held
 

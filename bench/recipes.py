@@ -48,12 +48,26 @@ def until_flat(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     return step
 
 
-def warm_up(model: DiffusionModel, config: EraseConfig) -> EraseStep:
-    """The learning rate rises in equal steps to its value."""
-    for step in erase(model, config):
-        share = min(1.0, (step.iteration + 1) / WARM_UP)
-        step.run.optimizer.param_groups[0]["lr"] = share * config.learning_rate
-    return step
+def rising(made: int, total: int) -> float:
+    """In equal steps to the whole rate."""
+    return min(1.0, (made + 1) / WARM_UP)
+
+
+def falling(made: int, total: int) -> float:
+    """Half a cosine to 0 (SGDR without restarts; Loshchilov and Hutter, arXiv 1608.03983, eq. 5)."""
+    return (1 + math.cos(math.pi * made / total)) / 2
+
+
+def at_rate(share: Callable[[int, int], float]) -> Train:
+    """Every update at a share of the learning rate, by how many of how many updates are made."""
+
+    def train(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+        for step in erase(model, config):
+            rate = config.learning_rate * share(step.iteration, config.iterations)
+            step.run.optimizer.param_groups[0]["lr"] = rate
+        return step
+
+    return train
 
 
 def averaged(model: DiffusionModel, config: EraseConfig) -> EraseStep:
@@ -136,10 +150,11 @@ RECIPES: dict[str, Recipe] = {
     "plain, again": Recipe(),
     "closed form, 8 updates": Recipe({"iterations": 8}, from_closed_form),
     "until the error is flat": Recipe({"iterations": 40}, until_flat),
+    "rate falls to 0": Recipe({}, at_rate(falling)),
     "preserve 2": Recipe({"preserve": 2.0}),
     "8 updates": Recipe({"iterations": 8}),
     "closed form, 4 updates": Recipe({"iterations": 4}, from_closed_form),
-    "rate rises over 4 updates": Recipe({}, warm_up),
+    "rate rises over 4 updates": Recipe({}, at_rate(rising)),
     "24 updates, rate 2e-3": Recipe({"iterations": 24, "learning_rate": 2e-3}),
     "batch 16": Recipe({"batch_size": 16}),
     "preserve 1": Recipe({"preserve": 1.0}),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,7 +166,11 @@ def test_what_was_tried_is_compared_with_the_plain_way_of_the_same_round_or_seed
     assert "| plain | 500 | 480 | 600 | 1 |" in written
 
 
-def test_warming_up_takes_four_updates(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("share", "shares"),
+    [(recipes.rising, [0.25, 0.5, 0.75, 1, 1, 1]), (recipes.falling, [1, 0.933, 0.75, 0.5, 0.25, 0.067])],
+)
+def test_the_rate_rises_over_four_updates_or_falls_to_nothing(tiny, monkeypatch, share, shares):
     rates, step = [], torch.optim.Adam.step
 
     def noting(self):
@@ -173,8 +178,17 @@ def test_warming_up_takes_four_updates(tiny, monkeypatch):
         return step(self)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noting)
-    recipes.warm_up(tiny, replace(LONG, iterations=6))
-    assert rates == [0.25, 0.5, 0.75, 1, 1, 1]
+    recipes.at_rate(share)(tiny, replace(LONG, iterations=6))
+    assert rates == pytest.approx(shares, abs=1e-3)
+
+
+def test_every_kept_trial_has_its_recipe():
+    names = {
+        name.split("/")[1]
+        for name in json.loads(Path("bench/results/tried.json").read_text())["results"]
+        if name.startswith("run/")
+    }
+    assert names <= set(recipes.RECIPES)
 
 
 def test_a_run_stops_once_its_error_is_flat(tiny):

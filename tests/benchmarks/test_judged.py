@@ -25,11 +25,10 @@ def lost(change: Change) -> float:
 
 
 def erases(marks: dict[str, Change]) -> bool:
-    """The concept fell below half, and of the rest no group lost a quarter."""
-    concept = marks["concept"]
-    return concept.after < concept.before / 2 and all(
-        lost(change) < 0.25 for group, change in marks.items() if group != "concept"
-    )
+    """The concept fell below half of what it was, and every other group kept two thirds."""
+    others = [change for group, change in marks.items() if group != "concept"]
+    gone = marks["concept"].after < marks["concept"].before / 2
+    return gone and all(change.after >= 2 / 3 * change.before for change in others)
 
 
 def test_live_erases_a_church_and_spares_its_neighbours(bench):

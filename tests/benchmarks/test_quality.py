@@ -69,8 +69,8 @@ def test_a_grid_of_eta_and_preservation():
     assert plan[0][1] == {"preset": "live", "batch_size": 4, "eta": 1, "preserve": 0}
     plan = quality.plans(options(concepts=["cat"], recipe=["plain", "batch 4"]))
     assert [settings["recipe"] for _, settings, _ in plan] == ["plain", "batch 4"]
-    plan = quality.plans(options(kinds=["background"], from_objects=["none", "all"]))
-    assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["all"]
+    plan = quality.plans(options(kinds=["background"], from_objects=["none", "styles"]))
+    assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["styles"]
 
 
 def test_finished_runs_are_not_repeated(bench, tmp_path, monkeypatch):

@@ -65,8 +65,8 @@ def holding(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
 
 
 def shared(model: DiffusionModel) -> dict[str, float]:
-    """How many of the objects whose phrases CLIP finds nearest, those of the category first, others find, too:
-    means over what is erased."""
+    """How many of the objects that CLIP finds nearest by phrase, first in the category, others find, too.
+    Means over what is erased."""
     probe, pictures = Probe.of(model), looks(model)
     objects, found = probe.vocabulary.of_kind("object"), Counter[str]()
     for thing in objects:

@@ -136,6 +136,7 @@ def test_the_equation_is_the_one_that_is_computed():
         assert torch.equal(target, esd_core.erasing_target(null, concept, 1.5, centre))
 
 
+@pytest.mark.timeout(900)
 def test_the_lines_of_python_erase_a_cat(checkout: Path):
     _, snippet = blocks("README.md", "python")
     printed = reader(checkout, "python", "-c", snippet).splitlines()
@@ -145,6 +146,7 @@ def test_the_lines_of_python_erase_a_cat(checkout: Path):
     assert Erasure.load(checkout / "cat.safetensors").provenance["iterations_done"] == int(last)
 
 
+@pytest.mark.timeout(900)
 def test_the_command_line_works_one_command_after_the_other(checkout: Path):
     lines = [words for text in blocks("README.md", "bash") for words in commands(text) if runs(words)]
     assert [words[3] for words in lines] == ["erase", "compare", "probe", "export"]

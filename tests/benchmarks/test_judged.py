@@ -9,6 +9,7 @@ import pytest
 from bench.quality import Bench
 from esd_core import Change, Erasure, card, erase, evaluate, preset
 
+pytestmark = pytest.mark.timeout(900)
 READY_MADE = sorted(Path("assets/erasures").glob("*.safetensors"))
 
 

@@ -73,6 +73,7 @@ def test_a_grid_of_eta_and_preservation():
     assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["styles"]
 
 
+@pytest.mark.timeout(900)
 def test_finished_runs_are_not_repeated(bench, tmp_path, monkeypatch):
     runs, out, run = [], tmp_path / "q", bench.run
     monkeypatch.setattr(bench, "run", lambda *key: runs.append(key) or run(*key))

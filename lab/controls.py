@@ -59,9 +59,9 @@ class Predict(widgets.VBox):
         self._radio = widgets.RadioButtons(
             options=self.choices, value=None, layout=widgets.Layout(width="max-content")
         )
-        self._note = widgets.HTML()
+        self.note = widgets.HTML()
         self._radio.observe(self._noted, names="value")
-        super().__init__([widgets.HTML(f"<b>{escape(question)}</b>"), self._radio, self._note])
+        super().__init__([widgets.HTML(f"<b>{escape(question)}</b>"), self._radio, self.note])
 
     @property
     def value(self) -> str | None:
@@ -84,7 +84,7 @@ class Predict(widgets.VBox):
         self._radio.observe(once, names="value")
 
     def _noted(self, _: Any) -> None:
-        self._note.value = "Noted. Go on below and see whether you were right."
+        self.note.value = "Noted. Go on below and see whether you were right."
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         items = "".join(f"<li>{escape(choice)}</li>" for choice in self.choices)

@@ -64,7 +64,7 @@ class LiveErasure(widgets.VBox):
     ) -> None:
         self.model, self.knobs, self._watch, self._every = model, knobs, watch, every
         self._seed, self._steps = seed, steps
-        self._kept: dict[str, tuple[Examples, torch.Tensor]] = {}
+        self.kept: dict[str, tuple[Examples, torch.Tensor]] = {}  # by concept, with the pictures before
         self.erasure: Erasure | None = None
         self.losses: list[float] = []
         self.errors: list[tuple[int, float]] = []
@@ -92,14 +92,14 @@ class LiveErasure(widgets.VBox):
         concept = config.concepts[0].concept
         self.erasure, self.losses, self.errors = None, [], []
         self.button.disabled = True
-        if concept in self._kept:
-            examples, frozen = self._kept[concept]
+        if concept in self.kept:
+            examples, frozen = self.kept[concept]
         else:
             examples, frozen = None, self._draw(None)
         end = "Done"
         try:
             for step in erase(self.model, config, examples=examples):
-                self._kept[concept] = (step.examples, frozen)
+                self.kept[concept] = (step.examples, frozen)
                 self._take(step, frozen, config.iterations)
         except KeyboardInterrupt:
             end = "Stopped"

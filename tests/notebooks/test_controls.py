@@ -60,7 +60,7 @@ def test_a_prediction_is_made_before_it_is_judged():
     prediction = Predict("Which?", ["towards more data", "away from the data"])
     assert prediction.value is None and check("1.2", prediction).status == "empty"
     prediction.choose("away from the data")
-    assert check("1.2", prediction).status == "wrong" and "Noted" in prediction._note.value
+    assert check("1.2", prediction).status == "wrong" and "Noted" in prediction.note.value
     prediction.choose("towards more data")
     assert check("1.2", prediction)
     data = prediction._repr_mimebundle_()

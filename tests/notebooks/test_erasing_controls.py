@@ -37,13 +37,13 @@ def test_a_run_leaves_an_erasure_a_picture_and_its_measurements(live, tiny):
 
 def test_the_second_run_of_a_concept_draws_no_examples(live):
     live.run()
-    kept = live._kept["a cat"][0]
+    kept = live.kept["a cat"][0]
     live.knobs["eta"].value = 2.0
     live.run()
-    assert live._kept["a cat"][0] is kept
+    assert live.kept["a cat"][0] is kept
     live.knobs["concept"].value = "a dog"
     live.run()
-    assert set(live._kept) == {"a cat", "a dog"} and live.prompts == ["a dog", "a rocket"]
+    assert set(live.kept) == {"a cat", "a dog"} and live.prompts == ["a dog", "a rocket"]
 
 
 def test_an_interrupt_keeps_what_was_learned(live):

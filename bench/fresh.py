@@ -20,7 +20,6 @@ from typing import Any
 from bench import trials
 from bench.measured import peak_during, seconds
 from esd_core import DiffusionModel, load_model
-from esd_core.study.clip_probe import _loaded
 
 UPDATES = 3  # at the third everything has been allocated that ever will be
 ROUNDS = 3
@@ -37,17 +36,10 @@ def encoders(model: DiffusionModel) -> None:
     model.vae.to("meta")
 
 
-def encoders_and_probe(model: DiffusionModel) -> None:
-    """The CLIP, too, that has chosen which prompts to hold."""
-    encoders(model)
-    _loaded.clear()
-
-
 # What to let go once the examples are there, and which of the updates of `bench.trials` to make.
 MEMORY: dict[str, tuple[Callable[[DiffusionModel], None], str]] = {
     "plain": (nothing, "plain"),
     "text encoder and VAE freed": (encoders, "plain"),
-    "text encoder, VAE and CLIP freed": (encoders_and_probe, "plain"),
     "gradient checkpointing": (nothing, "gradient checkpointing"),
     "micro-batches of 4": (nothing, "micro-batches of 4"),
     "micro-batches of 1": (nothing, "micro-batches of 1"),

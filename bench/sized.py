@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from esd_core import DiffusionModel
 from esd_core.models import EMOJI
+from tools.train_unet import build_scheduler
 
 SD_14 = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)  # diffusers' defaults
 SD_14_TEXT = dict(hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12)
@@ -79,22 +80,10 @@ def small_vae() -> AutoencoderKL:
     )
 
 
-def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's schedule."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
-
-
 def build(arch: str, device: str, dtype: torch.dtype) -> Sized:
     """What `esd_core` erases from."""
     unet = random_unet(arch, device, dtype)
-    return Sized(arch, None, None, unet, small_vae(), scheduler())  # type: ignore[arg-type]
+    return Sized(arch, None, None, unet, small_vae(), build_scheduler())  # type: ignore[arg-type]
 
 
 def save_sd_14(folder: Path, dtype: torch.dtype) -> None:
@@ -104,7 +93,7 @@ def save_sd_14(folder: Path, dtype: torch.dtype) -> None:
         vae=small_vae().to(dtype),
         text_encoder=CLIPTextModel(CLIPTextConfig(**SD_14_TEXT)).to(dtype),
         tokenizer=CLIPTokenizer.from_pretrained(EMOJI / "tokenizer", model_max_length=TOKENS),
-        scheduler=scheduler(),
+        scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,  # type: ignore[arg-type]
         requires_safety_checker=False,

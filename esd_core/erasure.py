@@ -184,9 +184,8 @@ def _sums(
     """The values that `combine` puts into the UNet, float32, new tensors on its device."""
     if len(erasures) != len(strengths):
         raise ValueError(f"{len(erasures)} erasures but {len(strengths)} strengths")
-    for strength in strengths:
-        if not STRENGTHS[0] <= strength <= STRENGTHS[1]:
-            raise ValueError(f"strength is {strength!r}; use a number from -10 to 10")
+    if wrong := [s for s in strengths if not STRENGTHS[0] <= s <= STRENGTHS[1]]:
+        raise ValueError(f"strength is {wrong[0]!r}; use a number from -10 to 10")
     for erasure in erasures:
         erasure.check(model)
     sums = {}
@@ -194,9 +193,8 @@ def _sums(
         base = model.unet.get_parameter(name).detach().float()
         pairs = zip(erasures, strengths, strict=True)
         parts = [(e.tensors[name].to(base.device), s) for e, s in pairs if name in e.tensors]
-        if len(parts) == 1 and parts[0][1] == 1:
-            value = parts[0][0].clone()  # exactly the trained numbers, with no rounding on the way
+        if len(parts) == 1 and parts[0][1] == 1:  # exactly the trained numbers, with no rounding on the way
+            sums[name] = parts[0][0].clone()
         else:
-            value = base + sum(s * (trained - base) for trained, s in parts)
-        sums[name] = value
+            sums[name] = base + sum(s * (trained - base) for trained, s in parts)
     return sums

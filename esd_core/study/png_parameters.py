@@ -111,15 +111,10 @@ def as_text(made: Parameters) -> str:
     return "\n".join([*lines, ", ".join([*facts, "Version: ESD Lab"])])
 
 
-def chunks(made: Parameters) -> dict[str, str]:
-    """Names and contents of the text chunks."""
-    known = json.dumps({"format": FORMAT, **asdict(made)})
-    return {"parameters": as_text(made), "esd-lab": known}
-
-
 def stamp(picture: Image.Image, made: Parameters) -> Image.Image:
     """The picture, carrying its parameters in `info`, from which Gradio writes them too."""
-    picture.info.update(chunks(made))
+    picture.info["parameters"] = as_text(made)
+    picture.info["esd-lab"] = json.dumps({"format": FORMAT, **asdict(made)})
     return picture
 
 

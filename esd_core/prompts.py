@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import NamedTuple
 
@@ -68,12 +69,17 @@ def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HEL
 
 def neighbours(model: DiffusionModel, concept: Concept, count: int) -> list[Concept]:
     """The concepts of the same kind with the most similar phrases, nearest first; those of the same category
-    (animals, food) come before all others. Phrases are compared by the cosine of the text encoder's states
-    at their last token, which has read all of them."""
+    (animals, food) come before all others."""
     assert model.vocabulary is not None
-    peers = [c for c in model.vocabulary.of_kind(concept.kind) if c != concept]
+    ranked = by_similarity(model, concept, model.vocabulary.of_kind(concept.kind))
+    return sorted(ranked, key=lambda c: c.category != concept.category)[:count]
+
+
+def by_similarity(model: DiffusionModel, concept: Concept, among: Sequence[Concept]) -> list[Concept]:
+    """`among` without the concept, the most similar phrase first: by the cosine of the text encoder's states
+    at a phrase's last token, which has read all of it."""
+    peers = [c for c in among if c != concept]
     phrases = [c.phrase for c in (concept, *peers)]
     ends = torch.tensor([sum(mask) - 1 for mask in model.tokenize(phrases)["attention_mask"]])
     states = F.normalize(model.encode(phrases)[range(len(phrases)), ends], dim=1)
-    order = (states[1:] @ states[0]).argsort(descending=True).tolist()
-    return sorted((peers[i] for i in order), key=lambda c: c.category != concept.category)[:count]
+    return [peers[i] for i in (states[1:] @ states[0]).argsort(descending=True).tolist()]

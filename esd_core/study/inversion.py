@@ -60,11 +60,10 @@ class InversionStep:
         Raises:
             ValueError: the states have another shape than the model's prompts.
         """
-        shape = model.encode([""]).shape[1:]
-        if self.states.shape != shape:
+        own, shape = tuple(self.states.shape), tuple(model.encode([""]).shape[1:])
+        if own != shape:
             raise ValueError(
-                f"the states have shape {tuple(self.states.shape)}; prompts of {model.name!r} have "
-                f"{tuple(shape)}: invert on this model"
+                f"the states have shape {own}; prompts of {model.name!r} have {shape}: invert on this model"
             )
         parts = {f.name: getattr(model, f.name) for f in fields(DiffusionModel)}
         return _Prompted(**parts, states=self.states)
@@ -88,9 +87,9 @@ def invert(
         images: pictures of the concept `(M, 3, H, W)` in [0, 1].
         unet: the edited UNet to draw them with; None is the frozen one.
         start_from: the prompt whose states to begin with.
-        iterations: updates.
-        learning_rate: of Adam.
-        batch_size: noised pictures per update.
+        iterations: updates, 0 or more.
+        learning_rate: of Adam, above 0.
+        batch_size: noised pictures per update, 1 or more.
         seed: of pictures, timesteps and noise.
 
     Raises:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-
 from esd_core.config import Target
 from esd_core.models import DiffusionModel
-from esd_core.vocabulary import Concept, Vocabulary
+from esd_core.prompts import by_similarity
+from esd_core.vocabulary import Concept, Vocabulary, joined
 
 SUBJECT = "house"  # styles and backgrounds differ most visibly on it
 UNRELATED = ("rocket", "heart")  # drawn so clearly that any harm to them shows
@@ -27,7 +25,7 @@ class Watched:
 
 
 def to_watch(model: DiffusionModel, erased: str | Sequence[Target], most: int | None = None) -> list[Watched]:
-    """What shows whether a concept went, and what must stay; no prompt twice.
+    """The prompts whose pictures show whether a concept went and others stayed; none twice.
 
     A control is nothing that is erased or erased from. It is left out if the vocabulary has none: words
     such as "red", which name no concept, have no neighbour. Without a vocabulary the empty prompt is the
@@ -67,15 +65,18 @@ def _controlled(model: DiffusionModel, words: Vocabulary, text: str, texts: Sequ
     """The concept itself, its neighbour and something unrelated; `texts` name what is no control."""
     taken = {c for c in words.concepts if any(_names(t, c) or words.find(t) == c for t in texts)}
     concept = mentioned(words, text)
-    near = _neighbour(model, words, concept, taken) if concept else None
-    far = _unrelated(words, {*taken, near} if near else taken)
-    first, on = text, ""
-    if concept and concept.kind != "object":
-        subject = words.find(SUBJECT) or words.of_kind("object")[0]
-        on = f"{subject.phrase} {'in' if concept.kind == 'style' else 'on'} "
-        first = f"{on}{text}" if text == concept.phrase else text
-    listed = [Watched(CONCEPT, first, concept)]
-    listed += [Watched(NEIGHBOUR, f"{on}{near.phrase}", near)] if near else []
+    listed = [Watched(CONCEPT, text, concept)]
+    if concept:
+        subjects = [c for c in (words.find(SUBJECT), *words.of_kind("object")) if c]
+        shown = subjects[:1] if concept.kind != "object" else []
+        if text == concept.phrase:
+            listed = [Watched(CONCEPT, joined([*shown, concept]), concept)]
+        kin = [c for c in words.of_kind(concept.kind) if c not in taken]
+        kin = [c for c in kin if c.category == concept.category] or kin
+        for near in by_similarity(model, concept, kin)[:1]:
+            listed.append(Watched(NEIGHBOUR, joined([*shown, near]), near))
+            taken.add(near)
+    far = _unrelated(words, taken)
     return listed + ([Watched(STRANGER, far.phrase, far)] if far else [])
 
 
@@ -85,17 +86,3 @@ def _unrelated(words: Vocabulary, taken: set[Concept]) -> Concept | None:
     objects = [c for c in (*known, *words.of_kind("object")) if c not in taken]
     near = {c.category for c in taken}
     return next((c for c in objects if c.category not in near), objects[-1] if objects else None)
-
-
-@torch.no_grad()
-def _neighbour(
-    model: DiffusionModel, words: Vocabulary, concept: Concept, taken: set[Concept]
-) -> Concept | None:
-    """The one of its category whose phrase the text encoder finds most similar."""
-    kin = [c for c in words.of_kind(concept.kind) if c not in taken]
-    kin = [c for c in kin if c.category == concept.category] or kin
-    if not kin:
-        return None
-    ids = model.tokenize([concept.phrase, *(c.phrase for c in kin)])["input_ids"]
-    states = model.text_encoder(torch.tensor(ids, device=model.text_encoder.device)).pooler_output.float()
-    return kin[int(F.cosine_similarity(states[:1], states[1:]).argmax())]

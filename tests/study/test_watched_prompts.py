@@ -32,3 +32,9 @@ def test_concepts_and_contexts_come_in_the_order_of_the_run_and_once(emoji):
     few = to_watch(emoji, run, 2)
     assert [w.prompt for w in few][:3] == ["a cat", "a sofa", "a dog"] and len(few) == 5
     assert not {w.prompt for w in few[3:]} & {"a cow", "a pig"}  # no control is erased
+
+
+def test_a_style_is_watched_on_one_and_the_same_thing(emoji):
+    style, neighbour, stranger = (w.prompt for w in to_watch(emoji, "noto style"))
+    assert style == "a house in noto style" and neighbour.startswith("a house in ")
+    assert stranger == "a rocket"

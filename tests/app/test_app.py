@@ -27,7 +27,7 @@ from tests.conftest import WORDS
 from ui.compare import tab as compare_tab
 from ui.erase import fields as form
 from ui.erase import run as live
-from ui.erase import run_clock
+from ui.erase import run_clock, run_record, settings
 from ui.erase import tab as erase_tab
 from ui.erase.moment import RunMoment, erasure_state
 from ui.look import theme
@@ -65,7 +65,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fields(**changes: Any) -> dict[str, Any]:
     """What the Erase tab sends when nothing was touched, but for `changes`."""
-    names = ("train_method", "eta", "seed", *erase_tab.OF_PRESET)
+    names = ("train_method", "eta", "seed", *settings.OF_PRESET)
     values = {name: getattr(preset("live", "x"), name) for name in names}
     shown = dict(concept="cat", erase_from="", preset="live", randomise=False, iterations=6, batch_size=4)
     return {**values, **shown, **changes}
@@ -118,7 +118,7 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
     )
 
     def controls(**changes: Any) -> dict[str, str]:
-        config = erase_tab.settings(words, **fields(**changes))
+        config = settings.read(words, **fields(**changes))
         watched = to_watch(words, config.concepts)
         assert len({w.prompt for w in watched}) == len(watched)
         return {w.role: w.prompt for w in watched if w.role in ("a neighbour", "unrelated")}
@@ -177,7 +177,7 @@ def test_a_run_that_holds_nothing_out_says_why_its_error_stays_empty(model: Diff
     for name in ("official-2025", "live"):
         begun, *_, end = erase_tab.erase(model, **fields(preset=name, **quick))
         told[name] = (begun.error.caption, len(end.error))
-    assert told == {"official-2025": (live.NOTHING_HELD_OUT, 0), "live": ("", 2)}
+    assert told == {"official-2025": (run_record.NOTHING_HELD_OUT, 0), "live": ("", 2)}
 
 
 def test_zero_iterations_change_nothing(model: DiffusionModel):
@@ -264,7 +264,7 @@ def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: Diffu
 
 def test_statuses_come_no_faster_than_one_can_read(model: DiffusionModel):
     wanted = fields(iterations=3)
-    config = erase_tab.settings(model, **wanted)
+    config = settings.read(model, **wanted)
     every = list(live.run(model, config, to_watch(model, config.concepts)))
     shown = list(stream.thinned(iter(every)))
     assert len(shown) < len(every)
@@ -306,7 +306,7 @@ def test_a_run_that_goes_on_beyond_its_end_has_stages_there_too(model: Diffusion
 def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionModel, monkeypatch):
     list(erase_tab.erase(model, **fields(seed=11)))
     wanted = fields(seed=11, eta=2.0)
-    *_, afresh = erase(model, erase_tab.settings(model, **wanted))
+    *_, afresh = erase(model, settings.read(model, **wanted))
 
     def refuse(*_: Any) -> None:
         raise AssertionError("the teacher was asked again")
@@ -322,20 +322,20 @@ def test_there_must_be_a_run_to_continue(model: DiffusionModel):
 
 
 def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
-    config = erase_tab.settings(model, **fields(concept="red,\nblue", erase_from="a red cat, a blue dog"))
+    config = settings.read(model, **fields(concept="red,\nblue", erase_from="a red cat, a blue dog"))
     assert [(t.concept, t.erase_from) for t in config.concepts] == [
         ("red", "a red cat"),
         ("blue", "a blue dog"),
     ]
-    assert erase_tab.settings(model, **erase_tab.recall(config)) == config
+    assert settings.read(model, **settings.recall(config)) == config
     small = replace(config, micro_batch_size=1, gradient_checkpointing=True)
-    assert erase_tab.recall(small) == erase_tab.recall(config)  # it learns the same
+    assert settings.recall(small) == settings.recall(config)  # it learns the same
     watched = [w.prompt for w in to_watch(model, config.concepts)]
     assert watched[1:4] == ["a red cat", "a blue dog", "blue"] and len(set(watched)) == len(watched)
-    plain = erase_tab.settings(model, **fields())
+    plain = settings.read(model, **fields())
     assert to_watch(model, plain.concepts) == to_watch(model, "a cat")
     with pytest.raises(ValueError, match="2 contexts for 1 concepts"):
-        erase_tab.settings(model, **fields(erase_from="a dog, a cat"))
+        settings.read(model, **fields(erase_from="a dog, a cat"))
 
 
 def test_reset_forgets_the_run(model: DiffusionModel):
@@ -370,7 +370,7 @@ def test_bad_input_is_refused_in_the_librarys_words(
     with pytest.raises(gr.Error) as refused:
         next(erase_tab.erase(model, **fields(**wrong)))
     assert sentence in refused.value.message
-    marked = [f for f in erase_tab.check(model, **fields(**wrong)) if not f["is_valid"]]
+    marked = [f for f in settings.check(model, **fields(**wrong)) if not f["is_valid"]]
     assert len(marked) == 1 and sentence in marked[0]["message"]
 
 
@@ -390,9 +390,9 @@ def test_bad_input_is_refused_in_the_librarys_words(
 def test_the_message_stands_at_the_field_it_is_about(
     model: DiffusionModel, field: str, wrong: dict[str, Any]
 ):
-    marked = dict(zip(fields(), erase_tab.check(model, **fields(**wrong)), strict=True))
+    marked = dict(zip(fields(), settings.check(model, **fields(**wrong)), strict=True))
     assert [name for name, said in marked.items() if not said["is_valid"]] == [field]
-    assert all(said["is_valid"] for said in erase_tab.check(model, **fields()))
+    assert all(said["is_valid"] for said in settings.check(model, **fields()))
 
 
 def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
@@ -407,7 +407,7 @@ def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
 
 
 def test_presets_fill_the_fields(model: DiffusionModel):
-    filled = dict(zip(erase_tab.OF_PRESET, erase_tab.fill("paper"), strict=True))
+    filled = dict(zip(settings.OF_PRESET, settings.fill("paper"), strict=True))
     assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
 
 

@@ -192,7 +192,7 @@ def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pyte
 def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 100_000)
     expect_updates(page)
-    (left,) = waiting._lines["run"]
+    assert waiting.length("run") == 1
     with page.expect_response("**/gradio_api/run/predict*"):
         page.reload()
     expect(page, STATUS, "Press Erase")
@@ -201,7 +201,7 @@ def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 3)
     expect(page, STATUS, "Done.")
     end = time.monotonic() + memory.GRACE
-    while left in waiting._lines["run"] and time.monotonic() < end:
+    while waiting.length("run") and time.monotonic() < end:
         page.wait_for_timeout(100)
     assert waiting.length("run") == 0
 
@@ -218,7 +218,25 @@ def test_escape_stops_a_run_from_another_tab(page):
     erase(page, 100_000)
     expect_updates(page)
     page.get_by_role("tab", name="Compare").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Erase").click()
+    expect(page, STATUS, "Stopped; what was learned is kept.")
+
+
+def test_escape_that_closes_a_list_or_leaves_a_field_stops_no_run(page):
+    erase(page, 100_000)
+    expect_updates(page)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Sampling").click()
+    page.get_by_label("Scheduler").click()
+    sync_api.expect(page.locator("ul[role=listbox]")).to_be_visible()
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("ul[role=listbox]")).not_to_be_visible()
     page.get_by_label("Prompts").fill("a dog")
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("#erase-stop")).to_be_enabled()  # once pressed it is not
+    sync_api.expect(page.locator(STATUS)).not_to_contain_text("Stopped")
+    page.get_by_role("tab", name="Compare").focus()
     page.keyboard.press("Escape")
     page.get_by_role("tab", name="Erase").click()
     expect(page, STATUS, "Stopped; what was learned is kept.")

@@ -26,8 +26,9 @@ from tests.conftest import WORDS
 from ui.compare import grid
 from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
+from ui.erase.moment import erasure_state
 from ui.library import tab as library_tab
-from ui.server import session, stream
+from ui.server import stream
 from ui.shared import erasure_list
 from ui.shared.erasure_list import ErasureList
 
@@ -84,7 +85,7 @@ def test_large_erasures_are_fewer_but_the_latest_is_kept(monkeypatch, cat: Erasu
 
 
 def test_a_shelf_expires_with_the_erasure():
-    assert erasure_list.state().time_to_live == session.erasure_state().time_to_live
+    assert erasure_list.state().time_to_live == erasure_state().time_to_live
 
 
 # --- the tab

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, preset, select
+from esd_core import TRAIN_METHODS, DiffusionModel, EraseConfig, preset, select
 from esd_core.config import OPTIONS, usual_preset
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
-from ui.shared import prompts
+from ui.shared import events, prompts
 
 # Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
 REASONS = {
@@ -85,22 +85,7 @@ def concept(model: DiffusionModel) -> dict[str, Any]:
 def main(model: DiffusionModel) -> dict[str, Any]:
     """The choices that matter most."""
     config, lines = preset(usual_preset(model.name), "anything"), methods(model)
-    method = gr.Dropdown(
-        list(lines),
-        value=config.train_method,
-        label="What is trained",
-        info=lines[config.train_method],
-        filterable=False,
-    )
-    method.change(
-        lambda name: gr.Dropdown(info=lines[name]),
-        method,
-        method,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    fields: dict[str, Any] = {"train_method": method}
+    fields: dict[str, Any] = {"train_method": explained(lines, config.train_method, "What is trained")}
     fields["erase_from"] = gr.Textbox(
         "",
         label="Erase it from",
@@ -108,23 +93,20 @@ def main(model: DiffusionModel) -> dict[str, Any]:
         placeholder="Everywhere",
         info="Or only from a prompt, such as the concept “red” from “a red house”",
     )
-    fields["eta"] = gr.Number(
+    eta = fields["eta"] = gr.Number(
         config.eta, label="Erasing strength η", step=0.5, info=in_both_units(config.eta, "")
     )
-    both = [fields["eta"], fields["erase_from"]]
     gr.on(
-        [field.change for field in both],
+        [eta.change, fields["erase_from"].change],
         lambda *now: gr.Number(info=in_both_units(*now)),
-        both,
-        fields["eta"],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-        trigger_mode="always_last",
+        [eta, fields["erase_from"]],
+        eta,
+        **events.AT_ONCE,
+        **events.LATEST,
     )
     with gr.Row():
-        fields["iterations"] = gr.Number(config.iterations, label="Iterations", precision=0, min_width=110)
-        fields["seed"] = gr.Number(config.seed, label="Seed", precision=0, min_width=110)
+        for name in ("iterations", "seed"):
+            fields[name] = number(config, name, name.capitalize(), info=None, min_width=110)
     fields["randomise"] = gr.Checkbox(False, label="New seed for every run", container=False)
     return fields
 
@@ -133,24 +115,13 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
     """The rest; a preset fills them in."""
     usual = usual_preset(model.name)
     config = preset(usual, "anything")
-    fields: dict[str, Any] = {
-        "preset": gr.Dropdown(
-            list(PRESETS), value=usual, label="Preset", filterable=False, info=PRESET_LINES[usual]
-        ),
-        "learning_rate": gr.Number(config.learning_rate, label="Learning rate", step=1e-5),
-        "batch_size": gr.Number(config.batch_size, label="Batch size", precision=0),
-        "start_guidance": gr.Number(
-            config.start_guidance,
-            label="Start guidance",
-            step=0.5,
-            info="Guidance scale while the examples are sampled",
-        ),
-        "num_inference_steps": gr.Number(
-            config.num_inference_steps,
-            label="Sampling steps",
-            precision=0,
-            info="Of the trajectories the examples lie on",
-        ),
+    held = "" if model.vocabulary else "; of this model, the empty one only"
+    return {
+        "preset": explained(PRESET_LINES, usual, "Preset"),
+        "learning_rate": number(config, "learning_rate", "Learning rate", info=None, step=1e-5),
+        "batch_size": number(config, "batch_size", "Batch size"),
+        "start_guidance": number(config, "start_guidance", "Start guidance", step=0.5),
+        "num_inference_steps": number(config, "num_inference_steps", "Sampling steps"),
         "x_t_source": gr.Dropdown(
             [source for source in OPTIONS["x_t_source"].choices if source != "images"],
             value=config.x_t_source,
@@ -158,20 +129,23 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
             filterable=False,
             info="edited is the paper's choice, frozen the authors' of 2025",
         ),
-        "preserve": gr.Number(
-            config.preserve,
-            label="Preserve",
-            step=0.5,
-            info="How much it counts to hold other prompts where they were"
-            + ("" if model.vocabulary else "; of this model, the empty one only"),
-        ),
+        "preserve": number(config, "preserve", "Preserve", info=OPTIONS["preserve"].help + held, step=0.5),
     }
-    fields["preset"].change(
-        lambda name: gr.Dropdown(info=PRESET_LINES[name]),
-        fields["preset"],
-        fields["preset"],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    return fields
+
+
+def number(config: EraseConfig, name: str, label: str, info: str | None = "", **more: Any) -> gr.Number:  # noqa: ANN401
+    """The field of an option, with what its declaration says of it unless told otherwise.
+
+    It has no bounds: Gradio would refuse a number outside of them, in words of its own.
+    """
+    option = OPTIONS[name]
+    whole = dict(precision=0) if option.kind is int else {}
+    told = option.help if info == "" else info
+    return gr.Number(getattr(config, name), label=label, info=told, **whole, **more)
+
+
+def explained(lines: dict[str, str], value: str, label: str) -> gr.Dropdown:
+    """A list whose info text explains the chosen one."""
+    listed = gr.Dropdown(list(lines), value=value, label=label, info=lines[value], filterable=False)
+    listed.change(lambda name: gr.Dropdown(info=lines[name]), listed, listed, **events.AT_ONCE)
+    return listed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from markupsafe import Markup
 from torch import Tensor
 
 from esd_core.study.watched_prompts import Watched
-from ui.shared import pictures
+from ui.shared import pictures, tables
 
 FRAMES = 8  # at most; a longer run keeps every other one and goes on half as often
 SHARE = 0.8  # a frame may take this much of the training time since the one before
@@ -24,7 +24,7 @@ class Film:
     def __init__(self, prompts: Sequence[Watched], seed: int, iterations: int) -> None:
         self.prompts, self.seed = prompts, seed
         self.every = max(1, min(4, iterations // 4))
-        self.frames: dict[int, list[str]] = {}
+        self.frames: dict[int, list[Markup]] = {}
 
     @property
     def wanted(self) -> list[str]:
@@ -58,15 +58,14 @@ class Film:
 
     def html(self) -> str:
         """A table: a column per moment, a row per prompt; it scrolls where it does not fit."""
-        heads = "".join(f'<th scope="col">{i or "before"}</th>' for i in self.frames)
-        rows = []
-        for i, item in enumerate(self.prompts):
-            cells = "".join(f"<td>{frame[i]}</td>" for frame in self.frames.values())
-            name = f"{pictures.quoted(item.prompt)}<small>{escape(item.role)}</small>"
-            rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+        head = ["updates", *(str(update or "before") for update in self.frames)]
+        name = Markup("{}<small>{}</small>").format
+        rows = [
+            (name(pictures.quoted(item.prompt), item.role), *drawn)
+            for item, *drawn in zip(self.prompts, *self.frames.values(), strict=True)
+        ]
         return (
             f'<h2 class="esd-film-title">Update by update <small>seed {self.seed}</small></h2>'
-            '<div class="esd-film" role="region" tabindex="0" aria-label="Film strip"><table>'
-            f'<thead><tr><th scope="col">updates</th>{heads}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
+            '<div class="esd-film" role="region" tabindex="0" aria-label="Film strip">'
+            f"{tables.table(head, rows, 'Pictures after so many updates')}</div>"
         )

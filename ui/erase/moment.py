@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
 
 from esd_core import Erasure
+from ui.erase.run_record import Paused
 from ui.server import session
 from ui.server.stop import Job
 from ui.server.stream import SKIP
 from ui.shared import erasure_text
-
-if TYPE_CHECKING:
-    from ui.erase.run import Paused
 
 Curve = pd.DataFrame | gr.LinePlot
 

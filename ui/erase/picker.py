@@ -22,6 +22,7 @@ from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept
 from ui.erase import preview
 from ui.server import stream, waiting
+from ui.shared import events
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -116,14 +117,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
                 )
                 for on in opened
             ]
-            gallery.select(
-                _picking(model, kind),
-                None,
-                concept,
-                queue=False,
-                show_progress="hidden",
-                api_visibility="private",
-            )
+            gallery.select(_picking(model, kind), None, concept, **events.AT_ONCE)
     fold.collapse(None, cancels=streams, queue=False, api_visibility="private")
 
 

@@ -13,7 +13,7 @@ from esd_core import DiffusionModel, Erasure, card
 from esd_core.formats import largest, load_erasure
 from esd_core.study import png_parameters
 from ui.compare import tab as compare_tab
-from ui.erase import tab as erase_tab
+from ui.erase import settings
 from ui.library import probe as probing
 from ui.server import stream
 from ui.shared import erasure_list, erasure_text, events, pictures
@@ -133,7 +133,7 @@ def restore(
         for_compare, for_erase = compare_tab.recall(made), {}
         said = ["Its settings are in Compare"]
         if made.config:
-            for_erase = erase_tab.recall(made.config)
+            for_erase = settings.recall(made.config)
             said = ["Its settings are in Erase and in Compare"]
     if made.axes:
         said.append("its knobs are there under Grid over two knobs")

@@ -1,5 +1,5 @@
 // Ctrl+Enter (or Cmd+Enter) presses the visible tab's main button, or the grid's where one types in
-// its fields; Esc presses Stop, from any tab.
+// its fields; Esc presses Stop, from any tab, unless it is meant for something else.
 (() => {
   const press = (button) => {
     if (button && !button.disabled) button.click();
@@ -10,8 +10,13 @@
     while (element && !has(element).length) element = element.parentElement;
     return element && has(element).length === 1 ? has(element)[0] : null;
   };
+  // A field that one types in has the focus, or a list, menu or dialog is open, which Esc closes.
+  const typed = "textarea, select, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])";
+  const open = "ul[role=listbox], [role=menu], [role=dialog], dialog[open]";
+  const taken = () => document.activeElement?.matches(typed)
+    || [...document.querySelectorAll(open)].some((element) => element.checkVisibility());
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") document.querySelectorAll("#erase-stop, #grid-stop").forEach(press);
+    if (event.key === "Escape" && !taken()) document.querySelectorAll("#erase-stop, #grid-stop").forEach(press);
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     event.stopImmediatePropagation(); // an open list would take Enter for a choice

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import esd_core  # noqa: F401  # first, as it sets up OpenMP before anything loads torch
+
+# isort: split
 import gradio as gr
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
@@ -24,6 +27,7 @@ from ui.mixture import tab as mixture_tab
 from ui.scores import tab as scores_tab
 from ui.server import memory, processor, session, waiting
 from ui.shared import erasure_list, pictures
+from ui.shared.events import html
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -31,9 +35,8 @@ EQUATION = (
     "<b>(</b>ε<sub>concept</sub> <b>−</b> ε<sub>null</sub><b>)</b>"
 )
 
-
+THREADS = 64  # of Gradio; a run or grid that waits for its place takes one
 # What a public Space may serve: models known to load safely, of known licence and size.
-THREADS = 64  # of Gradio; whoever waits in a line takes one
 PUBLIC_MODELS = ("emoji", "CompVis/stable-diffusion-v1-4")
 
 
@@ -102,7 +105,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     ) as demo:
         erasure, owned = moment.erasure_state(), erasure_list.state()
         ready, refusals = erasure_list.ready_made(model)
-        gr.HTML(header(model), apply_default_css=False)
+        html(header(model))
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned, ready)
         with gr.Tab("Compare") as comparing:

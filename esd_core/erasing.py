@@ -188,6 +188,14 @@ def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
     return value, erasing.t
 
 
+def refuse_nothing(model: DiffusionModel, config: EraseConfig) -> None:
+    """Raise ValueError if the model reads a concept as it reads the empty prompt."""
+    if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
+        raise ValueError(
+            f"{model.short_name!r} reads {nothing!r} as the empty prompt: there is nothing to erase"
+        )
+
+
 def begin(
     model: DiffusionModel,
     config: EraseConfig,
@@ -199,10 +207,7 @@ def begin(
     """The run before its next update, and what that learns from. Arguments as those of `erase`."""
     if (config.x_t_source == "images") != (images is not None):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
-    if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
-        raise ValueError(
-            f"{model.short_name!r} reads {nothing!r} as the empty prompt: there is nothing to erase"
-        )
+    refuse_nothing(model, config)
     model.latent_shape(config.image_size)
     run = start(model, config) if resume is None else restart(model, config, resume)
     run.team, mark = team, time.perf_counter()

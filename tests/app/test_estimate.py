@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 from esd_core import DiffusionModel, EraseConfig, erase, load_model, preset
 from esd_core.vocabulary import Vocabulary
@@ -20,7 +21,7 @@ CONFIG = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1
 
 
 def collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
-    return estimate._collecting(model, config, call)
+    return estimate.collecting(model, config, call)
 
 
 def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
@@ -52,28 +53,48 @@ def test_a_style_on_objects_takes_what_the_object_alone_predicts():
 
 @pytest.mark.parametrize("iterations", [0, 1, 16, 40, 1000])
 def test_frames_are_few_and_cheap_beside_the_training(iterations: int):
-    frames = estimate._frames(iterations, update_seconds=0.2, frame_seconds=0.8)
+    frames = estimate.frames(iterations, update_seconds=0.2, frame_seconds=0.8)
     assert len(frames) < 8 + 4 * 9 and all(0 < i < max(iterations, 1) for i in frames)
     assert (iterations == 16) <= (frames == [4, 8, 12])
 
 
 @pytest.mark.parametrize("method", ["esd-x", "full"])
-def test_the_estimate_is_of_the_right_size(tiny: DiffusionModel, method: str):
+def test_the_estimate_counts_the_examples_that_a_run_computes(
+    tiny: DiffusionModel, method: str, monkeypatch: pytest.MonkeyPatch
+):
+    computed = {False: 0, True: 0}  # by whether there are gradients
+
+    def count(_: object, args: tuple, named: dict) -> None:
+        computed[torch.is_grad_enabled()] += len(args[0] if args else named["sample"])
+
     config = preset("live", "a cat", train_method=method, preserve_prompts=["a dog"])
+    each_example = CallTime(0.0, 1.0)
+    monkeypatch.setattr(timing, "evaluation", lambda _: each_example)
+    monkeypatch.setattr(timing, "update", lambda *_: each_example)
     told = estimate.estimate(tiny, config, prompts=4, seeds=2, steps=8)
-    *_, last = erase(tiny, config)
-    assert last.seconds / 5 < told.collecting + told.training < last.seconds * 5
-    assert told.drawing > 0
+    hook = tiny.unet.register_forward_pre_hook(count, with_kwargs=True)  # its copy has it, too
+    try:
+        for _ in erase(tiny, config):
+            pass
+    finally:
+        hook.remove()
+    assert told.training == computed[True] and told.collecting == pytest.approx(computed[False], rel=0.1)
+    assert told.drawing == 2 * 8 * 2 * 4 * 2 + 3 * 8 * 2 * 4  # before and after, and three frames
+
+
+def test_a_timing_takes_time(tiny: DiffusionModel):
+    for timed in (timing.evaluation(tiny), timing.update(tiny, "esd-x")):
+        assert timed(8) > 0
 
 
 def test_a_run_corrects_the_timing(tiny: DiffusionModel):
     config = preset("live", "a cat", preserve_prompts=["a dog"], iterations=10)
     timing.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
-    estimate.correct(tiny, config, 60.0)
+    timing.correct(tiny, "esd-x", estimate.examples(config), 60.0)
     told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
     assert told.training == pytest.approx(600)
-    estimate.correct(tiny, config, 0.0)  # of a run without updates
-    estimate.correct(tiny, config, 0.05)
+    timing.correct(tiny, "esd-x", estimate.examples(config), 0.0)  # of a run without updates
+    timing.correct(tiny, "esd-x", estimate.examples(config), 0.05)
     told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
     assert told.training == pytest.approx(0.5)
 

@@ -22,7 +22,7 @@ PROMPTS = ["a cat", "a dog"]
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview, "_frozen", type(preview._frozen)())
+    preview.forget()
     monkeypatch.setattr(live, "EXAMPLES", live.KeptExamples(runs=preview.RUNS))
 
 
@@ -78,8 +78,8 @@ def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel
     config = preset("live", "a cat", iterations=2, batch_size=2, trajectories=3, seed=0)
     fresh = run(tiny, config)
     assert "Before: drawing" in told(fresh) and "Collecting examples from the frozen model ·" in told(fresh)
-    nothing = type(preview._frozen)()
-    preview._frozen, live.EXAMPLES = nothing, live.KeptExamples(runs=preview.RUNS)
+    preview.forget()
+    live.EXAMPLES = live.KeptExamples(runs=preview.RUNS)
     before = live.prepare(tiny, config, to_watch(tiny, "a cat"))
     assert before.shape[:2] == (len(to_watch(tiny, "a cat")), 2)
     ready = run(tiny, config)

@@ -31,7 +31,7 @@ def test_a_run_that_nobody_stops_goes_to_its_end():
     assert job.erasure is erasure
 
 
-def test_every_press_has_a_turn_of_its_own():
+def test_every_press_has_a_job_of_its_own():
     first, second = busy()[-1], busy()[-1]
     halt(first)
     assert first.stopped and not second.stopped

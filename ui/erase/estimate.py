@@ -6,28 +6,22 @@ the pictures on the way. ui/shared/timing.py times such a call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from esd_core import DiffusionModel, EraseConfig
 from esd_core import prompts as run_prompts
 from esd_core.teacher import AT_ONCE, HELD_STEPS
-from ui.erase.film import FRAMES, SHARE, Film
+from ui.erase.film import Film
 from ui.shared import timing
 from ui.shared.timing import CallTime
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Seconds of a run's parts."""
 
     collecting: float
     training: float
     drawing: float
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.collecting + self.training + self.drawing
 
 
 def estimate(
@@ -45,8 +39,8 @@ def estimate(
     training = config.iterations * learn(examples(config))
     frame = steps * call(2 * prompts)
     ends = (1 if again else 2) * steps * call(2 * prompts * seeds)
-    frames = len(_frames(config.iterations, training / max(config.iterations, 1), frame))
-    return Estimate(_collecting(model, config, call), training, ends + frames * frame)
+    drawn = frames(config.iterations, training / max(config.iterations, 1), frame)
+    return Estimate(collecting(model, config, call), training, ends + len(drawn) * frame)
 
 
 def examples(config: EraseConfig) -> int:
@@ -54,7 +48,7 @@ def examples(config: EraseConfig) -> int:
     return config.batch_size * (1 if config.preserve == 0 else 2)
 
 
-def _collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
+def collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
     """Trajectories with guidance, and what the teacher adds on the way."""
     drawings = 1
     if config.redraw_every and config.iterations:
@@ -78,17 +72,15 @@ def _collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> f
     return held + drawings * (walk + sets * each)
 
 
-def _frames(iterations: int, update_seconds: float, frame_seconds: float) -> list[int]:
-    """The frames between the first and the last that the film would ask for."""
-    film = Film([], 0, iterations)
-    while film.every * update_seconds < SHARE * frame_seconds and film.every < iterations:
-        film.every *= 2
-    every, at, drawn = film.every, film.every, []
-    while at < iterations - every / 2:
-        drawn.append(at)
-        if at // every >= FRAMES:
-            every *= 2
-        at += every
+def frames(iterations: int, update_seconds: float, frame_seconds: float) -> list[int]:
+    """After which updates the film would ask for a frame, between the first and the last."""
+    film, drawn = Film([], 0, iterations), []
+    film.frames[0] = []
+    for update in range(1, iterations):
+        if film.due(update, update_seconds, frame_seconds):
+            film.frames[update] = []
+            film.thin_out(update)
+            drawn.append(update)
     return drawn
 
 
@@ -96,7 +88,7 @@ def sentence(made: Estimate, config: EraseConfig) -> str:
     """For the page: the total, what it is made of, and what it does not know."""
     updates = f"{config.iterations} update{'s' if config.iterations != 1 else ''}"
     return (
-        f'<p class="esd-cost">Takes about {timing.duration(made.total)} here'
+        f'<p class="esd-cost">Takes about {timing.duration(sum(made))} here'
         f"<small>examples {timing.duration(made.collecting)}, {updates} {timing.duration(made.training)}, "
         f"pictures {timing.duration(made.drawing)}. From a short timing of this machine; longer if it is "
         "busy, and others' runs come first.</small></p>"

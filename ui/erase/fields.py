@@ -10,7 +10,7 @@ from esd_core import TRAIN_METHODS, DiffusionModel, EraseConfig, preset, select
 from esd_core.config import OPTIONS, usual_preset
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
-from ui.shared import events, prompts
+from ui.shared import events
 
 # Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
 REASONS = {
@@ -63,23 +63,6 @@ def in_both_units(eta: float | None, erase_from: str) -> str:
         return "1 is the paper's."
     official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
     return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
-
-
-def concept(model: DiffusionModel) -> dict[str, Any]:
-    """What to erase: from the model's list if it has one, else any words."""
-    names = prompts.choices(model)
-    if not names:
-        return {"concept": gr.Textbox("Van Gogh", label="Concept to erase", max_length=300)}
-    return {
-        "concept": gr.Dropdown(
-            names,
-            value=prompts.first_choice(model),
-            allow_custom_value=True,
-            elem_id="concept",
-            label="Concept to erase",
-            info="Pick one, or type words the model knows; commas separate several",
-        )
-    }
 
 
 def main(model: DiffusionModel) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Film:
     """
 
     def __init__(self, prompts: Sequence[Watched], seed: int, iterations: int) -> None:
-        self.prompts, self.seed = prompts, seed
+        self.prompts, self.seed, self.iterations = prompts, seed, iterations
         self.every = max(1, min(4, iterations // 4))
         self.frames: dict[int, list[Markup]] = {}
 
@@ -31,26 +31,28 @@ class Film:
         """The prompts to draw."""
         return [item.prompt for item in self.prompts]
 
-    def due(self, iteration: int, update_seconds: float, frame_seconds: float) -> bool:
-        """Whether to draw a frame now. The distance doubles until frames are cheap beside it."""
-        while iteration % self.every == 0 and self.every * update_seconds < SHARE * frame_seconds:
+    def due(self, update: int, update_seconds: float, frame_seconds: float) -> bool:
+        """Whether to draw a frame now. The distance doubles until frames are cheap beside it, and the
+        last frame, which comes at the end in any case, has none near it."""
+        while update % self.every == 0 and self.every * update_seconds < SHARE * frame_seconds:
             self.every *= 2
-        return iteration > 0 and iteration % self.every == 0
+        near = self.iterations - update < self.every / 2
+        return update > 0 and update % self.every == 0 and not near
 
-    def add(self, iteration: int, drawn: Tensor) -> None:
-        """Keep the pictures `(prompts, seeds, 3, H, W)` of one moment; the first seed's is shown.
-
-        The last frame may stand between two multiples of the distance.
-        """
-        state = f"after {iteration} updates" if iteration else "before"
-        self.frames[iteration] = [
+    def add(self, update: int, drawn: Tensor) -> None:
+        """Keep the pictures `(prompts, seeds, 3, H, W)` of one moment; the first seed's is shown."""
+        state = f"after {update} updates" if update else "before"
+        self.frames[update] = [
             pictures.img(own[0], f"{item.prompt or 'no words'}, seed {self.seed}, {state}", LARGEST)
             for item, own in zip(self.prompts, drawn, strict=True)
         ]
+        self.thin_out(update)
+
+    def thin_out(self, last: int) -> None:
+        """Keep every other frame, and the last, which may stand between two, as often as needed."""
         while len(self.frames) > FRAMES:
             self.every *= 2
-            kept = {i: f for i, f in self.frames.items() if i % self.every == 0 or i == iteration}
-            self.frames = kept
+            self.frames = {i: f for i, f in self.frames.items() if i % self.every == 0 or i == last}
 
     def forget_after(self, update: int) -> None:
         """Drop what a run did between its last checkpoint and its stop."""

@@ -58,5 +58,10 @@ def known(model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int] = 
     return _frozen.get(key)
 
 
+def forget() -> None:
+    """Draw the frozen model's pictures anew."""
+    _frozen.clear()
+
+
 def _key(model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int]) -> Hashable:
     return model.fingerprint, model.prediction_type, tuple(prompts), tuple(seeds)

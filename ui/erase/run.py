@@ -68,6 +68,7 @@ def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Ru
     config, made = replace(checkpoint.config, iterations=iterations), checkpoint.iteration
     record.forget_after(made)
     record.stages.extend(iterations, checkpoint.erasure)
+    record.film.iterations = iterations
     text = f"Going on after update {made}, with the settings that the run began with"
     yield RunMoment(pictures.note(text), film=record.film.html(), **record.plots(config))
     yield from Sitting(model, config, record, RunClock(iterations)).train(checkpoint)
@@ -138,14 +139,8 @@ class Sitting:
             yield RunMoment(self._progress(step), **left, **record.curves())
         else:
             yield RunMoment(self._progress(step))
-        if final or self._frame_due(step):
+        if final or (made and record.film.due(step.iteration, self.clock.update, self.clock.frame)):
             yield from self._frame(step, final, left or self._left(step))
-
-    def _frame_due(self, step: EraseStep) -> bool:
-        """Whether the film wants a frame, and the last one is not too near."""
-        film, made = self.record.film, step.loss is not None
-        near = self.config.iterations - step.iteration < film.every / 2
-        return made and not near and film.due(step.iteration, self.clock.update, self.clock.frame)
 
     def _frame(self, step: EraseStep, final: bool, left: dict[str, Any]) -> Iterator[RunMoment]:
         """Pictures of the edited model; the final ones with the last word on the run."""

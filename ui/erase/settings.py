@@ -11,6 +11,7 @@ import gradio as gr
 
 from esd_core import PRESETS, DiffusionModel, EraseConfig, preset
 from esd_core.config import MEMORY_ONLY, SEEDS
+from esd_core.erasing import refuse_nothing
 from ui.shared import erasure_text, prompts
 
 # What a preset fills in; its other options stay behind the scenes.
@@ -49,8 +50,8 @@ def _read(model: DiffusionModel, concept: str, erase_from: str, **options: Any) 
     """Kept, because every event checks the fields before it uses them."""
     concepts = prompts.targets(model, concept, erase_from)
     config = preset(options.pop("preset"), concepts, **options)
-    # The text encoder refuses what it cannot read.
-    model.encode([t.concept for t in concepts])
+    # The text encoder refuses what it cannot read, and a run what the model reads as the empty prompt.
+    refuse_nothing(model, config)
     with prompts.of_context(erase_from):
         model.encode([t.erase_from or "" for t in concepts])
     return config

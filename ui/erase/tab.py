@@ -29,6 +29,7 @@ more than to anything else.</p>"""
 KEYS = """<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc</kbd> stops</p>
 <p class="esd-keys">Continue goes on with the settings that the run began with; to one that is done
 it adds as many updates as Iterations says.</p>"""
+CONCEPT_INFO = "Pick one, or type words the model knows; commas separate several"
 Parts = dict[str, Any]  # components by name
 
 
@@ -94,7 +95,7 @@ def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
     again = preview.known(model, drawn) is not None
     made = estimate.estimate(model, config, len(drawn), len(preview.SEEDS), preview.STEPS, again)
     if live.EXAMPLES.find(model, config):
-        made = replace(made, collecting=0)
+        made = made._replace(collecting=0)
     return estimate.sentence(made, config)
 
 
@@ -108,7 +109,7 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Eras
     """
     with gr.Row(elem_classes="esd-columns"):
         with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
-            chosen = fields.concept(model)
+            chosen = dict(concept=prompts.field(model, "Concept to erase", CONCEPT_INFO, elem_id="concept"))
             if model.vocabulary:
                 picker.build(model, chosen["concept"])
             pressed = buttons()

@@ -16,7 +16,7 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.files import write_text
 from esd_core.formats import load_erasure
-from ui.server import session
+from ui.server import memory, session
 from ui.shared import erasure_text, run_stages
 
 LONGEST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
@@ -78,16 +78,12 @@ def keep(
     if erasure is None or key_of((*besides, *owned), erasure):
         return owned
     full = (*owned, ListedErasure(erasure, origin, session.new_file("x").parent))
-    first, sizes = 0, [_bytes(kept.erasure) for kept in full]
+    # With the stages that led to each.
+    first, sizes = 0, [memory.tensor_bytes(run_stages.stages(kept.erasure)) for kept in full]
     while first < len(owned) and (len(full) - first > LONGEST or sum(sizes[first:]) > MEMORY):
         first += 1
     _remove_files(full[:first])
     return full[first:]
-
-
-def _bytes(erasure: Erasure) -> int:
-    """Of it and of the stages that led to it."""
-    return sum(run_stages.size(stage) for stage in run_stages.stages(erasure) if stage)
 
 
 def find(listed: Sequence[ListedErasure], key: str | None) -> ListedErasure:

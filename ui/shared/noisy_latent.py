@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
-from esd_core.config import OPTIONS
+from esd_core.config import SEEDS
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from esd_core.teacher import Pairs
 from ui.shared import pictures, prompts
@@ -16,18 +16,8 @@ from ui.shared import pictures, prompts
 
 def fields(model: DiffusionModel) -> dict[str, Any]:
     """Which prompt, which noise."""
-    names = prompts.choices(model)
-    if names:
-        prompt: Any = gr.Dropdown(
-            names,
-            value=prompts.first_choice(model),
-            allow_custom_value=True,
-            label="Prompt",
-            info="Pick one, or type words the model knows",
-        )
-    else:
-        prompt = gr.Textbox("Van Gogh", label="Prompt", max_length=300)
-    seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=int(OPTIONS["seed"].bounds[1]))
+    prompt = prompts.field(model, "Prompt", "Pick one, or type words the model knows")
+    seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=SEEDS[1])
     return {"prompt": prompt, "seed": seed}
 
 

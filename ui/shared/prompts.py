@@ -6,6 +6,9 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
 
 from esd_core import DiffusionModel, Target
 from esd_core.config import refuse_too_many
@@ -77,6 +80,14 @@ def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:
     raise ValueError(
         f"the model has never seen: {', '.join(unknown)}; it knows the {counts} of its list{hint}"
     )
+
+
+def field(model: DiffusionModel, label: str, info: str, **more: Any) -> gr.Dropdown | gr.Textbox:  # noqa: ANN401
+    """Where a visitor names a concept: from the model's list if it has one, else in any words."""
+    if not (names := choices(model)):
+        return gr.Textbox("Van Gogh", label=label, max_length=300)
+    first = first_choice(model)
+    return gr.Dropdown(names, value=first, allow_custom_value=True, label=label, info=info, **more)
 
 
 def choices(model: DiffusionModel) -> list[str]:

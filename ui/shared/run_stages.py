@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esd_core import EraseStep, Erasure, card
+from ui.server.memory import tensor_bytes
 
 STAGES = 4  # at most, between the frozen model and the end
 MEMORY = 96 * 2**20  # bytes that one visitor's stages may take, the end not counted
@@ -33,7 +34,7 @@ class StageKeeper:
         if step.loss is None:  # a run begins, or goes on where a stage may be kept already
             return
         if self.marks is None:
-            self.marks = marks(self.iterations, size(step.erasure))
+            self.marks = marks(self.iterations, tensor_bytes(step.erasure.tensors))
         if step.iteration in self.marks:
             self.earlier.append(step.erasure)
 
@@ -42,7 +43,7 @@ class StageKeeper:
         if iterations == self.iterations:
             return
         self.iterations, done = iterations, updates(reached)
-        self.marks = marks(iterations, size(reached))
+        self.marks = marks(iterations, tensor_bytes(reached.tensors))
         passed = [e for e in (*self.earlier, reached) if updates(e)]
         nearest = [
             min(passed, key=lambda stage: abs(updates(stage) - mark))
@@ -66,11 +67,6 @@ def marks(iterations: int, stage: int) -> set[int]:
     """After which updates to keep a stage of `stage` bytes: 1, 2, 4, 8 of 16, say."""
     count = min(STAGES, MEMORY // max(stage, 1), iterations)
     return {round(iterations ** (i / count)) for i in range(count)} if count else set()
-
-
-def size(erasure: Erasure) -> int:
-    """Bytes of its tensors."""
-    return sum(t.numel() * t.element_size() for t in erasure.tensors.values())
 
 
 def updates(erasure: Erasure | None) -> int:

@@ -125,6 +125,14 @@ def test_a_file_from_disk_is_used(model: DiffusionModel, cat: Erasure, tmp_path:
         library_tab.open_file(model, (), str(tmp_path / "a.ckpt"))
 
 
+def test_what_is_refused_tells_no_folder_of_the_server(model: DiffusionModel, cat: Erasure, tmp_path: Path):
+    served = replace(model, name=str(tmp_path / "models" / "ours"))
+    for strange in (replace(cat, base="0" * 12), replace(cat, tensors={"w": torch.zeros(1)})):
+        with pytest.raises(gr.Error) as refused:
+            library_tab.open_file(served, (), str(strange.save(tmp_path / "strange.safetensors")))
+        assert str(tmp_path) not in refused.value.message
+
+
 def test_adding_two_gives_their_sum(model: DiffusionModel, cat: Erasure):
     dog = erased(model, concept="dog", iterations=1)
     owned = erasure_list.keep(erasure_list.keep((), cat), dog)

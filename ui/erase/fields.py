@@ -116,15 +116,14 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
     }
 
 
-def number(config: EraseConfig, name: str, label: str, info: str | None = "", **more: Any) -> gr.Number:  # noqa: ANN401
+def number(config: EraseConfig, name: str, label: str, **more: Any) -> gr.Number:  # noqa: ANN401
     """The field of an option, with what its declaration says of it unless told otherwise.
 
-    It has no bounds: Gradio would refuse a number outside of them, in words of its own.
+    It has no bounds: Gradio would refuse a number outside of them in words of its own.
     """
     option = OPTIONS[name]
     whole = dict(precision=0) if option.kind is int else {}
-    told = option.help if info == "" else info
-    return gr.Number(getattr(config, name), label=label, info=told, **whole, **more)
+    return gr.Number(getattr(config, name), label=label, **{"info": option.help, **whole, **more})
 
 
 def explained(lines: dict[str, str], value: str, label: str) -> gr.Dropdown:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esd_core import DiffusionModel, load_model, preset
-from esd_core.study.watched_prompts import Watched, to_watch
+from esd_core.study.watched_prompts import EMPTY, Watched, to_watch
 from ui.erase import presence
 from ui.erase import run as live
 from ui.erase.film import FRAMES, Film
@@ -96,7 +96,7 @@ def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     watched = to_watch(emoji, config.concepts)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()
-    assert set(points["prompt"]) == {w.role for w in watched} | {presence.NO_WORDS}
+    assert set(points["prompt"]) == {w.role for w in watched} | {EMPTY}
     rocket = points[points["prompt"] == "the concept"].set_index("update")["presence"]
     assert rocket[0] > 0.15 and rocket[16] < rocket[0] / 2
     assert 'a rocket, seed 1, after 16 updates"' in shown[-1].film

@@ -13,17 +13,11 @@ from torch import Tensor
 
 from esd_core import DiffusionModel
 from esd_core.study.clip_probe import Probe
-from esd_core.study.watched_prompts import Watched
+from esd_core.study.watched_prompts import CONCEPT, EMPTY, NEIGHBOUR, STRANGER, Watched
 
 COLUMNS = ("update", "presence", "prompt")
-NO_WORDS = "no words"
-ERASED = "the concept"  # also what further concepts and contexts count as
-COLOURS = {  # by a prompt's role; each at least 3 : 1 against paper and ink
-    ERASED: "#d1495b",
-    "a neighbour": "#3f8f88",
-    "unrelated": "#5b84c4",
-    NO_WORDS: "#7f7b72",
-}
+# By a prompt's role; each at least 3 : 1 against paper and ink.
+COLOURS = {CONCEPT: "#d1495b", NEIGHBOUR: "#3f8f88", STRANGER: "#5b84c4", EMPTY: "#7f7b72"}
 Points = list[tuple[int, float, str]]  # update, presence, role
 
 
@@ -41,7 +35,7 @@ def with_empty(watched: Sequence[Watched]) -> list[Watched]:
     """The watched prompts and, once, the empty one: does the concept come unasked?"""
     if any(not item.prompt for item in watched):
         return list(watched)
-    return [*watched, Watched(NO_WORDS, "")]
+    return [*watched, Watched(EMPTY, "")]
 
 
 def score(model: DiffusionModel, watched: Sequence[Watched], drawn: Tensor) -> list[float]:
@@ -68,7 +62,7 @@ def points(update: int, watched: Sequence[Watched], scores: Sequence[float]) -> 
     """A moment's points, one per role: the mean of its prompts."""
     by_role: dict[str, list[float]] = {}
     for item, score in zip(watched, scores, strict=False):
-        role = item.role if item.role in COLOURS else ERASED
+        role = item.role if item.role in COLOURS else CONCEPT  # as further concepts and contexts do
         by_role.setdefault(role, []).append(score)
     return [(update, sum(own) / len(own), role) for role, own in by_role.items()]
 

@@ -31,6 +31,7 @@ KEYS = """<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc<
 it adds as many updates as Iterations says.</p>"""
 CONCEPT_INFO = "Pick one, or type words the model knows; commas separate several"
 Parts = dict[str, Any]  # components by name
+BUTTONS = ("go", "end", "more", "clear", "download")  # as `busy` and `idle` give them
 
 
 def erase(
@@ -112,16 +113,17 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Eras
             chosen = dict(concept=prompts.field(model, "Concept to erase", CONCEPT_INFO, elem_id="concept"))
             if model.vocabulary:
                 picker.build(model, chosen["concept"])
-            pressed = buttons()
+            page = buttons()
             html(KEYS)
             price = html(elem_id="erase-cost")
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced(model)
         with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
-            page = results(model, first_look(model, chosen))
-            page |= dict(erasure=erasure, seed=chosen["seed"])
-    wire_runs(model, chosen, pressed, page, partial(erasure_list.keep, besides=ready), owned)
+            page |= results(model, first_look(model, chosen))
+    page |= dict(erasure=erasure, seed=chosen["seed"], job=gr.State(Job()))
+    for run in wire_runs(model, chosen, page):
+        wire_end(model, run, page, owned, ready)
     wire_fields(model, chosen, price)
     return chosen
 
@@ -196,29 +198,20 @@ def plot(frame: Any, label: str, **more: Any) -> gr.LinePlot:  # noqa: ANN401
     )
 
 
-def wire_runs(
-    model: DiffusionModel,
-    chosen: Parts,
-    pressed: Parts,
-    page: Parts,
-    keep: Any,
-    owned: gr.State,  # noqa: ANN401
-) -> None:
-    """Connect Erase, Stop, Continue and Reset. The API has two of them: `erase` and `continue`.
+def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, Any]:
+    """Connect Erase, Stop, Continue and Reset; returns the two runs.
 
-    Args:
-        keep: puts an erasure on the visitor's list, `owned`.
+    The API has two of these events: `erase` and `continue`.
     """
-    outputs = [page[name] for name in RunMoment._fields]
-    on_page, job = [*pressed.values(), page["download"]], gr.State(Job())
-    running = dict(outputs=outputs, **events.long(waiting.RUN, page["status"]))
+    outputs, buttons = [page[name] for name in RunMoment._fields], [page[name] for name in BUTTONS]
+    job, running = page["job"], dict(outputs=outputs, **events.long(waiting.RUN, page["status"]))
     # Three links of a chain, because a refused validator would not reach the last one.
     erasing = (
-        pressed["go"]
+        page["go"]
         .click(
             busy,
             inputs_kwargs=chosen,
-            outputs=[*on_page, job],
+            outputs=[*buttons, job],
             concurrency_limit=None,
             validator=processor.in_turns(partial(settings.check, model)),
             **events.QUIET,
@@ -230,25 +223,23 @@ def wire_runs(
             **events.public("erase", erase),
         )
     )
-    continuing = (
-        pressed["more"]
-        .click(busy, None, [*on_page, job], **AT_ONCE)
-        .success(
-            partial(go_on, model),
-            [page["paused"], chosen["iterations"], job],
-            **running,
-            **events.public("continue", go_on),
-        )
-    )
-    pressed["end"].click(halt, job, pressed["end"], **AT_ONCE)
-    left, shown = [page["erasure"], page["paused"]], [page["status"], page["download"]]
-    for run in (erasing, continuing):
-        # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
-        for over, failed in ((run.then, False), (run.failure, True)):
-            over(partial(ended, model, failed=failed), [job, *left], [*shown, *on_page], **AT_ONCE).then(
-                keep, [owned, page["erasure"]], owned, **AT_ONCE
-            )
-    pressed["clear"].click(reset, None, [*outputs, *on_page], **AT_ONCE)
+    begun = page["more"].click(busy, None, [*buttons, job], **AT_ONCE)
+    paused = [page["paused"], chosen["iterations"], job]
+    continuing = begun.success(partial(go_on, model), paused, **running, **events.public("continue", go_on))
+    page["end"].click(halt, job, page["end"], **AT_ONCE)
+    page["clear"].click(reset, None, [*outputs, *buttons], **AT_ONCE)
+    return erasing, continuing
+
+
+def wire_end(model: DiffusionModel, run: Any, page: Parts, owned: gr.State, ready: ErasureList) -> None:  # noqa: ANN401
+    """When a run is over: say what it leaves, give the buttons back, put its erasure on the list."""
+    inputs = [page[name] for name in ("job", "erasure", "paused")]
+    outputs = [page[name] for name in ("status", "download", *BUTTONS)]
+    keep = partial(erasure_list.keep, besides=ready)
+    # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
+    for over, failed in ((run.then, False), (run.failure, True)):
+        told = over(partial(ended, model, failed=failed), inputs, outputs, **AT_ONCE)
+        told.then(keep, [owned, page["erasure"]], owned, **AT_ONCE)
 
 
 def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:

@@ -18,7 +18,7 @@ HEAD = f"<script>{(HERE / 'keys.js').read_text()}</script>"
 
 def _shades(name: str, codes: str) -> Color:
     """From the lightest to the darkest."""
-    return Color(*(f"#{code}" for code in codes.split()), name=name)
+    return Color(*codes.split(), name=name)
 
 
 # Text on its background has a contrast of at least 4.5 : 1 in both modes (tests/test_app.py).

@@ -159,7 +159,7 @@ class EraseConfig:
         Raises:
             ValueError: a name is no option, or a value is of the wrong kind or out of range.
         """
-        return cls(**{name: value for name, value in values.items() if RETIRED.get(name) != value})
+        return cls(**{name: value for name, value in values.items() if RETIRED.get(name, ...) != value})
 
 
 OPTIONS = options(EraseConfig)

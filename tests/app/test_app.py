@@ -361,7 +361,7 @@ def test_a_new_seed_is_drawn_and_written_back(model: DiffusionModel):
         (dict(iterations=None), "iterations is None"),
         (dict(train_method="everything"), "unknown train method 'everything'"),
         (dict(preset="fastest"), "unknown preset 'fastest'"),
-        (dict(preset="paper", preserve=1.0), "preserve above 0 need points 'all'"),
+        (dict(preset="paper", preserve=1.0), "preserve and from_objects need points 'all'"),
     ],
 )
 def test_bad_input_is_refused_in_the_librarys_words(

@@ -79,7 +79,7 @@ def test_the_estimate_counts_the_examples_that_a_run_computes(
     finally:
         hook.remove()
     assert told.training == computed[True] and told.collecting == pytest.approx(computed[False], rel=0.1)
-    assert told.drawing == 2 * 8 * 2 * 4 * 2 + 3 * 8 * 2 * 4  # before and after, and three frames
+    assert told.drawing == 2 * 8 * 2 * 4 * 2 + 4 * 8 * 2 * 4  # before and after, and four frames
 
 
 def test_a_timing_takes_time(tiny: DiffusionModel):

@@ -205,7 +205,8 @@ def begin(
     team: Team,
 ) -> tuple[Run, Examples]:
     """The run before its next update, and what that learns from. Arguments as those of `erase`."""
-    if (config.x_t_source == "images") != (images is not None):
+    given, wanted = images is not None, config.x_t_source == "images"
+    if given != wanted and (given or resume is None or config.redraw_every):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
     refuse_nothing(model, config)
     model.latent_shape(config.image_size)
@@ -236,7 +237,8 @@ def erase(
         model: the frozen model.
         config: what to erase and how.
         examples: a former run's, to draw none; `examples.KeptExamples` finds those that serve.
-        images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`.
+        images: pictures `(M, 3, H, W)` in [0, 1], for `x_t_source="images"`; a run that goes on needs them
+            only to draw again.
         resume: a former run's checkpoint; only `iterations` may differ from its config. The first step is the
             one that it stopped at.
         team: processes that make the same call, each with its own copy of the model, and share out

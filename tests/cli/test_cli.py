@@ -1,5 +1,6 @@
 """The command line on a tiny model: every command, exit code and message; old command lines."""
 
+import copy
 import csv
 import json
 import os
@@ -19,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from esd_core.cli import app as main
-from esd_core.cli import config_options, erase_run
+from esd_core.cli import erase_command, erasing_run, options
 from esd_core.config import EraseConfig, preset
 from esd_core.erasing import DivergenceError
 from esd_core.erasure import Erasure
@@ -119,15 +120,15 @@ def test_every_command_and_option_is_documented(name):
 
 def test_erase_has_every_option_of_its_config():
     named = {f.name for f in fields(EraseConfig)} - {"concepts"}
-    assert set(config_options.OPTIONS) == named
+    assert set(options.ERASING) == named
     assert named <= {p.name for p in commands()["erase"].params}
 
 
 def test_help_tells_range_and_presets():
-    assert config_options.described("eta").endswith("; -20 to 20; default: 1.0.")
-    told = config_options.described("iterations")
+    assert options.described("eta").endswith("; -20 to 20; default: 1.0.")
+    told = options.described("iterations")
     assert told.endswith("default: live 20, live-sd 200, paper 1000, official-2025 200.")
-    assert "default: live 0.0015, live-sd 5e-05," in config_options.described("learning_rate")
+    assert "default: live 0.0015, live-sd 5e-05," in options.described("learning_rate")
 
 
 # --- erase ------------------------------------------------------------------------------------
@@ -245,6 +246,31 @@ def test_given_pictures_are_noised(model):
     assert config_of("o").x_t_source == "images"
 
 
+def test_what_is_transparent_in_a_picture_is_white(tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save("clear.png")
+    shown = Image.new("P", (8, 8), 0)
+    shown.putpalette([0, 0, 0, 255, 255, 255])
+    shown.save("clear of palette.png", transparency=0)
+    Image.new("RGB", (8, 8), (255, 0, 0)).save("red.png")
+    files = [tmp_path / name for name in ("clear.png", "clear of palette.png", "red.png")]
+    clear, palette, red = erase_command.read_pictures(files, 4)
+    assert clear.eq(1).all() and palette.eq(1).all()
+    assert red[0].eq(1).all() and red[1:].eq(0).all()
+
+
+def test_a_picture_too_large_to_read_is_refused(tmp_path, monkeypatch):
+    Image.new("1", (100, 100)).save("large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="cannot read the picture"):
+        erase_command.read_pictures([tmp_path / "large.png"], 4)
+
+
+def test_nothing_between_two_separators_is_no_concept(model):
+    given = ["erase", "--prompt", "a cat,, a dog, ", "--seperator", ",", "--erase-from", "  "]
+    ok(*given, *SHORT, "--model", model, "--out", "o")
+    assert [(t.concept, t.erase_from) for t in config_of("o").concepts] == [("a cat", None), ("a dog", None)]
+
+
 def test_words_never_seen_are_named(model):
     made = run("erase", "a zeppelin", *SHORT, "--model", model)
     assert made.exit_code == 0 and "has never seen: zeppelin" in made.stderr
@@ -255,7 +281,7 @@ def test_words_never_seen_are_named(model):
 
 def interrupting(at: int, times: int = 1):
     """`erase`, but Ctrl-C is pressed once the update `at` has been handed over."""
-    real = erase_run.erase
+    real = erasing_run.erase
 
     def stub(*arguments, **options):
         for step in real(*arguments, **options):
@@ -268,7 +294,7 @@ def interrupting(at: int, times: int = 1):
 
 
 def test_ctrl_c_finishes_the_update_and_keeps_everything(model, monkeypatch):
-    monkeypatch.setattr(erase_run, "erase", interrupting(at=1))
+    monkeypatch.setattr(erasing_run, "erase", interrupting(at=1))
     made = run("erase", "a cat", *SHORT, "--model", model, "--json")
     assert made.exit_code == 130
     told = json.loads(made.stdout)
@@ -287,7 +313,7 @@ def heard():
 
 
 def test_a_second_ctrl_c_quits_at_once(model, monkeypatch, heard):
-    monkeypatch.setattr(erase_run, "erase", interrupting(at=1, times=2))
+    monkeypatch.setattr(erasing_run, "erase", interrupting(at=1, times=2))
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "interrupted; nothing is kept" in made.stderr
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -298,7 +324,7 @@ def test_ctrl_c_before_there_is_anything_to_keep(model, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         yield
 
-    monkeypatch.setattr(erase_run, "erase", stub)
+    monkeypatch.setattr(erasing_run, "erase", stub)
     made = run("erase", "a cat", *SHORT, "--model", model)
     assert made.exit_code == 130 and "nothing is kept" in made.stderr
     assert not Path("outputs").exists()
@@ -308,15 +334,15 @@ def test_ctrl_c_while_the_pictures_are_drawn(model, monkeypatch):
     def press(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(erase_run.run_folder, "draw", press)
+    monkeypatch.setattr(erasing_run.Run, "draw", press)
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "before_after.png is not drawn" in made.stderr
     assert {f.name for f in Path("o").iterdir()} == FILES - {"before_after.png"}
 
 
 def test_a_long_run_saves_on_its_way(model, monkeypatch):
-    monkeypatch.setattr(erase_run, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(erase_run, "erase", interrupting(at=2, times=2))
+    monkeypatch.setattr(erasing_run, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(erasing_run, "erase", interrupting(at=2, times=2))
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "what was saved before is kept" in made.stderr
     assert Erasure.load("o/erasure.safetensors").provenance["iterations_done"] == 2
@@ -324,18 +350,51 @@ def test_a_long_run_saves_on_its_way(model, monkeypatch):
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_divergence_keeps_the_last_good_state(model, erasure, monkeypatch, learned):
-    real, good = erase_run.erase, Erasure.load(erasure)
+    real, good = erasing_run.erase, Erasure.load(erasure)
 
     def stub(*arguments, **options):
         yield next(real(*arguments, **options))
         raise DivergenceError("the loss exploded; lower eta", good if learned else Erasure({}, ""))
 
-    monkeypatch.setattr(erase_run, "erase", stub)
+    monkeypatch.setattr(erasing_run, "erase", stub)
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o", "--json")
     assert made.exit_code == 1 and json.loads(made.stdout)["ending"] == "diverged"
     kept = "the last good state is kept" if learned else "there is no good state to keep"
     assert f"error: the loss exploded; lower eta; {kept}" in made.stderr
     assert Path("o/erasure.safetensors").exists() is learned
+
+
+def test_after_a_divergence_the_summary_is_that_of_what_is_kept(model, monkeypatch):
+    real = erasing_run.erase
+
+    def stub(model, config, **options):
+        for step in real(model, config, **options):
+            yield step
+            if step.iteration == 2:
+                kept = step.erasure
+        raise DivergenceError("the loss exploded", kept)
+
+    monkeypatch.setattr(erasing_run, "erase", stub)
+    made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o", "--json")
+    assert made.exit_code == 1
+    told, rows = json.loads(made.stdout), list(csv.DictReader(open("o/loss.csv")))
+    assert len(rows) == 4 and told["updates"] == 2
+    assert told["last_loss"] == float(rows[2]["loss"]) != float(rows[3]["loss"])
+    assert told["held_out_error"] == float(rows[2]["held_out_error"])
+    assert told["seconds"] == float(rows[2]["seconds"])
+
+
+def test_where_nothing_good_was_learned_nothing_is_saved(tiny, tmp_path):
+    broken = copy.deepcopy(tiny.unet)
+    broken.conv_in.weight.data.fill_(float("nan"))
+    tiny.with_unet(broken).to_pipeline().save_pretrained("broken")
+    made = run("erase", "a cat", *SHORT, "--model", "broken", "--out", "o", "--json")
+    assert made.exit_code == 1 and "there is no good state to keep" in made.stderr
+    told = json.loads(made.stdout)
+    assert told["updates"] == 0 and told["parameters"] == 0 and told["held_out_error"] is None
+    assert "erasure.safetensors" not in told["files"]
+    made = run("erase", "a cat", *SHORT, "--model", "broken", "--out", "p")
+    assert made.stdout == "nothing was learned\n"
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -349,7 +408,7 @@ BAD = {
     "eta is nan; use a number": [*ERASE, "--eta", "nan"],
     "unknown train method 'xatn'; choose one of": [*ERASE, "--train-method", "xatn"],
     "unknown preset 'fast'; choose one of: live, live-sd, paper": [*ERASE, "--preset", "fast"],
-    "x_t_source 'images' and preserve": [*ERASE, "--points", "last", "--preserve", "1"],
+    "x_t_source 'images', preserve": [*ERASE, "--points", "last", "--preserve", "1"],
     "x_t_source 'images' and the argument images": [*ERASE, "--x-t-source", "images"],
     "1 concepts and 2 --weight": [*ERASE, "--weight", "1", "--weight", "2"],
     "image size 17 does not fit": [*ERASE, "--image-size", "17"],
@@ -387,10 +446,23 @@ def test_a_model_that_is_none(tmp_path):
     assert made.exit_code == 2 and "model_index.json is missing" in made.stderr
 
 
-def test_a_place_that_cannot_be_written(model):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "a cat", "--out", "file/a.png"],
+        ["sample", "a cat", "--out", "folder"],
+        ["compare", "a cat", "--out", "file/a.png"],
+        ["erase", "a cat", "--out", "file/a"],
+        ["sweep", "table.csv", "--out", "file/a"],
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(arguments):
     Path("file").touch()
-    made = run("sample", "a cat", "--steps", "1", "--model", model, "--out", "file/a.png")
+    Path("folder").mkdir()
+    Path("table.csv").write_text("concept\na cat\n")
+    made = run(*arguments, "--model", "no model")
     assert made.exit_code == 2 and made.stderr.count("\n") == 1
+    assert f"{arguments[-1]}" in made.stderr and "cannot be written" in made.stderr
 
 
 # --- the other commands -----------------------------------------------------------------------
@@ -514,6 +586,12 @@ def test_info_describes_an_erasure_without_its_model(erasure):
     assert told["provenance"]["iterations_done"] == 3
     text = ok("info", str(erasure))
     assert f"tensors: {len(told['tensors'])}" in text and "concepts: concept a cat" in text
+
+
+def test_info_reads_whatever_a_file_says_of_itself(tmp_path):
+    odd = {"numbers": [1, [2], None, {"a": 3}], "nothing": [], "deep": {"b": [{}]}}
+    Erasure({"a": torch.zeros(1)}, "", odd).save("odd.safetensors")
+    assert "numbers: 1; [2]; ; a 3" in ok("info", "odd.safetensors")
 
 
 def test_export_crosses_over_and_back(model, erasure):

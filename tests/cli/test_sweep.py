@@ -14,15 +14,20 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from esd_core.cli import sweep
+from esd_core.cli import sweep_command, sweep_table
 from esd_core.cli.app import app
 from esd_core.config import preset
 from esd_core.erasure import Erasure
 from esd_core.parallel import Team
-from esd_core.vocabulary import Vocabulary
-from tests.app.test_app import CONCEPTS
+from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 
+CONCEPTS = (
+    Concept("cat", "a cat", "object", "animals"),
+    Concept("dog", "a dog", "object", "animals"),
+    Concept("rocket", "a rocket", "object", "vehicles"),
+    Concept("noto style", "noto style", "style", "style"),
+)
 SHORT = "iterations,num_inference_steps,trajectories"
 TABLE = f"""concept,preset,train_method,eta,seed,{SHORT}
 a cat; a dog,live,esd-x; esd-u,1,0,2,3,2
@@ -32,7 +37,7 @@ a cat,,,3,1,2,3,2
 
 @pytest.fixture
 def planned():
-    return sweep.read_table(TABLE)
+    return sweep_table.read_table(TABLE)
 
 
 def test_a_cell_with_several_values_stands_for_all_combinations(planned):
@@ -50,39 +55,53 @@ def test_a_cell_with_several_values_stands_for_all_combinations(planned):
 
 
 def test_the_same_run_twice_is_one():
-    assert len(sweep.read_table("concept\na cat\na cat; a cat\n")) == 1
+    assert len(sweep_table.read_table("concept\na cat\na cat; a cat\n")) == 1
 
 
 def test_a_table_without_presets_takes_the_usual_one_of_the_model():
     table = "concept,preset\na cat,\na cat,paper\n"
     for model, usual in (("emoji", "live"), ("folder/of/another", "live-sd")):
-        found = [run.config for run in sweep.read_table(table, model)]
+        found = [run.config for run in sweep_table.read_table(table, model)]
         assert found == [preset(usual, "a cat"), preset("paper", "a cat")]
 
 
 def test_a_name_and_its_phrase_are_one_run_and_other_weights_another(tiny):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
-    (run,) = sweep.of_model(sweep.read_table("concept\ncat; a cat\n"), knows)
+    (run,) = sweep_table.of_model(sweep_table.read_table("concept\ncat; a cat\n"), knows)
     assert run.config.concepts[0].concept == "a cat"
     other = replace(knows, unet=copy.deepcopy(knows.unet))
     next(other.unet.parameters()).data.add_(1)
-    (another,) = sweep.of_model([run], other)
+    (another,) = sweep_table.of_model([run], other)
     assert another.config == run.config and another.name != run.name
 
 
 def test_contexts_and_presets_are_columns():
-    (run,) = sweep.read_table("concept,erase_from,preset\nred,a red cat,paper\n")
+    (run,) = sweep_table.read_table("concept,erase_from,preset\nred,a red cat,paper\n")
     assert run.config.concepts[0].erase_from == "a red cat" and run.config.iterations == 1000
+
+
+def test_columns_are_spelled_as_on_the_command_line():
+    options = dict(num_inference_steps=7, learning_rate=0.5, eta=2.0, preserve_prompts=("a dog", "a cat"))
+    for header in (
+        "concept,num_inference_steps,learning_rate,eta,preserve_prompts",
+        "concept,steps,lr,negative_guidance,preserve-prompt",
+        "concept,--ddim_steps,--lr,--negative-guidance,--preserve-prompts",
+    ):
+        (run,) = sweep_table.read_table(f'{header}\na red cat,7,.5,+2,"[""a dog"", ""a cat""]"\n')
+        assert run.config == preset("live", "a red cat", **options)
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        ("concept,steps,num-inference-steps\na cat,1,2\n", "two columns stand for num_inference_steps"),
+        ("concept,seed\na cat,1.5\n", "line 2: seed is '1.5'; use a whole number"),
+        ("concept,preset\na cat,fast\n", "line 2: unknown preset 'fast'"),
         ("concept,zeta\na cat,1\n", "unknown column 'zeta'; use any of: concept"),
         ("eta\n1\n", "column named concept"),
         ("concept\n", "no line below its header"),
         ("", "column named concept"),
-        ("concept,eta\na cat,1\na dog,99\n", "line 3: eta is 99; use a number from -20 to 20"),
+        ("concept,eta\na cat,1\na dog,99\n", "line 3: eta is 99.0; use a number from -20 to 20"),
         ("concept,eta\na cat,much\n", "line 2: eta is 'much'"),
         ("concept,eta\na cat\n", "line 2: it has more or fewer cells"),
         ("concept,eta\n,1\n", "line 2: name at least one concept"),
@@ -91,11 +110,11 @@ def test_contexts_and_presets_are_columns():
 )
 def test_a_bad_table_says_where(table, message):
     with pytest.raises(ValueError, match=message):
-        sweep.read_table(table)
+        sweep_table.read_table(table)
 
 
 def test_processes_share_all_runs_and_keep_those_of_a_teacher_together(tiny, planned, tmp_path):
-    parts = [sweep.share(tiny, planned, tmp_path, Team(0, 1))]
+    parts = [sweep_command.share(tiny, planned, tmp_path, Team(0, 1))]
     assert sorted(p.name for p in parts[0]) == sorted(p.name for p in planned)
     teachers = [(p.config.concepts, p.config.seed) for p in parts[0]]
     changes = sum(a != b for a, b in zip(teachers, teachers[1:], strict=False))
@@ -103,17 +122,17 @@ def test_processes_share_all_runs_and_keep_those_of_a_teacher_together(tiny, pla
 
 
 def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
-    running = sweep.carry_out(tiny, sweep.share(tiny, planned, tmp_path, Team()), tmp_path)
+    running = sweep_command.carry_out(tiny, sweep_command.share(tiny, planned, tmp_path, Team()), tmp_path)
     first = [next(running).name, next(running).name]
     running.close()
     written = {n: (tmp_path / n / "erasure.safetensors").stat().st_mtime_ns for n in first}
-    (tmp_path / first[1] / sweep.RESULT).unlink()  # as if killed just before it was finished
-    rest = sweep.share(tiny, planned, tmp_path, Team())
+    (tmp_path / first[1] / sweep_command.RESULT).unlink()  # as if killed just before it was finished
+    rest = sweep_command.share(tiny, planned, tmp_path, Team())
     assert len(rest) == 4 and first[0] not in [p.name for p in rest]
-    assert len(list(sweep.carry_out(tiny, rest, tmp_path))) == 4
+    assert len(list(sweep_command.carry_out(tiny, rest, tmp_path))) == 4
     after = {n: (tmp_path / n / "erasure.safetensors").stat().st_mtime_ns for n in first}
     assert after[first[0]] == written[first[0]] and after[first[1]] > written[first[1]]
-    rows = list(csv.DictReader(sweep.as_csv(sweep.gathered(planned, tmp_path)).splitlines()))
+    rows = list(csv.DictReader(sweep_command.as_csv(sweep_command.gathered(planned, tmp_path)).splitlines()))
     assert [(r["concept"], r["eta"], r["ending"]) for r in rows] == [
         ("a cat", "1", "done"),
         ("a cat", "1", "done"),
@@ -125,38 +144,38 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
     for run in planned:
         erasure = Erasure.load(tmp_path / run.name / "erasure.safetensors")
         assert erasure.provenance["config"] == json.loads(json.dumps(run.config.to_dict()))
-    assert sweep.sheet(planned, tmp_path).height > 5 * 16
+    assert sweep_command.sheet(planned, tmp_path).height > 5 * 16
 
 
 def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
     # So near is the target that a far too large step looks like what it is.
-    planned = sweep.read_table(f"concept,learning_rate,eta,{SHORT}\na cat,1,-0.9,50,3,2\n")
-    list(sweep.carry_out(tiny, planned, tmp_path))
-    (row,) = sweep.gathered(planned, tmp_path)
+    planned = sweep_table.read_table(f"concept,learning_rate,eta,{SHORT}\na cat,1,-0.9,50,3,2\n")
+    list(sweep_command.carry_out(tiny, planned, tmp_path))
+    (row,) = sweep_command.gathered(planned, tmp_path)
     assert row["ending"] == "diverged"
-    assert sweep.share(tiny, planned, tmp_path, Team()) == []
+    assert sweep_command.share(tiny, planned, tmp_path, Team()) == []
 
 
 def test_rows_of_unlike_length_and_size_share_a_sheet(tiny, tmp_path):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
-    planned = sweep.read_table(f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
-    planned = sweep.of_model(planned, knows)
-    list(sweep.carry_out(knows, planned, tmp_path))
-    short = tmp_path / planned[1].name / sweep.STRIP
+    planned = sweep_table.read_table(f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
+    planned = sweep_table.of_model(planned, knows)
+    list(sweep_command.carry_out(knows, planned, tmp_path))
+    short = tmp_path / planned[1].name / sweep_command.STRIP
     with Image.open(short) as strip:  # as of a style, at another size
         half = strip.crop((0, 0, 4 * strip.height, strip.height)).resize((4 * 16, 16))
     half.save(short)
-    assert sweep.sheet(planned, tmp_path).height > 2 * 16
+    assert sweep_command.sheet(planned, tmp_path).height > 2 * 16
 
 
 def test_a_method_without_weights_is_refused_before_any_run(tiny):
     unet = copy.deepcopy(tiny.unet)
-    planned = sweep.read_table("concept,train_method\na cat,esd-x\n")
+    planned = sweep_table.read_table("concept,train_method\na cat,esd-x\n")
     for name in [name for name, _ in unet.named_children()]:
         if name != "conv_in":
             setattr(unet, name, torch.nn.Identity())
     with pytest.raises(ValueError, match="esd-x"):
-        sweep.of_model(planned, replace(tiny, unet=unet))
+        sweep_table.of_model(planned, replace(tiny, unet=unet))
 
 
 def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):

@@ -1,20 +1,34 @@
-"""Facts about a model or an erasure's file, as JSON values: what `info` shows."""
+"""The command `info`: facts about a model or an erasure's file, as JSON values or for a reader."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from esd_core import selection
-from esd_core.erasure import FORMAT, Erasure
-from esd_core.files import read_safetensors
-from esd_core.models import DiffusionModel
-from esd_core.vocabulary import Kind
+import typer
+
+from esd_core.cli.options import AsJson, load
+
+if TYPE_CHECKING:
+    from esd_core.models import DiffusionModel
+
+What = Annotated[str, typer.Argument(help="A model, or an erasure's file.")]
+
+
+def info(what: What = "emoji", as_json: AsJson = False) -> None:
+    """Describe a model (parts, train methods, vocabulary) or an erasure (tensors, provenance)."""
+    is_file = what.endswith(".safetensors") or Path(what).is_file()
+    facts = of_erasure(Path(what)) if is_file else of_model(load(what, "cpu"))
+    typer.echo(json.dumps(facts) if as_json else as_text(facts))
 
 
 def of_model(model: DiffusionModel) -> dict[str, Any]:
     """Parts, what each train method would change, and the vocabulary if there is one."""
+    from esd_core import selection
+    from esd_core.vocabulary import Kind
+
     parts = {"text_encoder": model.text_encoder, "unet": model.unet, "vae": model.vae}
     facts: dict[str, Any] = {
         "model": model.name,
@@ -38,11 +52,10 @@ def of_model(model: DiffusionModel) -> dict[str, Any]:
 
 
 def of_erasure(path: Path) -> dict[str, Any]:
-    """Size, tensors and origin. A file without our metadata is described as far as it goes.
+    """Size, tensors and origin. A file without our metadata is described as far as it goes."""
+    from esd_core.erasure import FORMAT, Erasure
+    from esd_core.files import read_safetensors
 
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
     metadata, tensors = read_safetensors(path)
     facts: dict[str, Any] = {
         "file": str(path),
@@ -64,17 +77,15 @@ def as_text(facts: dict[str, Any]) -> str:
 
 def _lines(key: str, value: Any, indent: str = "") -> list[str]:  # noqa: ANN401
     label = f"{indent}{key.replace('_', ' ')}"
-    if key == "tensors":
-        return [f"{label}: {len(value)}"]
-    if isinstance(value, dict):
-        nested = [line for k, v in value.items() for line in _lines(k, v, f"{indent}  ")]
-        return [f"{label}:", *nested]
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
-        start = f"{indent}  "
-        body = wrap(", ".join(value), 96, initial_indent=start, subsequent_indent=start)
-        return [f"{label} ({len(value)}):", *body]
+    if isinstance(value, dict) and key != "tensors":
+        return [f"{label}:", *(line for k, v in value.items() for line in _lines(k, v, f"{indent}  "))]
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        inner = f"{indent}  "
+        shown = wrap(", ".join(value), 96, initial_indent=inner, subsequent_indent=inner)
+        return [f"{label} ({len(value)}):", *shown]
     if isinstance(value, list):
-        shown = [", ".join(f"{k} {v}" for k, v in item.items() if v) for item in value]
-        return [f"{label}: {'; '.join(shown)}"]
-    shown_value = f"{value:,}" if isinstance(value, int) else value
-    return [f"{label}: {shown_value}"]
+        items = [item if isinstance(item, dict) else {"": item} for item in value]
+        value = "; ".join(", ".join(f"{k} {v}".strip() for k, v in item.items() if v) for item in items)
+    elif isinstance(value, dict):
+        value = len(value)
+    return [f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}"]

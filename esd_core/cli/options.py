@@ -1,0 +1,171 @@
+"""The options of the commands, declared in groups, and what several commands make of theirs.
+
+Heavy modules are imported where they are used, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
+from esd_core.strict import UNBOUNDED
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from esd_core.erasure import Erasure
+    from esd_core.models import DiffusionModel
+
+STRENGTHS = (-10, 10)  # as erasure.STRENGTHS
+Group = dict[str, inspect.Parameter]
+# Other spellings of options than their names with hyphens; `sweep` takes them as columns, too.
+SPELLINGS = {
+    "eta": ["--negative-guidance"],
+    "learning_rate": ["--lr"],
+    "num_inference_steps": ["--steps", "--ddim-steps"],
+    "preserve_prompts": ["--preserve-prompt"],
+}
+
+
+def option(
+    kind: Any,  # noqa: ANN401
+    help: str,
+    *flags: str,
+    default: Any = None,  # noqa: ANN401
+    within: tuple[float | None, float | None] = (None, None),
+) -> inspect.Parameter:
+    """An option, still without a name; the help says what leaving it out means, as None is not shown."""
+    shown = typer.Option(*flags, help=help, show_default=default is not None, min=within[0], max=within[1])
+    known: Any = kind if default is not None else kind | None
+    annotation = Annotated[known, shown]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter("unnamed", keyword, default=default, annotation=annotation)
+
+
+def group(heading: str, **options: inspect.Parameter) -> Group:
+    """Options by name, under a heading of their own in --help."""
+    for declared in options.values():
+        declared.annotation.__metadata__[0].rich_help_panel = heading
+    return {name: declared.replace(name=name) for name, declared in options.items()}
+
+
+def taking(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the options of these groups, as its `**options`."""
+
+    def wrapped(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        named = [p.replace(kind=keyword) for p in own.parameters.values() if p.kind != p.VAR_KEYWORD]
+        everything = [*named, *(declared for group in groups for declared in group.values())]
+        command.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+        return command
+
+    return wrapped
+
+
+def described(name: str) -> str:
+    """The help of an option of erasing: meaning, choices or range, and default, or that of each preset."""
+    declared = OPTIONS[name]
+    parts = [declared.help]
+    if declared.choices:
+        parts.append(", ".join(declared.choices))
+    elif declared.bounds != UNBOUNDED:
+        parts.append("{:g} to {:.10g}".format(*declared.bounds))
+    if declared.default not in (None, ()):
+        own = {p: getattr(preset(p, "anything"), name) for p in PRESETS}
+        each = ", ".join(f"{p} {value}" for p, value in own.items())
+        parts.append(f"default: {each if len(set(own.values())) > 1 else declared.default}")
+    return f"{'; '.join(parts)}."
+
+
+def of_config(name: str) -> inspect.Parameter:
+    """The option for a field of `EraseConfig`, None if it is not given."""
+    kind: Any = list[str] if OPTIONS[name].kind is tuple else OPTIONS[name].kind
+    return option(kind, described(name), f"--{name.replace('_', '-')}", *SPELLINGS.get(name, ()))
+
+
+ERASING = group("Erasing", **{name: of_config(name) for name in OPTIONS if name != "concepts"})
+LOADING = group(
+    "Model",
+    model=option(str, "emoji, a folder in diffusers layout, or a Hugging Face Hub id.", default="emoji"),
+    device=option(str, "cpu, cuda, cuda:1, ...; default: cuda if there is one."),
+)
+EDITED = LOADING | group(
+    "Model",
+    erasures=option(list[Path], "A file, ours or the authors'; repeat it to combine several.", "--erasure"),
+    strengths=option(
+        list[float],
+        "One each: 0 none, 1 as trained (default), below 0 the reverse.",
+        "--strength",
+        within=STRENGTHS,
+    ),
+)
+SAMPLING = group(
+    "Drawing",
+    guidance_scale=option(
+        float,
+        "1 is plain conditional, 0 ignores the prompt, below 0 avoids it.",
+        "--guidance",
+        "--guidance-scale",
+        default=4.0,
+        within=GUIDANCE,
+    ),
+    num_inference_steps=option(
+        int, "Sampling steps.", "--steps", "--num-inference-steps", default=20, within=STEPS
+    ),
+)
+DRAWING = SAMPLING | group(
+    "Drawing",
+    seeds=option(list[int], "Of the starting noise; repeat it for several pictures.", "--seed", within=SEEDS),
+    scheduler=option(str, f"{', '.join(OPTIONS['scheduler'].choices)}.", default="ddim"),
+    image_size=option(int, "Pixels a side; default: the model's own."),
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else, on stdout.")]
+Sheet = Annotated[
+    Path | None, typer.Option("--out", help="PNG to write; default: under outputs/, named after the prompt.")
+]
+
+
+def note(text: str) -> None:
+    """Tell the reader, not the script: stderr."""
+    typer.echo(text, err=True)
+
+
+def load(model: str, device: str | None = None) -> DiffusionModel:
+    """The model, without the libraries' progress bars."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    from esd_core.models import load_model
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    return load_model(model, device=device)
+
+
+def load_edited(options: dict[str, Any]) -> tuple[DiffusionModel, list[Erasure], UNet2DConditionModel | None]:
+    """What the options of EDITED, which are taken out, stand for; no UNet without erasures."""
+    from esd_core.erasure import combine
+    from esd_core.formats import load_erasure
+
+    name, device, paths, given = (options.pop(each) for each in EDITED)
+    model = load(name, device)
+    erasures = [load_erasure(path, model) for path in paths or ()]
+    strengths = given or [1.0] * len(erasures)
+    if len(strengths) != len(erasures):
+        raise ValueError(
+            f"{len(erasures)} --erasure and {len(strengths)} --strength; give one strength for each"
+        )
+    return model, erasures, combine(model, erasures, strengths) if erasures else None
+
+
+def warn_of_unknown_words(model: DiffusionModel, prompts: list[str]) -> None:
+    """Name words the model was never taught, if it keeps a list."""
+    unknown = dict.fromkeys(word for prompt in prompts for word in model.unknown_words(prompt))
+    if unknown:
+        note(f"warning: {model.name!r} has never seen: {', '.join(unknown)}")

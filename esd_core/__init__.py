@@ -5,6 +5,7 @@ world, `cli` the command line. A public name is loaded when it is first asked fo
 `python -m esd_core --help` need not wait for torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from esd_core.study.questions import Gallery
 
 __version__ = "0.1.0"
+
+# How long threads that wait for each other spin before they sleep; GNU's OpenMP reads it when torch loads.
+# Beside other work its own 300,000 rounds keep the one that is waited for off its core: bench/crowded.py.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _PUBLIC = {
     "checkpoint": "Checkpoint",

@@ -4,7 +4,7 @@ TEST_ARGS =
 WORKERS = 2
 QUIET = TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 BIN = $(VENV)/bin
-# How long threads that wait for each other spin before they sleep: see bench/crowded.py.
+# As in esd_core/__init__.py; notebooks load torch before that.
 export GOMP_SPINCOUNT ?= 10000
 STAGES = drawings train_clip train_vae judge train_unet export report ready_made
 

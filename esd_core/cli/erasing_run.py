@@ -70,12 +70,10 @@ def carry_out(
     try:
         _follow(run, steps, out, team)
     except DivergenceError as error:
-        run.ending = "diverged"
-        learned = bool(error.erasure.provenance.get("iterations_done"))
-        if run.folder and learned:
-            run.save(error.erasure)
+        run.diverge(error.erasure)
         kept = "the last good state is kept" if run.erasure else "there is no good state to keep"
-        note(f"error: {error}; {kept}")
+        if team.leads:
+            note(f"error: {error}; {kept}")
     except KeyboardInterrupt:
         note(f"interrupted; {'what was saved before is kept' if run.erasure else 'nothing is kept'}")
         return run

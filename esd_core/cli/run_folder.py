@@ -87,6 +87,12 @@ class Run:
         else:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
+    def diverge(self, last_good: Erasure) -> None:
+        """End, and keep the last good state if anything was learned by then."""
+        self.ending = "diverged"
+        if self.folder and last_good.provenance.get("iterations_done"):
+            self.save(last_good)
+
     def draw(self) -> None:
         """Write the pictures before and after."""
         assert self.folder is not None and self.erasure is not None

@@ -121,12 +121,13 @@ def carry_out(model: DiffusionModel, mine: list[Planned], out: Path) -> Iterator
             for step in erase(model, config, examples=kept.find(model, config)):
                 kept.keep(step.examples)
                 run.add(step)
-            run.ending, erasure = "done", step.erasure
+            seconds, run.ending = time.perf_counter() - began, "done"
+            run.save(step.erasure)
         except DivergenceError as error:
-            run.ending, erasure = "diverged", error.erasure
-        run.save(erasure)
+            seconds = time.perf_counter() - began
+            run.diverge(error.erasure)
         run_folder.write_config(folder, config)
-        measured = {**run.summary(), "seconds": round(time.perf_counter() - began, 3), "folder": planned.name}
+        measured = {**run.summary(), "seconds": round(seconds, 3), "folder": planned.name}
         figures.save_png(strip(run), folder / STRIP)
         result = {"preset": usual_preset(model.name), **planned.cells, **{k: measured[k] for k in MEASURED}}
         write_text(folder / RESULT, json.dumps(result) + "\n")

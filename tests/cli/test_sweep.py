@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from esd_core import erasing
 from esd_core.cli import sweep_command, sweep_table
 from esd_core.cli.app import app
 from esd_core.config import preset
@@ -154,6 +155,25 @@ def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
     (row,) = sweep_command.gathered(planned, tmp_path)
     assert row["ending"] == "diverged"
     assert sweep_command.share(tiny, planned, tmp_path, Team()) == []
+
+
+def test_where_nothing_good_was_learned_the_table_says_so_and_no_erasure_is_saved(
+    tiny, tmp_path, monkeypatch
+):
+    real = erasing.erase
+
+    def diverging(model, config, **_):
+        step = next(real(model, config))
+        yield step
+        raise erasing.DivergenceError("the loss exploded", step.erasure)
+
+    planned = sweep_table.read_table(f"concept,{SHORT}\na cat,2,3,2\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(erasing, "erase", diverging)
+        list(sweep_command.carry_out(tiny, planned, tmp_path))
+    (row,) = sweep_command.gathered(planned, tmp_path)
+    assert (row["ending"], row["updates"], row["last_loss"]) == ("diverged", 0, None)
+    assert not (tmp_path / row["folder"] / "erasure.safetensors").exists()
 
 
 def test_rows_of_unlike_length_and_size_share_a_sheet(tiny, tmp_path):

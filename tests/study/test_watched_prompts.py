@@ -21,7 +21,7 @@ def test_the_command_line_draws_what_the_app_watches(emoji, monkeypatch, tmp_pat
     monkeypatch.setattr(run_folder, "compare", lambda model, unet, prompts, *_, **__: drawn.extend(prompts))
     monkeypatch.setattr(figures, "comparison_sheet", lambda shown: None)
     monkeypatch.setattr(figures, "save_png", lambda picture, path: None)
-    run_folder.draw(tmp_path, emoji, config, Erasure({}, emoji.fingerprint, {}))
+    run_folder.Run(emoji, config, tmp_path, erasure=Erasure({}, emoji.fingerprint, {})).draw()
     assert drawn == [w.prompt for w in to_watch(emoji, config.concepts)]
     assert [w.role for w in to_watch(emoji, "a cat")] == ["the concept", "a neighbour", "unrelated"]
 

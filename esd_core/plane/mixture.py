@@ -111,8 +111,7 @@ def ring(classes: int = 3, *, radius: float = 2.0, std: float | Sequence[float] 
     angles = math.pi / 2 + 2 * math.pi * torch.arange(classes, dtype=torch.float64) / classes
     stds = torch.tensor([std] * classes if isinstance(std, int | float) else list(std))
     weights = torch.full((classes,), 1 / classes, dtype=torch.float64)
-    means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
-    return Mixture(means, stds.to(torch.float64), weights)
+    return Mixture(radius * torch.stack([angles.cos(), angles.sin()], dim=1), stds.to(angles), weights)
 
 
 def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:

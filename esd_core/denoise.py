@@ -23,7 +23,6 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 PredictionType = Literal["epsilon", "v_prediction"]
-HALF = (torch.bfloat16, torch.float16)
 
 
 def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ def predict(unet: UNet2DConditionModel, x_t: Tensor, t: Tensor, prompt_embeds: T
         prompt_embeds: text states `(B, L, D)` or `(1, L, D)`.
     """
     prompt_embeds = prompt_embeds.expand(len(x_t), -1, -1)
-    half = next((p.dtype for p in unet.parameters() if p.dtype in HALF), None)
+    half = next((p.dtype for p in unet.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
     # No cache: each weight is used once, and its half-precision copy need not outlive that.
     with torch.autocast(x_t.device.type, dtype=half, enabled=half is not None, cache_enabled=False):
         return unet(x_t, t, encoder_hidden_states=prompt_embeds).sample.float()

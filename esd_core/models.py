@@ -214,14 +214,14 @@ def read(name: str, folder: Path, dtype: torch.dtype) -> StableDiffusionPipeline
     refuse(name, path_faults(name, folder))
     weights = [file.name for file in folder.glob("unet/*.safetensors")]
     variant = "fp16" if weights and all(".fp16" in file for file in weights) else None
-    options = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    options = dict(variant=variant, safety_checker=None, feature_extractor=None)
     source = str(folder) if folder.is_dir() else name
     try:
         kind = StableDiffusionPipeline.load_config(source).get("_class_name")
         if kind != "StableDiffusionPipeline":
             raise TypeError(f"it is a {kind}")
         pipeline = StableDiffusionPipeline.from_pretrained(
-            source, dtype=dtype, variant=variant, use_safetensors=True, **options
+            source, dtype=dtype, use_safetensors=True, requires_safety_checker=False, **options
         )
     except Exception as error:  # the library of each part raises errors of its own
         raise ValueError(
@@ -263,10 +263,7 @@ def part_faults(pipeline: StableDiffusionPipeline) -> Iterator[tuple[object, str
     yield other, f"its UNet's sample_size is {unet.sample_size}; pictures are square: use one integer"
     kind, kinds = steps.get("prediction_type"), get_args(PredictionType)
     other = not hasattr(pipeline.scheduler, "alphas_cumprod") or steps.get("timestep_type") == "continuous"
-    yield (
-        other or steps.get("use_flow_sigmas"),
-        "its scheduler is for flow matching or EDM; use DDIM's config",
-    )
+    yield other or steps.get("use_flow_sigmas"), "its scheduler is for flow matching or EDM; use DDIM's"
     yield kind not in kinds, f"its scheduler's prediction_type is {kind!r}; use one of: {', '.join(kinds)}"
     zero = "rescale_betas_zero_snr makes alpha_bar 0, by which prediction_type 'epsilon' divides"
     yield kind == "epsilon" and steps.get("rescale_betas_zero_snr"), f"{zero}; change one of the two"

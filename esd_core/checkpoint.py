@@ -23,7 +23,7 @@ FORMAT = "esd-lab-checkpoint/1"
 COUNTS = ("iteration", "seconds", "examples_seen", "first_loss")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Where a run stands; `erase(..., resume=checkpoint)` goes on as if it had never stopped."""
 

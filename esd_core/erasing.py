@@ -40,7 +40,7 @@ class DivergenceError(RuntimeError):
         self.erasure = erasure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EraseStep:
     """One update. `erasure`, `unet` and `held_out_error` read the running model: use them before
     asking for the next step."""

@@ -24,7 +24,7 @@ DRAWN_BY = "start_guidance num_inference_steps scheduler image_size x_t_source p
 DRAWN_BY += " from_objects timesteps held_out preserve_prompts seed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """What a run learns from. Give a finished run's to a new one to skip its teacher."""
 

@@ -19,7 +19,7 @@ from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """The state of one run: the edited copy and what is needed to update it."""
 

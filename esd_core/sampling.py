@@ -40,7 +40,7 @@ LATENT_DIFFUSION = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step of the loop. `x_t` is on the training scale, whatever the scheduler's own is."""
 

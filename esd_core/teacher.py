@@ -30,7 +30,7 @@ AT_ONCE = 16  # trajectories or examples at most; bounds memory on large models
 HELD_STEPS = 6  # at most, of a trajectory that holds another prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """N examples. All outputs are the UNet's own kind (eps or v), `(N, C, h, w)`."""
 

@@ -36,7 +36,7 @@ ALPHA_BAR = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.floa
 PredictEps = Callable[[Tensor, Tensor], Tensor]  # x_t (N, 2), t () -> eps (N, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """One isotropic Gaussian per class.
 
@@ -120,7 +120,7 @@ def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     return a.sqrt() * x_0 + (1 - a).sqrt() * eps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """One step of the sampling loop."""
 

@@ -59,7 +59,7 @@ def recording(unet: UNet2DConditionModel) -> Iterator[dict[str, list[Tensor]]]:
             hook.remove()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionMaps:
     """Where the tokens of one prompt look, in every layer; heads are averaged."""
 

@@ -19,7 +19,7 @@ from esd_core.models import DiffusionModel
 from esd_core.sampling import Step, finish, generating, noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Pictures by column, each `(prompts, seeds, 3, H, W)` in [0, 1]."""
 

@@ -46,7 +46,7 @@ class _Prompted(DiffusionModel):
         return torch.where(ours[:, None, None], self.states.to(encoded), encoded)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InversionStep:
     """Text states after some updates. The first step, iteration 0, precedes any."""
 

@@ -60,7 +60,7 @@ def nearest(drawn: Pairs, t: float) -> int:
     return int((drawn.t - t).abs().argmin())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Noise predictions at one x_t, each `(1, C, h, w)` whatever the model's own kind of output."""
 

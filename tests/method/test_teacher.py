@@ -331,6 +331,8 @@ def test_sets_are_indexed_and_joined_field_by_field(tiny):
     again = Pairs.cat([drawn[:3], drawn[3:]])
     for name in Pairs.__dataclass_fields__:
         assert torch.equal(getattr(again, name), getattr(drawn, name))
+    assert again != drawn and drawn == drawn  # `==` asks for the same object
+    assert RED_DOG.erase_from and again.centre is again.frozen  # what was one tensor is one
     third = drawn[torch.tensor([2])]
     assert len(third) == 1 and torch.equal(third.concept[0], drawn.concept[2])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import getdoc
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -11,9 +10,9 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.study.noise_predictions import predictions
 from ui.scores import panels as score_panels
-from ui.scores.panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, Scene
+from ui.scores.panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, LabelledPredictions
 from ui.server import stream
-from ui.shared import events, noisy_latent, pictures, run_stages
+from ui.shared import events, layout, noisy_latent, pictures, run_stages
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
 <i>x<sub>t</sub></i> and says which noise is in it: a prediction is <strong>noise, not a
@@ -35,14 +34,14 @@ with the difference. To target: size of what is missing to {target}.</p>"""
 NOTHING_KEPT = "Erase something first; this then walks through the stages of its training"
 
 
-class Shown(NamedTuple):
-    """What the tab puts on the page, and the numbers for programs."""
+class ScoresView(NamedTuple):
+    """What the tab shows, as HTML, and the numbers for programs."""
 
-    status: Any
-    panels: Any
-    line: Any
-    table: Any
-    numbers: Any
+    status: str
+    panels: str
+    line: str
+    table: str
+    numbers: dict[str, Any]
 
 
 def draw(
@@ -54,7 +53,7 @@ def draw(
     eta: float,
     guidance_scale: float,
     stage: int,
-) -> Shown:
+) -> ScoresView:
     """Noise predictions of the frozen and of this session's edited model at one x_t.
 
     x_t comes from the frozen model's own guided trajectory for the prompt and seed, at the
@@ -72,22 +71,19 @@ def draw(
         unet = edited.apply(model) if edited else None
         at = predictions(model, drawn, index, eta=eta, unet=unet)
         updates = noisy_latent.updates(edited) if erasure else None
-        scene = Scene(at, target.concept, seed, eta, guidance_scale, updates)
-        panels = score_panels.html(model, scene)
+        seen = LabelledPredictions(at, target.concept, seed, eta, guidance_scale, updates)
+        panels = score_panels.html(model, seen)
     text = noisy_latent.where(model, target, drawn, index, seed) + _state(edited, erasure)
     count = None if erasure is None else card.updates(edited) if edited else 0
-    numbers = {"t": at.t, "alpha_bar": at.alpha_bar, "updates": count, **at.measures()}
-    return Shown(
+    line = LINE_FROM if seen.from_context else LINE
+    numbers = NUMBERS.format(centre=seen.centre, target=TARGET)
+    return ScoresView(
         pictures.note(text),
         panels,
-        _prose(LINE_FROM if scene.from_context else LINE, score_panels.line(scene)),
-        _prose(NUMBERS.format(centre=scene.centre, target=TARGET), score_panels.table(scene)),
-        numbers,
+        f'<div class="esd-prose">{line}{score_panels.line(seen)}</div>',
+        f'<div class="esd-prose">{numbers}{score_panels.numbers(seen)}</div>',
+        {"t": at.t, "alpha_bar": at.alpha_bar, "updates": count, **at.measures()},
     )
-
-
-def _prose(says: str, shows: str) -> str:
-    return f'<div class="esd-prose">{says}{shows}</div>'
 
 
 def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
@@ -101,91 +97,46 @@ def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
 
 
 def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
-    """When the tab opens: prompt, eta and stages of an erasure made since the last time."""
+    """When the tab opens: prompt, eta and stages of an erasure made since the last time, and its key."""
     if (key := noisy_latent.key(erasure)) == seen:
         return gr.skip(), gr.skip(), gr.skip(), seen
-    stages = run_stages.stages(erasure)
+    stages, config, eta = run_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
     counts = ", ".join(str(run_stages.updates(stage)) for stage in stages)
     stage = gr.Slider(
         maximum=max(len(stages) - 1, 1),
         value=len(stages) - 1,
         interactive=len(stages) > 1,
-        info=f"ListedErasure after {counts} updates" if erasure else NOTHING_KEPT,
+        info=f"Kept after {counts} updates" if erasure else NOTHING_KEPT,
     )
-    config = noisy_latent.config(erasure)
-    slider = (
-        gr.skip()
-        if config is None
-        else gr.Slider(value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta))
-    )
-    return noisy_latent.concept(erasure), slider, stage, key
+    if config is not None:
+        eta = gr.Slider(value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta))
+    return noisy_latent.concept(erasure), eta, stage, key
 
 
 def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab: what to look at on the left, what is predicted there on the right."""
-    with gr.Row(elem_classes="esd-columns"):
-        with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
+    last = run_stages.STAGES + 1
+    with layout.columns():
+        with layout.panel():
             fields: dict[str, Any] = {"erasure": erasure, **noisy_latent.fields(model)}
             go = gr.Button("Show", variant="primary", elem_id="scores-run")
             fields["t"] = noisy_latent.timestep(model)
-            fields["eta"] = gr.Slider(
-                -2,
-                5,
-                1,
-                step=0.1,
-                label="Erasing strength η",
-                buttons=[],
-                info="Of the target drawn here; training has used its own",
+            own = "Of the target drawn here; training has used its own"
+            fields["eta"] = layout.slider("Erasing strength η", (-2, 5), 1, 0.1, own)
+            two = "Of the two guided predictions; x_t stays as it is"
+            fields["guidance_scale"] = layout.slider("Guidance scale w", (-5, 10), 4, 0.5, two)
+            fields["stage"] = layout.slider(
+                "Stage of training", (0, last), last, 1, NOTHING_KEPT, interactive=False
             )
-            fields["guidance_scale"] = gr.Slider(
-                -5,
-                10,
-                4,
-                step=0.5,
-                label="Guidance scale w",
-                buttons=[],
-                info="Of the two guided predictions; x_t stays as it is",
-            )
-            fields["stage"] = gr.Slider(
-                0,
-                run_stages.STAGES + 1,
-                run_stages.STAGES + 1,
-                step=1,
-                label="Stage of training",
-                buttons=[],
-                info=NOTHING_KEPT,
-                interactive=False,
-            )
-        with gr.Column(scale=8, min_width=300, elem_id="scores-result"):
-            gr.HTML(INTRO, apply_default_css=False)
-            status, panels, line, table = (
-                gr.HTML(label=label, apply_default_css=False)
-                for label in ("status", "panels", "line", "table")
-            )
-            numbers = gr.JSON(visible=False, label="Numbers")
-    wire(model, fields, go, tab, Shown(status, panels, line, table, numbers))
-
-
-def wire(model: DiffusionModel, fields: dict[str, Any], go: gr.Button, tab: gr.Tab, parts: Shown) -> None:
-    """Connect the events. The API has one of them: `scores`."""
-    look: dict[str, Any] = dict(
-        fn=partial(draw, model),
-        inputs_kwargs=fields,
-        outputs=list(parts),
-        show_progress="hidden",
-        trigger_mode="always_last",
-        **events.LOOKING,
+        with layout.result("scores-result"):
+            events.html(INTRO)
+            parts = [events.html(label=label) for label in ("status", "panels", "line", "table")]
+            parts.append(gr.JSON(visible=False, label="Numbers"))
+    noisy_latent.wire(
+        partial(draw, model),
+        (fields, parts),
+        events.public("scores", draw),
+        go,
+        [fields[name] for name in ("t", "eta", "guidance_scale", "stage")],
+        (tab, follow, [fields[name] for name in ("prompt", "eta", "stage")]),
     )
-    private: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
-    go.click(**look, api_name="scores", api_description=getdoc(draw))
-    sliders = [fields[name] for name in ("t", "eta", "guidance_scale", "stage")]
-    gr.on([s.input for s in sliders], **look, api_visibility="private")
-    seen = gr.State("unseen")
-    opened = tab.select(
-        follow,
-        [fields["erasure"], seen],
-        [fields["prompt"], fields["eta"], fields["stage"], seen],
-        queue=False,
-        **private,
-    )
-    opened.then(**look, api_visibility="private")

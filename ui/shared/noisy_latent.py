@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import SEEDS
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from esd_core.teacher import Pairs
-from ui.shared import pictures, prompts
+from ui.shared import events, layout, pictures, prompts
 
 
 def fields(model: DiffusionModel) -> dict[str, Any]:
@@ -24,15 +25,36 @@ def fields(model: DiffusionModel) -> dict[str, Any]:
 def timestep(model: DiffusionModel) -> gr.Slider:
     """Which point of the trajectory."""
     first, *_, before, last = timesteps(model)
-    return gr.Slider(
-        last,
-        first,
-        timesteps(model)[STEPS // 4],
-        step=before - last,
-        label="Timestep t",
-        info=f"{first} is almost pure noise, {last} almost clean",
-        buttons=[],
-    )
+    says = f"{first} is almost pure noise, {last} almost clean"
+    return layout.slider("Timestep t", (last, first), timesteps(model)[STEPS // 4], before - last, says)
+
+
+def wire(
+    draw: Callable[..., Any],
+    asked: tuple[dict[str, Any], list[Any]],
+    public: dict[str, Any],
+    go: gr.Button,
+    moved: Sequence[Any],
+    opening: tuple[gr.Tab, Callable[..., Any], list[Any]],
+) -> None:
+    """Draw when it is asked for, when a field is moved, and when the tab opens.
+
+    Args:
+        draw: what looks at the latent.
+        asked: its inputs by name, and its outputs.
+        public: how the API has it.
+        moved: the fields that draw at once.
+        opening: the tab, the function that lets fields follow the session's erasure (from it and
+            the key of the one they followed last: their values, and its key), and those fields.
+    """
+    tab, follow, followed = opening
+    look: dict[str, Any] = dict(fn=draw, inputs_kwargs=asked[0], outputs=asked[1], show_progress="hidden")
+    look |= events.LATEST | events.LOOKING
+    go.click(**look, **public)
+    gr.on([field.input for field in moved], **look, api_visibility="private")
+    seen = gr.State("unseen")
+    opened = tab.select(follow, [asked[0]["erasure"], seen], [*followed, seen], **events.AT_ONCE)
+    opened.then(**look, api_visibility="private")
 
 
 def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Target:

@@ -11,12 +11,12 @@ import torch
 
 from esd_core.plane.mixture import Mixture, ring
 
-MOST, LARGEST, SPREADS, LONGEST = 6, 6.0, (0.05, 2.0), 16
+MOST_CLASSES, LARGEST, SPREADS, LONGEST = 6, 6.0, (0.05, 2.0), 16
 HEAD = "name, x, y, spread, weight"
 
 
 @dataclass(frozen=True)
-class World:
+class Classes:
     """Named Gaussians in the plane."""
 
     names: tuple[str, ...]
@@ -70,32 +70,32 @@ def more(text: str, x: float, y: float) -> str:
     """The text with one class more, at a place that is moved inside what `read` takes.
 
     Raises:
-        ValueError: the text is no world, or full.
+        ValueError: the text describes no classes, or as many as there may be.
     """
     names = read(text).names
-    if len(names) == MOST:
-        raise ValueError(f"there are {MOST} classes, and no room for more; take one out")
+    if len(names) == MOST_CLASSES:
+        raise ValueError(f"there are {MOST_CLASSES} classes, and no room for more; take one out")
     name = next(letter for letter in ascii_uppercase if letter not in names)
     x, y = (min(max(place, -LARGEST), LARGEST) for place in (x, y))
     return f"{text.strip()}\n{name}, {x:.2f}, {y:.2f}, 0.4, 1"
 
 
 @lru_cache(maxsize=64)
-def read(text: str) -> World:
+def read(text: str) -> Classes:
     """Classes from lines such as `A, 0, 2, 0.4, 1`.
 
     Raises:
         ValueError: a line does not describe a class, or there are too few or too many.
     """
     lines = [line for line in text.splitlines() if line.strip()]
-    if not 2 <= len(lines) <= MOST:
-        raise ValueError(f"{len(lines)} classes are described; write 2 to {MOST}, one per line")
+    if not 2 <= len(lines) <= MOST_CLASSES:
+        raise ValueError(f"{len(lines)} classes are described; write 2 to {MOST_CLASSES}, one per line")
     rows = [_row(line) for line in lines]
     names = tuple(name for name, *_ in rows)
     if len(set(names)) < len(names):
         raise ValueError("two classes have the same name; give each its own")
     x, y, stds, weights = (torch.tensor(c, dtype=torch.float64) for c in list(zip(*rows))[1:])  # noqa: B905
-    return World(names, Mixture(torch.stack([x, y], dim=1), stds, weights / weights.sum()))
+    return Classes(names, Mixture(torch.stack([x, y], dim=1), stds, weights / weights.sum()))
 
 
 def _row(line: str) -> tuple[str, float, float, float, float]:

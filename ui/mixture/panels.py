@@ -12,15 +12,16 @@ from torch import Tensor
 from esd_core.config import GUIDANCE, OPTIONS
 from esd_core.plane.mixture import ALPHA_BAR, add_noise, generate, noise
 from ui.mixture import class_text, svg
-from ui.mixture.class_text import World
-from ui.mixture.forecast import Ends
-from ui.mixture.training import Lesson
+from ui.mixture.class_text import Classes
+from ui.mixture.question import Ends
+from ui.mixture.training import Networks
+from ui.shared.tables import table
 
 SAMPLES, DRAWN, GRID = 2000, 400, 8  # for the numbers, of them shown, arrows a side
-AT_T = "Predictions at one timestep"
+RANGES = {"eta": OPTIONS["eta"].bounds, "guidance_scale": GUIDANCE, "t": (0, len(ALPHA_BAR) - 1)}
 
 
-class Scene(NamedTuple):
+class Setup(NamedTuple):
     """What is looked at."""
 
     text: str
@@ -30,16 +31,16 @@ class Scene(NamedTuple):
     guidance_scale: float
 
     @property
-    def world(self) -> World:
+    def classes(self) -> Classes:
         return class_text.read(self.text)
 
     @property
     def name(self) -> str:
         """Of the concept, safe inside HTML."""
-        return escape(self.world.names[self.concept])
+        return escape(self.classes.names[self.concept])
 
 
-def scene(text: str, concept: str, t: float, eta: float, guidance_scale: float) -> Scene:
+def setup(text: str, concept: str, t: float, eta: float, guidance_scale: float) -> Setup:
     """What the fields describe.
 
     Raises:
@@ -48,85 +49,71 @@ def scene(text: str, concept: str, t: float, eta: float, guidance_scale: float) 
     names = class_text.read(text).names
     if concept not in names:
         raise ValueError(f"there is no class {concept!r}; choose one of: {', '.join(names)}")
-    bounds = {
-        "eta": (eta, OPTIONS["eta"].bounds),
-        "guidance_scale": (guidance_scale, GUIDANCE),
-        "t": (t, (0, len(ALPHA_BAR) - 1)),
-    }
-    for label, (value, (low, high)) in bounds.items():
+    for label, value in dict(eta=eta, guidance_scale=guidance_scale, t=t).items():
+        low, high = RANGES[label]
         if not low <= value <= high:
             raise ValueError(f"{label} is {value!r}; use a number from {low:g} to {high:g}")
-    return Scene(text, names.index(concept), round(t), eta, guidance_scale)
+    return Setup(text, names.index(concept), round(t), eta, guidance_scale)
 
 
-# --- arrows
-
-
-def fields(seen: Scene, learned: Lesson | None) -> str:
+def arrows(seen: Setup, networks: Networks | None) -> str:
     """The exact predictions as arrows, and the learned one beside them."""
-    w, t = seen.world, torch.tensor(seen.t)
-    line = torch.linspace(-0.9, 0.9, GRID, dtype=torch.float64) * w.extent
+    classes, extent, t = seen.classes, seen.classes.extent, torch.tensor(seen.t)
+    line = torch.linspace(-0.9, 0.9, GRID, dtype=torch.float64) * extent
     x = torch.cartesian_prod(line, line)
-    null, cond = (w.mixture.eps(x, ALPHA_BAR[t], k) for k in (None, seen.concept))
-    target = w.mixture.guided(seen.concept, -seen.eta)(x, t)
-    step = 2 * 0.9 * w.extent / (GRID - 1)
-    longest = torch.cat([null, cond]).norm(dim=1).quantile(0.9)
-    scale = -1.1 * step / longest  # depends on t alone, so that eta shows
-    ground = svg.classes(w, w.extent, seen.t)
-    exact = [ground] + [
-        svg.arrows(x, scale * eps, w.extent, kind)
-        for kind, eps in (("null", null), ("concept", cond), ("target", target))
-    ]
-    about = f"t {seen.t}, eta {seen.eta:g}, concept {w.names[seen.concept]}"
+    null, concept = (classes.mixture.eps(x, ALPHA_BAR[t], k) for k in (None, seen.concept))
+    target = classes.mixture.guided(seen.concept, -seen.eta)(x, t)
+    longest = torch.cat([null, concept]).norm(dim=1).quantile(0.9)
+    scale = -1.1 * (line[1] - line[0]) / longest  # depends on t alone, so that eta shows
+    ground = svg.classes(classes, extent, seen.t)
+    about = f"t {seen.t}, eta {seen.eta:g}, concept {classes.names[seen.concept]}"
     faded = float(ALPHA_BAR[t]) ** 0.5  # of the classes' means at t
-    first = _panel(
-        "Exact, from the formulas",
-        svg.picture(w.extent, exact, f"exact scores, {about}", faded),
-        f"{_key('null', 'ε<sub>null</sub>, all data')} "
-        f"{_key('concept', f'ε<sub>{seen.name}</sub>')} {_key('target', 'target')} "
-        "Circles: one and two spreads of each class, noised to <i>t</i>. A click puts another "
-        "class there.",
+
+    def drawn(label: str, **predictions: Tensor) -> str:
+        marks = [svg.arrows(x, scale * eps, extent, kind) for kind, eps in predictions.items()]
+        return svg.picture(extent, [ground, *marks], f"{label}, {about}", faded)
+
+    exact = drawn("exact scores", null=null, concept=concept, target=target)
+    says = (
+        f"{_key('null', 'ε<sub>null</sub>, all data')} {_key('concept', f'ε<sub>{seen.name}</sub>')} "
+        f"{_key('target', 'target')} Circles: one and two spreads of each class, noised to <i>t</i>. "
+        "A click puts another class there."
     )
-    if learned is None:
-        blank = svg.picture(w.extent, [ground], f"no network yet, {about}", faded)
-        says = "Nothing learned yet. The button trains a small network on draws of these classes, "
-        says += f"then erases {seen.name} from it; a few seconds."
-        return _section(AT_T, first, _panel("Learned", blank, says), kind="esd-two")
-    with torch.no_grad():
-        eps = learned.target(x, t)
-    marks = [
-        ground,
-        svg.arrows(x, scale * target, w.extent, "null"),
-        svg.arrows(x, scale * eps, w.extent, "target"),
-    ]
-    stale = (
-        ""
-        if learned.eta == seen.eta
-        else (f" It was trained with η = {learned.eta:g}; press the button again for η = {seen.eta:g}.")
+    learned = _panel("Learned", drawn("no network yet"), _nothing_learned(seen))
+    if networks is not None:
+        with torch.no_grad():
+            beside = drawn("learned and exact", null=target, target=networks.target(x, t))
+        learned = _panel("Learned by a network", beside, _learned(seen, networks))
+    both = (_panel("Exact, from the formulas", exact, says), learned)
+    return _section("Predictions at one timestep", *both, kind="esd-two")
+
+
+def _nothing_learned(seen: Setup) -> str:
+    return (
+        "Nothing learned yet. The button trains a small network on draws of these classes, then "
+        f"erases {seen.name} from it; a few seconds."
     )
-    drawn = svg.picture(w.extent, marks, f"learned and exact, {about}", faded)
-    second = _panel(
-        "Learned by a network",
-        drawn,
+
+
+def _learned(seen: Setup, networks: Networks) -> str:
+    """What the arrows of a network show."""
+    stale = f" It was trained with η = {networks.eta:g}; press the button again for η = {seen.eta:g}."
+    return (
         f"{_key('target', 'ε<sub>edited</sub> of the network')} {_key('null', 'the exact target')} "
-        f"On noised data the two differ by {_error(seen, learned):.2f} (root mean square; the "
+        f"On noised data the two differ by {_error(seen, networks):.2f} (root mean square; the "
         f"noise itself has 1): it has met {seen.name} only near {seen.name}, and guesses "
-        f"elsewhere.{stale}",
+        f"elsewhere.{'' if networks.eta == seen.eta else stale}"
     )
-    return _section(AT_T, first, second, kind="esd-two")
 
 
 @torch.no_grad()
-def _error(seen: Scene, learned: Lesson) -> float:
+def _error(seen: Setup, networks: Networks) -> float:
     """Root mean square of what the network misses of its exact target, on noised data."""
     generator, t = torch.Generator().manual_seed(0), torch.tensor(seen.t)
-    x_0, _ = seen.world.mixture.draw(500, generator=generator)
+    x_0, _ = seen.classes.mixture.draw(500, generator=generator)
     x_t = add_noise(x_0, noise(500, generator), ALPHA_BAR[t])
-    exact = seen.world.mixture.guided(seen.concept, -learned.eta)(x_t, t)
-    return (learned.target(x_t, t) - exact).square().mean().sqrt().item()
-
-
-# --- samples
+    exact = seen.classes.mixture.guided(seen.concept, -networks.eta)(x_t, t)
+    return (networks.target(x_t, t) - exact).square().mean().sqrt().item()
 
 
 def _start() -> Tensor:
@@ -142,80 +129,75 @@ def exact_ends(text: str, concept: int, scale: float) -> Tensor:
 @lru_cache(maxsize=64)
 def _never(text: str, concept: int) -> Ends:
     """The data as they would be without the class."""
-    seen = class_text.read(text)
-    x, _ = seen.without(concept).draw(SAMPLES, generator=torch.Generator().manual_seed(0))
-    return Ends.of(seen, concept, x)
+    classes = class_text.read(text)
+    x, _ = classes.without(concept).draw(SAMPLES, generator=torch.Generator().manual_seed(0))
+    return Ends.of(classes, concept, x)
 
 
-def samples(seen: Scene, prediction: str | None, learned: Lesson | None) -> tuple[str, dict[str, Any]]:
-    """Points before and after, and their numbers; only before until there is a prediction."""
-    w, k, scale = seen.world, seen.concept, seen.guidance_scale
+def samples(seen: Setup, answered: bool, networks: Networks | None) -> tuple[str, dict[str, Any]]:
+    """Points before and after, and their numbers; only before until the question is answered."""
+    classes, k, scale = seen.classes, seen.concept, seen.guidance_scale
     drawn = {"frozen": exact_ends(seen.text, k, scale)}
-    if prediction is not None:
+    edited = networks.edited if networks and answered else None
+    if answered:
         drawn["erased"] = exact_ends(seen.text, k, -scale * seen.eta)
-        if learned and learned.edited:
-            drawn["learned"] = generate(learned.edited.guided(k, scale), _start())
-    ends = {name: Ends.of(w, k, x) for name, x in drawn.items()}
-    reach = max(float(x.norm(dim=1).quantile(0.97)) for x in drawn.values())
-    extent = max(w.extent, 1.05 * reach)
-    heads = {
-        "frozen": ("Before", "the frozen model"),
-        "erased": ("After, exact", f"following the target, η = {seen.eta:g}"),
-        "learned": ("After, by the network", "its copy after erasing"),
-    }
-    panels = []
-    for name, x in drawn.items():
-        title, who = heads[name]
-        points = x[:DRAWN]
-        marks = [svg.classes(w, extent), svg.dots(points, w.mixture.nearest(points), extent)]
-        label = f"{DRAWN} samples of {w.names[k]}, {title}, eta {seen.eta:g}, guidance {scale:g}"
-        says = f"{seen.name} asked for with guidance {scale:g}: {who}."
-        panels.append(_panel(title, svg.picture(extent, marks, label), says))
-    if prediction is None:
+    if edited:
+        drawn["learned"] = generate(edited.guided(k, scale), _start())
+    ends = {name: Ends.of(classes, k, x) for name, x in drawn.items()}
+    heads = {"frozen": "Before", "erased": "After, exact", "learned": "After, by the network"}
+    rows = {heads[name]: end for name, end in ends.items()}
+    numbers: dict[str, Any] = {name: vars(end) for name, end in ends.items()}
+    if answered:
+        never = rows[f"Data without {classes.names[k]}"] = _never(seen.text, k)
+        numbers["without"] = vars(never)
+    if networks and edited:
+        numbers["others"] = [_found(classes, net.guided, k) for net in (networks.frozen, edited)]
+    panels = _scattered(seen, {heads[name]: x for name, x in drawn.items()})
+    if not answered:
         hidden = '<p class="esd-hidden">Predict first</p>'
         panels.append(_panel("After", hidden, "Hidden until you have answered."))
-    numbers: dict[str, Any] = {name: vars(end) for name, end in ends.items()}
-    rows = [(heads[name][0], end) for name, end in ends.items()]
-    if prediction is not None:
-        numbers["without"] = vars(_never(seen.text, k))
-        rows.append((f"Data without {seen.name}", _never(seen.text, k)))
-    if learned and learned.edited and prediction is not None:
-        numbers["others"] = [_found(w, net, k) for net in (learned.frozen, learned.edited)]
-    html = _section("Samples, from the same noise", *panels) + table(rows, seen, numbers)
-    return html, numbers
+    html = _section("Samples, from the same noise", *panels)
+    return html + _numbers(seen, rows, numbers.get("others")), numbers
 
 
-def _found(w: World, net: Any, concept: int) -> float:  # noqa: ANN401
+def _scattered(seen: Setup, drawn: dict[str, Tensor]) -> list[str]:
+    """A picture for each set of samples `(N, 2)`, all to the same scale."""
+    classes, scale = seen.classes, f"{seen.guidance_scale:g}"
+    reach = max(float(x.norm(dim=1).quantile(0.97)) for x in drawn.values())
+    extent = max(classes.extent, 1.05 * reach)
+    who = ("the frozen model", f"following the target, η = {seen.eta:g}", "its copy after erasing")
+    panels = []
+    for (title, x), model in zip(drawn.items(), who, strict=False):
+        points = x[:DRAWN]
+        marks = [svg.classes(classes, extent), svg.dots(points, classes.mixture.nearest(points), extent)]
+        name = classes.names[seen.concept]
+        label = f"{DRAWN} samples of {name}, {title}, eta {seen.eta:g}, guidance {scale}"
+        says = f"{seen.name} asked for with guidance {scale}: {model}."
+        panels.append(_panel(title, svg.picture(extent, marks, label), says))
+    return panels
+
+
+def _found(classes: Classes, guided: Any, concept: int) -> float:  # noqa: ANN401
     """Share of samples of the other classes that end nearest the class that was asked for."""
-    start, others = _start()[:300], [k for k in range(len(w.names)) if k != concept]
-    hits = [(w.mixture.nearest(generate(net.guided(k, 1.0), start)) == k) for k in others]
+    start, others = _start()[:300], [k for k in range(len(classes.names)) if k != concept]
+    hits = [(classes.mixture.nearest(generate(guided(k, 1.0), start)) == k) for k in others]
     return torch.cat(hits).double().mean().item()
 
 
-def table(rows: list[tuple[str, Ends]], seen: Scene, numbers: dict[str, Any]) -> str:
-    """The numbers, and what happened to the other classes."""
-    heads = (f"nearest {seen.name}", "distance from the middle", "beyond 3 spreads of every class")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = "".join(
-        f'<tr><th scope="row">{title}</th><td>{e.share:.1%}</td><td>{e.radius:.1f}</td>'
-        f"<td>{e.far:.0%}</td></tr>"
-        for title, e in rows
-    )
-    others = ""
-    if "others" in numbers:
-        before, after = numbers["others"]
-        others = (
-            f"<p>Asked for the other classes, the network lands nearest the right one in "
-            f"{before:.0%} of samples before erasing and in {after:.0%} after it.</p>"
+def _numbers(seen: Setup, rows: dict[str, Ends], others: list[float] | None) -> str:
+    """Where the samples ended, and what happened to the other classes, before and after."""
+    nearest = f"nearest {seen.classes.names[seen.concept]}"
+    head = ("", nearest, "distance from the middle", "beyond 3 spreads of every class")
+    cells = [(title, f"{e.share:.1%}", f"{e.radius:.1f}", f"{e.far:.0%}") for title, e in rows.items()]
+    shown = table(head, cells, "where the samples end", "esd-numbers")
+    kept = ""
+    if others:
+        kept = (
+            "<p>Asked for the other classes, the network lands nearest the right one in "
+            f"{others[0]:.0%} of samples before erasing and in {others[1]:.0%} after it.</p>"
         )
-    return (
-        f'<div class="esd-prose"><table class="esd-numbers"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table><p>{SAMPLES} samples; the distance is their median.</p>"
-        f"{others}</div>"
-    )
-
-
-# --- HTML
+    counted = f"<p>{SAMPLES} samples; the distance is their median.</p>"
+    return f'<div class="esd-prose">{shown}{counted}{kept}</div>'
 
 
 def _key(kind: str, text: str) -> str:

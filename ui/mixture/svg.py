@@ -10,7 +10,7 @@ from html import escape
 from torch import Tensor
 
 from esd_core.plane.mixture import ALPHA_BAR
-from ui.mixture.class_text import World
+from ui.mixture.class_text import Classes
 
 SIDE = 240  # of the view box
 
@@ -34,12 +34,12 @@ def _at(x: float, y: float, extent: float) -> tuple[float, float]:
     return round(SIDE / 2 * (1 + x / extent), 1), round(SIDE / 2 * (1 - y / extent), 1)
 
 
-def classes(world: World, extent: float, t: int | None = None) -> str:
+def classes(named: Classes, extent: float, t: int | None = None) -> str:
     """Every class by name, with circles at one and two standard deviations, noised to t."""
     alpha_bar = 1.0 if t is None else float(ALPHA_BAR[t])
     drawn = []
     for k, (name, mean, std) in enumerate(
-        zip(world.names, world.mixture.means, world.mixture.stds, strict=True)
+        zip(named.names, named.mixture.means, named.mixture.stds, strict=True)
     ):
         x, y = _at(*(alpha_bar**0.5 * mean).tolist(), extent)
         spread = (alpha_bar * float(std) ** 2 + 1 - alpha_bar) ** 0.5 * SIDE / 2 / extent

@@ -11,12 +11,13 @@ from esd_core.plane.network import MixtureNet, erase_class, fit
 from ui.mixture.class_text import read
 
 FIT, ERASE, REFRESH = 600, 120, 0.3  # updates of either training; seconds between pictures
-_frozen: dict[str, MixtureNet] = {}  # by the classes' text: what it learns depends on nothing else
-_lock, KEPT = Lock(), 16
+KEPT = 16  # networks
+learned: dict[str, MixtureNet] = {}  # by the classes' text: what it learns depends on nothing else
+_lock = Lock()
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Networks:
     """A network that learned the classes, and its copy from which one is erased."""
 
     text: str
@@ -24,7 +25,6 @@ class Lesson:
     eta: float
     frozen: MixtureNet
     edited: MixtureNet | None = None  # None until erasing begins
-    updates: int = 0
 
     @property
     def target(self) -> PredictEps:
@@ -34,28 +34,26 @@ class Lesson:
         return self.edited.guided(self.concept, 1.0)
 
 
-def learn(text: str, concept: int, eta: float) -> Iterator[tuple[Lesson, str, float]]:
-    """Train; yields the lesson so far, what is going on, and how much of it is done (0 to 1).
+def train(text: str, concept: int, eta: float) -> Iterator[tuple[Networks, str, float]]:
+    """The networks so far, what is going on, and how much of it is done (0 to 1), at every update.
 
-    Every update yields, so that whoever closes this is rid of it at once; most repeat the lesson.
+    So whoever closes this is rid of it at once.
     """
-    whole = FIT + ERASE
-    net = _frozen.get(text)
+    net, whole = learned.get(text), FIT + ERASE
     if net is None:
         for update, (net, loss) in enumerate(fit(read(text).mixture, updates=FIT), 1):
             said = f"Learning the classes: update {update} of {FIT}, loss {loss:.3f}"
-            yield Lesson(text, concept, eta, net), said, update / whole
+            yield Networks(text, concept, eta, net), said, update / whole
         assert net is not None
         _keep(text, net.requires_grad_(False).eval())
     for update, (edited, loss) in enumerate(erase_class(net, concept, eta, updates=ERASE), 1):
         said = f"Erasing: update {update} of {ERASE}, loss {loss:.3f}"
-        yield Lesson(text, concept, eta, net, edited, update), said, (FIT + update) / whole
-    done = Lesson(text, concept, eta, net, edited.requires_grad_(False).eval(), ERASE)
-    yield done, "Done", 1.0
+        yield Networks(text, concept, eta, net, edited), said, (FIT + update) / whole
+    yield Networks(text, concept, eta, net, edited.requires_grad_(False).eval()), "Done", 1.0
 
 
 def _keep(text: str, net: MixtureNet) -> None:
     with _lock:
-        _frozen[text] = net
-        while len(_frozen) > KEPT:
-            del _frozen[next(iter(_frozen))]
+        learned[text] = net
+        while len(learned) > KEPT:
+            del learned[next(iter(learned))]

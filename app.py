@@ -16,12 +16,14 @@ import gradio as gr
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 
 from esd_core import DiffusionModel, formats, load_model
+from esd_core.study.png_parameters import Parameters
 from ui.attention import tab as attention_tab
-from ui.compare import erasure_choice
 from ui.compare import tab as compare_tab
 from ui.erase import moment
+from ui.erase import settings as erase_settings
 from ui.erase import tab as erase_tab
 from ui.library import tab as library_tab
+from ui.library.tab import RestoredTab
 from ui.look import theme
 from ui.mixture import tab as mixture_tab
 from ui.scores import tab as scores_tab
@@ -98,6 +100,11 @@ def header(model: DiffusionModel) -> str:
     </header>"""
 
 
+def recall_run(made: Parameters) -> dict[str, Any]:
+    """The fields of Erase for the run that a picture's erasure came from, if it records one."""
+    return erase_settings.recall(made.config) if made.config else {}
+
+
 def build_demo(model: DiffusionModel) -> gr.Blocks:
     """The page, around one frozen model that all visitors share."""
     with gr.Blocks(
@@ -109,10 +116,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         with gr.Tab("Erase"):
             for_erase = erase_tab.build(model, erasure, owned, ready)
         with gr.Tab("Compare") as comparing:
-            chosen = erasure_choice.build(ready)
-            for_compare, go = compare_tab.build(model, erasure)
-            dial = for_compare["strength"]
-            erasure_choice.wire(erasure, owned, ready, chosen, comparing, go, dial)
+            for_compare = compare_tab.build(model, erasure, owned, ready, comparing)
         with gr.Tab("Scores") as scores:
             scores_tab.build(model, erasure, scores)
         with gr.Tab("Mixture") as mixture:
@@ -120,7 +124,9 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
         with gr.Tab("Attention") as attention:
             attention_tab.build(model, erasure, attention)
         with gr.Tab("Library") as library:
-            library_tab.build(model, erasure, owned, ready, library, for_erase, for_compare)
+            of_run = RestoredTab("Erase", for_erase, recall_run)
+            of_pictures = RestoredTab("Compare", for_compare, compare_tab.recall)
+            library_tab.build(model, erasure, owned, ready, library, [of_run, of_pictures])
         memory.look_after(demo)
     for refusal in refusals:  # of another model than theirs it is no news
         (session.log.warning if model.name == "emoji" else session.log.info)(refusal)

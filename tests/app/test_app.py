@@ -443,7 +443,7 @@ def test_strength_zero_is_the_base_model(model: DiffusionModel):
 
 
 def test_a_change_of_strength_before_there_is_an_erasure_leaves_the_page(model: DiffusionModel):
-    assert list(compare_tab.redraw(model, None, **COMPARE)) == [compare_tab.Shown()]
+    assert list(compare_tab.redraw(model, None, **COMPARE)) == [compare_tab.ComparisonMoment()]
     *_, end = compare_tab.redraw(model, erased(model, iterations=0), **COMPARE)
     assert "the same noise" in end.status
 
@@ -458,8 +458,8 @@ def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):
     ("wrong", "sentence"),
     [
         (dict(prompt="a zeppelin"), "never seen: zeppelin"),
-        (dict(seeds="1, -2"), "'-2' is no seed"),
-        (dict(seeds=""), "is no seed"),
+        (dict(seeds="1, -2"), "seed: '-2' cannot be; use a whole number from 0 to 4294967295"),
+        (dict(seeds=""), "seed: give at least one value, such as 1"),
         (dict(prompt="a cat\n" * 9), "make 18 pictures a column; ask for 16 or fewer"),
     ],
 )

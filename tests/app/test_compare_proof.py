@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from esd_core import DiffusionModel, Erasure, compare, erase, preset
+from esd_core import DiffusionModel, EraseConfig, Erasure, compare, erase, preset
+from esd_core.study import comparison
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import COMPARE, CONCEPTS
 from tests.conftest import WORDS
-from ui.compare import badges, grid
+from ui.compare import badges, grid, grid_panel
 from ui.compare import tab as compare_tab
 from ui.server import stream
 from ui.server.stop import Job, halt
@@ -76,14 +76,14 @@ def test_a_claim_that_fails_is_not_hidden(model: DiffusionModel, erasure: Erasur
 def test_the_noise_is_what_the_columns_really_started_from(
     model: DiffusionModel, erasure: Erasure, monkeypatch: pytest.MonkeyPatch
 ):
-    drawn = sys.modules["esd_core.study.comparison"].generating
+    drawn = comparison.generating
 
     def unfair(*args: Any, **options: Any) -> Any:
         if "unet" in options:
             options["seeds"] = [seed + 1 for seed in options["seeds"]]
         return drawn(*args, **options)
 
-    monkeypatch.setattr(sys.modules["esd_core.study.comparison"], "generating", unfair)
+    monkeypatch.setattr(comparison, "generating", unfair)
     holds, claim, _ = proof(model, erasure, 1.0)[0]
     assert not holds and claim.count(",") == 1  # two hashes
 
@@ -91,6 +91,19 @@ def test_the_noise_is_what_the_columns_really_started_from(
 def test_the_badges_stand_on_the_page(model: DiffusionModel, erasure: Erasure):
     shown = compare_tab.draw(model, erasure, **COMPARE)
     assert shown.status.count("<b>Checked</b>") == 3
+
+
+# --- one comparison after another
+
+
+def test_a_comparison_that_is_still_drawn_ends_when_the_next_one_begins(
+    model: DiffusionModel, erasure: Erasure
+):
+    latest = compare_tab.Latest()
+    older = compare_tab.drawing(model, erasure, latest=latest, **COMPARE)
+    assert "Drawing the column base" in [next(older), next(older)][1].status
+    *_, newer = compare_tab.redraw(model, erasure, latest=latest, **COMPARE)  # by the dial
+    assert len(newer.pairs.labels) == 4 and list(older) == []
 
 
 # --- the grid
@@ -143,6 +156,21 @@ def test_a_bad_grid_is_refused_and_its_cost_says_why(
     assert sentence in grid.cost(model, erasure, **fields).replace("&#x27;", "'")
 
 
+def test_seeds_and_guidance_go_as_far_as_everywhere(model: DiffusionModel):
+    made = planned(model, across="seed", columns="0, 4294967295", down="guidance scale", rows="-100; 100")
+    assert (made.columns, made.rows) == ((0, 2**32 - 1), (-100.0, 100.0))
+
+
+def test_the_price_on_the_page_follows_the_erasure_in_use(model: DiffusionModel, erasure: Erasure):
+    fields = {**FIXED, "across": "strength", "columns": "0, 1", "down": "prompt", "rows": ""}
+    record = {"config": EraseConfig(("a cat", "a dog", "red", "blue")).to_dict()}
+    several = replace(erasure, provenance=record)
+    shown = grid.cost(model, erasure, **fields)
+    assert "6 pictures" in shown
+    assert "10 pictures" in grid_panel.price_again(model, shown, erasure=several, **fields)
+    assert grid_panel.price_again(model, "", erasure=several, **fields) is stream.SKIP
+
+
 def test_the_cost_counts_pictures(model: DiffusionModel):
     knobs = dict(across="seed", columns="1, 2", down="guidance scale", rows="0, 4")
     assert "4 pictures, about" in grid.cost(model, None, **FIXED, **knobs)
@@ -161,7 +189,7 @@ def test_a_grid_is_drawn_and_downloaded(model: DiffusionModel, erasure: Erasure)
 
 def test_a_stopped_grid_leaves_what_was_finished(model: DiffusionModel, erasure: Erasure):
     knobs = dict(across="strength", columns="0, 1", down="seed", rows="1")
-    job, last = Job(), grid.Shown()
+    job, last = Job(), grid.GridMoment()
     for shown in grid.draw(model, erasure, job, **FIXED, **knobs):
         last = shown
         if "Picture 2 of 2" in str(shown.status):

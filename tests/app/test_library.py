@@ -28,11 +28,23 @@ from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.erase.moment import erasure_state
 from ui.library import tab as library_tab
+from ui.library.tab import RestoredTab
 from ui.server import stream
 from ui.shared import erasure_list
 from ui.shared.erasure_list import ErasureList
 
 ERASE, COMPARED = tuple(fields()), tuple(COMPARE)
+
+
+def restore(
+    model: DiffusionModel, owned: ErasureList, path: str, compared: tuple[str, ...] = COMPARED
+) -> tuple:
+    """What a picture puts on the page, where the tabs have these fields."""
+    tabs = (
+        RestoredTab("Erase", dict.fromkeys(ERASE), app.recall_run),
+        RestoredTab("Compare", dict.fromkeys(compared), compare_tab.recall),
+    )
+    return library_tab.restore(model, (), tabs, owned, path)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +116,7 @@ def test_the_files_are_the_erasure_and_its_card(cat: Erasure):
 
 def test_the_tab_lists_what_the_session_made_and_says_which_is_in_use(cat: Erasure):
     owned, *parts = library_tab.refresh((), (), cat)
-    shown = library_tab.Shown(*parts)
+    shown = library_tab.LibraryView(*parts)
     assert shown.chosen.value == owned[0].key and "In use: “a cat”" in shown.status
     nothing = library_tab.show((), (), None)
     assert "Nothing here yet" in nothing.status and nothing.table == ""
@@ -113,9 +125,9 @@ def test_the_tab_lists_what_the_session_made_and_says_which_is_in_use(cat: Erasu
 def test_choosing_changes_the_erasure_in_use(cat: Erasure):
     other = replace(cat)
     owned = erasure_list.keep(erasure_list.keep((), cat), other)
-    assert library_tab.choose((), owned, owned[1].key) is other
+    assert erasure_list.choose((), owned, owned[1].key) is other
     with pytest.raises(gr.Error, match="choose an erasure of the list"):
-        library_tab.choose((), owned, "gone")
+        erasure_list.choose((), owned, "gone")
 
 
 def test_a_file_from_disk_is_used(model: DiffusionModel, cat: Erasure, tmp_path: Path):
@@ -168,7 +180,7 @@ def test_a_sheet_gives_its_settings_and_they_give_the_same_sheet(model: Diffusio
     first = erased(model, iterations=2, eta=0.5, seed=9)
     wanted = {**COMPARE, "prompt": 'a cat\n""', "strength": 0.7, "scheduler": "euler"}
     sheet = Path(compare_tab.draw(model, first, **wanted).download)
-    restored = library_tab.restore(model, (), (ERASE, COMPARED), (), str(sheet))
+    restored = restore(model, (), str(sheet))
     assert "press Erase to make its erasure again" in restored[0] and restored[1] is stream.SKIP
     for_erase, for_compare = fields_of(restored)
     assert for_erase == fields(concept="a cat", iterations=2, eta=0.5, seed=9)
@@ -183,7 +195,7 @@ def test_a_single_picture_gives_its_settings_too(model: DiffusionModel, cat: Era
     found = re.search(picture, table)
     (tmp_path / "saved.png").write_bytes(base64.b64decode(found[1]))
     owned = erasure_list.keep((), cat)
-    restored = library_tab.restore(model, (), (ERASE, COMPARED), owned, str(tmp_path / "saved.png"))
+    restored = restore(model, owned, str(tmp_path / "saved.png"))
     assert restored[1] is cat and "is in use" in restored[0]
     assert fields_of(restored)[1] == COMPARE
     assert compare_tab.draw(model, cat, **fields_of(restored)[1]).table == table
@@ -194,10 +206,10 @@ def test_a_grid_gives_its_knobs_and_they_give_the_same_grid(model: DiffusionMode
     knobs = dict(across="guidance scale", columns="1, 2.5", down="prompt", rows='a cat; ""')
     drawn = list(grid.draw(model, cat, prompt="a dog", **fixed, **knobs))[-1]
     owned = erasure_list.keep((), cat)
-    names = ERASE, (*COMPARED, *knobs)
-    status, used, *restored = library_tab.restore(model, (), names, owned, drawn.download)
+    names = (*COMPARED, *knobs)
+    status, used, *restored = restore(model, owned, drawn.download, names)
     assert used is cat and "Grid over two knobs" in status
-    found = dict(zip(names[1], restored[len(ERASE) :], strict=True))
+    found = dict(zip(names, restored[len(ERASE) :], strict=True))
     assert found["prompt"] == "a dog" and found["strength"] == 0.5
     steps, seed = found.pop("num_inference_steps"), found.pop("seeds")
     again = list(grid.draw(model, cat, steps=steps, seed=seed, **found))[-1]
@@ -208,13 +220,13 @@ def test_a_grid_over_a_strange_knob_is_refused(model: DiffusionModel, tmp_path: 
     made = png_parameters.of(model, None, ("a cat",), (1,), axes=(("colour", "red"), ("seed", "1")))
     png_parameters.save(png_parameters.stamp(Image.new("RGB", (2, 2)), made), tmp_path / "a.png")
     with pytest.raises(gr.Error, match="a knob that this app does not: 'colour'"):
-        library_tab.restore(model, (), (ERASE, COMPARED), (), str(tmp_path / "a.png"))
+        restore(model, (), str(tmp_path / "a.png"))
 
 
 def test_a_picture_without_settings_is_refused(model: DiffusionModel, tmp_path: Path):
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     with pytest.raises(gr.Error, match="carries no parameters"):
-        library_tab.restore(model, (), (ERASE, COMPARED), (), str(tmp_path / "a.png"))
+        restore(model, (), str(tmp_path / "a.png"))
 
 
 # --- ready-made erasures
@@ -249,6 +261,13 @@ def test_a_client_opens_its_own_file_and_nobody_elses_page_changes(url: str, cat
     assert "“a cat” by 1 updates" in ann.predict(**COMPARE, api_name="/compare")[0]
     with pytest.raises(AppError, match="nothing is erased in this session"):
         bob.predict(**COMPARE, api_name="/compare")
+    endpoints = ann.view_api(return_format="dict")["named_endpoints"]
+    assert endpoints["/open_erasure"]["description"].startswith("Put an erasure's .safetensors file")
+    assert endpoints["/use_erasure"]["description"].startswith("Take an erasure for Compare")
+    beyond_the_slider = {**COMPARE, "guidance_scale": 30.0, "prompt": "a cat", "seeds": "4294967295"}
+    assert "at strength 1." in ann.predict(**beyond_the_slider, api_name="/compare")[0]
+    with pytest.raises(AppError, match="guidance_scale is .*101"):
+        ann.predict(**{**COMPARE, "guidance_scale": 101}, api_name="/compare")
 
 
 def test_what_is_no_erasure_is_refused_by_the_api(url: str, tmp_path: Path):

@@ -12,7 +12,7 @@ from tests.app.test_app import COMPARE, cache, erased  # noqa: F401
 from tests.app.test_scores import model  # noqa: F401
 from ui.compare import picture_slider
 from ui.compare import tab as compare_tab
-from ui.compare.picture_slider import Pairs
+from ui.compare.picture_slider import DrawnPairs
 from ui.server import memory
 
 # The fixture comes from the tests of Scores by import.
@@ -24,7 +24,7 @@ def cat(model: DiffusionModel) -> Erasure:
     return erased(model, iterations=1)
 
 
-def pairs(model: DiffusionModel, cat: Erasure, **changes: Any) -> Pairs:
+def pairs(model: DiffusionModel, cat: Erasure, **changes: Any) -> DrawnPairs:
     return compare_tab.draw(model, cat, **{**COMPARE, **changes}).pairs
 
 

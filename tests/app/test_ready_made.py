@@ -73,7 +73,7 @@ def test_compare_starts_with_a_ready_made_erasure(model: DiffusionModel, made: l
     assert not refusals and [kept.key for kept in ready] == ["cat", "noto-style"]
     owned, erasure, chosen = erasure_choice.offer(ready, (), None)
     assert owned is stream.SKIP and erasure is ready[0].erasure and chosen.value == "cat"
-    assert erasure_choice.use(ready, (), "noto-style") is ready[1].erasure
+    assert erasure_list.choose(ready, (), "noto-style") is ready[1].erasure
 
 
 def test_the_visitors_own_comes_before_it(model: DiffusionModel, made: list[Path]):

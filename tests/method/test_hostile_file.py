@@ -83,7 +83,8 @@ def test_no_tab_shows_a_strangers_markup(model: DiffusionModel, record: dict[str
 def test_nor_does_a_picture_that_was_restored(model: DiffusionModel, tmp_path: Path):
     made = replace(png_parameters.of(model, None, (HOSTILE,), (1,)), base=HOSTILE, model=HOSTILE)
     png_parameters.save(png_parameters.stamp(Image.new("RGB", (2, 2)), made), tmp_path / "a.png")
-    said, *_ = library_tab.restore(model, (), ((), ("prompt",)), (), str(tmp_path / "a.png"))
+    compared = library_tab.RestoredTab("Compare", {"prompt": None}, compare_tab.recall)
+    said, *_ = library_tab.restore(model, (), [compared], (), str(tmp_path / "a.png"))
     assert "&lt;img" in said and "<img" not in said
 
 

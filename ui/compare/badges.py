@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,24 +16,12 @@ from esd_core import Comparison, DiffusionModel, Erasure
 from esd_core.sampling import Step, sample
 
 
-def first_step(
-    model: DiffusionModel,
-    unet: UNet2DConditionModel,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    **options: Any,
-) -> Step:
-    """The first denoising step of a column."""
-    listed = [p for p in prompts for _ in seeds]
-    return next(
-        sample(model, listed, seeds=list(seeds) * len(prompts), unet=unet, keep_pair=False, **options)
-    )
+class Badge(NamedTuple):
+    """A claim about a comparison."""
 
-
-def changed(model: DiffusionModel, unet: UNet2DConditionModel) -> list[str]:
-    """Names of the parameters whose numbers differ from the frozen model's."""
-    frozen = dict(model.unet.named_parameters())
-    return [n for n, p in unet.named_parameters() if p is not frozen[n] and not p.equal(frozen[n])]
+    holds: bool
+    claim: str
+    how: str  # it was checked
 
 
 def badges(
@@ -42,45 +30,59 @@ def badges(
     strength: float,
     edited: UNet2DConditionModel,
     made: Comparison,
-    **options: Any,
-) -> list[tuple[bool, str, str]]:
-    """Whether each claim holds, its short form, and how it was checked.
+    **options: Any,  # noqa: ANN401
+) -> list[Badge]:
+    """The same noise, strength 0 is the base model, how much differs.
 
     Args:
         strength: of the column "erased".
         edited: the UNet that drew it.
         options: of `sample`, as the comparison used them.
     """
-    zero = erasure.apply(model, 0.0)
-    hashes = list(dict.fromkeys(made.starts.values()))
+    zero, hashes = erasure.apply(model, 0.0), list(dict.fromkeys(made.starts.values()))
+    base, at_zero = (_first_step(model, unet, made, **options) for unet in (model.unet, zero))
+    zeroed = not _changed(model, zero) and torch.equal(at_zero.output_guided, base.output_guided)
+    tensors, sizes = _changed(model, edited), {n: p.numel() for n, p in model.unet.named_parameters()}
     same = f"the same noise starts all {len(made.starts)} columns"
-    base, at_zero = (
-        first_step(model, unet, made.prompts, made.seeds, **options) for unet in (model.unet, zero)
-    )
-    tensors, everything = changed(model, edited), dict(model.unet.named_parameters())
-    numbers = sum(everything[n].numel() for n in tensors)
-    total = sum(p.numel() for p in everything.values())
-    zeroed = not changed(model, zero) and torch.equal(at_zero.output_guided, base.output_guided)
+    numbers = f"{sum(sizes[n] for n in tensors):,} of {sum(sizes.values()):,} numbers"
     return [
-        (
+        Badge(
             len(hashes) == 1,
             same if len(hashes) == 1 else f"{same}: {', '.join(hashes)}",
             "SHA-256 of the latents that the first step of each column was given, as it was drawn",
         ),
-        (
+        Badge(
             zeroed,
             "strength 0 is the base model, number for number",
             "every tensor of the UNet, and the first step's guided prediction for these pictures",
         ),
-        (
+        Badge(
             bool(tensors) or strength == 0,
-            f"{len(tensors)} of {len(everything)} tensors differ, {numbers:,} of {total:,} numbers",
+            f"{len(tensors)} of {len(sizes)} tensors differ, {numbers}",
             f"the UNet of the column erased, at strength {strength:g}, against the base",
         ),
     ]
 
 
-def html(found: Sequence[tuple[bool, str, str]]) -> str:
+def _first_step(
+    model: DiffusionModel,
+    unet: UNet2DConditionModel,
+    made: Comparison,
+    **options: Any,  # noqa: ANN401
+) -> Step:
+    """The first denoising step of a column that `unet` draws."""
+    prompts = [prompt for prompt in made.prompts for _ in made.seeds]
+    seeds = list(made.seeds) * len(made.prompts)
+    return next(sample(model, prompts, seeds=seeds, unet=unet, keep_pair=False, **options))
+
+
+def _changed(model: DiffusionModel, unet: UNet2DConditionModel) -> list[str]:
+    """Names of the parameters whose numbers differ from the frozen model's."""
+    frozen = dict(model.unet.named_parameters())
+    return [n for n, p in unet.named_parameters() if p is not frozen[n] and not p.equal(frozen[n])]
+
+
+def html(found: Sequence[Badge]) -> str:
     """A list for the page; a claim that fails says so."""
     items = "".join(
         f'<li class="{"esd-holds" if holds else "esd-fails"}" title="{escape(how)}">'

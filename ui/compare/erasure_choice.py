@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from esd_core import Erasure
-from ui.library import tab as library_tab
 from ui.server import stream
 from ui.shared import erasure_list, events
 from ui.shared.erasure_list import ErasureList
@@ -28,18 +28,10 @@ def offer(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tu
     return stream.SKIP if kept is owned else kept, first or stream.SKIP, chosen
 
 
-def name(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Any:  # noqa: ANN401
+def name(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> gr.Dropdown:
     """The list, which names the erasure in use or, if that is a run's of just now, none."""
     listed = [*ready, *owned]
     return gr.Dropdown(erasure_list.choices(listed), value=erasure_list.key_of(listed, erasure))
-
-
-def use(ready: ErasureList, owned: ErasureList, key: str) -> Erasure:
-    """Take an erasure for Compare, Scores and Attention.
-
-    key is the name of a ready-made one, such as "cat", or what the Library calls one of your own.
-    """
-    return library_tab.choose(ready, owned, key)
 
 
 def build(ready: ErasureList) -> gr.Dropdown:
@@ -63,21 +55,25 @@ def wire(
     tab: gr.Tab,
     go: gr.Button,
     dial: gr.Slider,
-) -> None:
+) -> list[Dependency]:
     """Connect the events. The API has one of them: `use_erasure`.
 
     A run of the same visitor may end while the tab is open, so the list is brought up to date with
     every drawing, too; with those of the dial only by name, because each that put a stage of a run
-    on the shelf would push something off it.
+    on the list would push something off it.
+
+    Returns:
+        those after which another erasure may be in use.
     """
-    quiet: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
-    gr.on([tab.select, go.click], partial(offer, ready), [owned, erasure], [owned, erasure, chosen], **quiet)
-    dial.input(partial(name, ready), [owned, erasure], chosen, **quiet)
-    chosen.input(
-        partial(use, ready),
+    mine = [owned, erasure]
+    offered = gr.on([tab.select, go.click], partial(offer, ready), mine, [*mine, chosen], **events.AT_ONCE)
+    dial.input(partial(name, ready), mine, chosen, **events.AT_ONCE)
+    used = chosen.input(
+        partial(erasure_list.choose, ready),
         [owned, chosen],
         erasure,
-        api_name="use_erasure",
-        trigger_mode="always_last",
+        **events.public("use_erasure", erasure_list.choose),
         **events.REFUSING,
+        **events.LATEST,
     )
+    return [offered, used]

@@ -2,108 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from inspect import getdoc
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from esd_core import DiffusionModel
 from ui.compare import grid
+from ui.compare.knobs import KNOBS
 from ui.server import stream, waiting, zerogpu
-from ui.server.stop import Job
-from ui.server.stop import halt as stop
-from ui.shared import pictures
+from ui.server.stop import Job, halt
+from ui.shared import events, pictures
 
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
 above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
 
 
-def fields() -> tuple[dict[str, Any], gr.HTML, tuple[gr.Button, gr.Button]]:
-    """Which knobs, which values; the place of the cost; Draw and Stop."""
-    gr.HTML(HINT, apply_default_css=False)
-    knobs = list(grid.KNOBS)
-    chosen: dict[str, Any] = {}
-    for name, values, label, start in (
-        ("across", "columns", "Across", knobs[0]),
-        ("down", "rows", "Down", knobs[-1]),
-    ):
-        chosen[name] = gr.Dropdown(knobs, value=start, label=label, filterable=False)
-        chosen[values] = gr.Textbox(
-            grid.KNOBS[start],
-            label=f"Values {label.lower()}",
-            max_length=2000,
-            placeholder="The erased concept, a neighbour, something unrelated",
-            info="Separated by commas; prompts by semicolons or new lines",
-        )
-        chosen[name].input(
-            lambda knob: grid.KNOBS[knob],
-            chosen[name],
-            chosen[values],
-            queue=False,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-    price = gr.HTML(elem_id="grid-cost", apply_default_css=False)
-    with gr.Row():
-        go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
-        halt = gr.Button("Stop", interactive=False, elem_id="grid-stop", min_width=110)
-    return chosen, price, (go, halt)
+@dataclass(frozen=True)
+class Controls:
+    """What asks for a grid."""
+
+    fold: gr.Accordion
+    knobs: dict[str, Any]  # the fields, by the names that the API gives them
+    price: gr.HTML
+    go: gr.Button
+    stop: gr.Button
 
 
-def results() -> grid.Shown:
-    """Where the sheet appears."""
-    return grid.Shown(
-        gr.HTML(label="status", elem_id="grid-status", apply_default_css=False),
-        gr.HTML(label="sheet", elem_id="grid-sheet", apply_default_css=False),
-        gr.DownloadButton("Download the grid", visible=False, elem_classes="esd-download"),
-    )
+def controls() -> Controls:
+    """Which knobs, which values; the cost; Draw and Stop."""
+    knobs: dict[str, Any] = {}
+    with gr.Accordion("Grid over two knobs", open=False) as fold:
+        events.html(HINT)
+        for name, values, label, start in (
+            ("across", "columns", "Across", "strength"),
+            ("down", "rows", "Down", "prompt"),
+        ):
+            knobs[name] = gr.Dropdown(list(KNOBS), value=start, label=label, filterable=False)
+            knobs[values] = gr.Textbox(
+                KNOBS[start],
+                label=f"Values {label.lower()}",
+                max_length=2000,
+                placeholder="The erased concept, a neighbour, something unrelated",
+                info="Separated by commas; prompts by semicolons or new lines",
+            )
+            knobs[name].input(
+                lambda knob: KNOBS[knob], knobs[name], knobs[values], **events.AT_ONCE, **events.LATEST
+            )
+        price = events.html(elem_id="grid-cost")
+        with gr.Row():
+            go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
+            stop = gr.Button("Stop", interactive=False, elem_id="grid-stop", min_width=110)
+    return Controls(fold, knobs, price, go, stop)
+
+
+def results() -> list[Any]:
+    """Where a `GridMoment` appears."""
+    status = events.html(label="status", elem_id="grid-status")
+    sheet = events.html(label="sheet", elem_id="grid-sheet")
+    download = gr.DownloadButton("Download the grid", visible=False, elem_classes="esd-download")
+    sheet.change(lambda: gr.DownloadButton(visible=True), None, download, **events.AT_ONCE)
+    return [status, sheet, download]
 
 
 def wire(
     model: DiffusionModel,
-    inputs: dict[str, Any],
-    price: gr.HTML,
-    pressed: tuple[gr.Button, gr.Button],
-    fold: gr.Accordion,
-    shown: grid.Shown,
+    asked: Controls,
+    fields: dict[str, Any],
+    shown: list[Any],
+    chosen: Sequence[Dependency],
 ) -> None:
-    """Connect the events. The API has one of them: `grid`."""
-    go, halt = pressed
-    quiet: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+    """Connect the events. The API has one of them: `grid`.
+
+    Args:
+        fields: all that a grid depends on, by name.
+        chosen: the events after which another erasure may be in use.
+    """
+    status, go, stop, job = shown[0], asked.go, asked.stop, gr.State(Job())
     # Not the erasure's change: gradio would hash it after every event.
-    touched = [field.change for field in inputs.values() if not isinstance(field, gr.State)]
+    touched = [field.change for field in fields.values() if not isinstance(field, gr.State)]
     # Of two edits in quick succession the browser has, rarely, told of the first alone.
-    touched += [field.blur for field in inputs.values() if isinstance(field, gr.Textbox)]
+    touched += [field.blur for field in fields.values() if isinstance(field, gr.Textbox)]
     if not zerogpu.on():  # where a timing would cost the visitor's minutes of a GPU
-        gr.on(
-            [fold.expand, *touched],
-            partial(grid.cost, model),
-            inputs_kwargs=inputs,
-            outputs=price,
-            trigger_mode="always_last",
-            concurrency_id=waiting.LOOK,
-            **quiet,
+        priced: dict[str, Any] = dict(
+            inputs_kwargs=fields, outputs=asked.price, concurrency_id=waiting.LOOK, **events.QUIET
         )
-    shown.picture.change(lambda: gr.DownloadButton(visible=True), None, shown.download, queue=False, **quiet)
-    job = gr.State(Job())
-    begun = go.click(busy, None, [go, halt, job], queue=False, **quiet)
-    drawing = begun.then(
+        gr.on([asked.fold.expand, *touched], partial(grid.cost, model), **priced, **events.LATEST)
+        for event in chosen:
+            event.success(partial(price_again, model), asked.price, **priced)
+    drawing = go.click(busy, None, [go, stop, job], **events.AT_ONCE).then(
         partial(grid.draw, model),
-        inputs_kwargs={"job": job, **inputs},
-        outputs=list(shown),
-        api_name="grid",
-        api_description=getdoc(grid.draw),
-        concurrency_id=waiting.GRID,
-        concurrency_limit=1,
-        show_progress="minimal",
-        show_progress_on=shown.status,
+        inputs_kwargs={"job": job, **fields},
+        outputs=shown,
+        **events.public("grid", grid.draw),
+        **events.long(waiting.GRID, status),
     )
-    on_page = [shown.status, go, halt]
-    drawing.then(ended, job, on_page, queue=False, **quiet)
-    drawing.failure(partial(ended, failed=True), job, on_page, queue=False, **quiet)
-    halt.click(stop, job, halt, queue=False, **quiet)
+    drawing.then(ended, job, [status, go, stop], **events.AT_ONCE)
+    drawing.failure(partial(ended, failed=True), job, [status, go, stop], **events.AT_ONCE)
+    stop.click(halt, job, stop, **events.AT_ONCE)
+
+
+def price_again(model: DiffusionModel, price: str, **fields: Any) -> str:  # noqa: ANN401
+    """The price with the erasure that is in use by now, if the page shows one."""
+    return grid.cost(model, **fields) if price else stream.SKIP
 
 
 def busy() -> tuple[gr.Button, gr.Button, Job]:
@@ -111,7 +115,7 @@ def busy() -> tuple[gr.Button, gr.Button, Job]:
     return gr.Button(interactive=False), gr.Button(interactive=True), Job()
 
 
-def ended(job: Job, failed: bool = False) -> tuple[Any, gr.Button, gr.Button]:
+def ended(job: Job, failed: bool = False) -> tuple[str, gr.Button, gr.Button]:
     """Wait for the next grid; of one that was not finished, say what is left."""
     left = "is as it was last shown" if failed else "shows what was finished"
     said = pictures.note(f"{'Not finished' if failed else 'Stopped'}. The sheet, if there is one, {left}.")

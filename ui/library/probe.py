@@ -8,35 +8,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from html import escape
-from inspect import getdoc
 from typing import Any, NamedTuple
 
 import gradio as gr
+from markupsafe import Markup
 
 from esd_core import DiffusionModel, Erasure, Probe, card
 from esd_core.study.clip_probe import Score, probing
 from esd_core.study.watched_prompts import mentioned
-from ui.erase import presence
 from ui.server import stream, waiting
-from ui.shared import erasure_text, pictures
+from ui.shared import erasure_text, events, layout, pictures
+from ui.shared.tables import table
 
-MOST = 8  # pictures a prompt, so that one visitor cannot keep the others waiting
+MOST_PICTURES = 8  # a prompt, so that one visitor cannot keep the others waiting
 GROUPS = 4  # of prompts that `probing` scores
 BASE, ERASED = "base", "erased"
+HEADS = ("", "presence before", "after", "named right before", "after")
+LEGEND = """<p>Presence: how much more the pictures resemble the concept than the average of its kind; 0
+is no more than anything else. Named right: the share whose nearest concept is the one asked for. CLIP
+was trained beside the model it judges.</p>"""
 
 
-class Shown(NamedTuple):
+class ProbeMoment(NamedTuple):
     """One moment of a measurement on the page; SKIP leaves a part as it is."""
 
-    status: Any = stream.SKIP
-    table: Any = stream.SKIP
-    numbers: Any = stream.SKIP
+    status: str = stream.SKIP
+    table: str = stream.SKIP
+    numbers: dict[str, Any] = stream.SKIP
 
 
 def measure(
     model: DiffusionModel, erasure: Erasure | None, concept: str, pictures_each: int
-) -> Iterator[Shown]:
+) -> Iterator[ProbeMoment]:
     """Draw a concept, neighbours, unrelated ones and the empty prompt; CLIP scores before, after.
 
     concept is the name or phrase of one that the model knows; empty, what the erasure in use
@@ -47,10 +50,12 @@ def measure(
     with stream.refusals():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; erase or choose something")
-        if pictures_each not in range(1, MOST + 1):
-            raise ValueError(f"pictures_each is {pictures_each!r}; use a whole number from 1 to {MOST}")
+        if pictures_each not in range(1, MOST_PICTURES + 1):
+            raise ValueError(
+                f"pictures_each is {pictures_each!r}; use a whole number from 1 to {MOST_PICTURES}"
+            )
         judge = Probe.of(model)
-        phrase = asked(model, judge, erasure, concept)
+        phrase = phrase_of(judge, erasure, concept)
         found: dict[str, list[Score]] = {BASE: [], ERASED: []}
         unets = {BASE: model.unet, ERASED: erasure.apply(model)}
         steps = {
@@ -62,25 +67,11 @@ def measure(
         f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
         f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}."
     )
-    rows = {state: [asdict(score) for score in own] for state, own in found.items()}
-    numbers = {"concept": phrase, **rows}
-    yield Shown(pictures.note(said, tone="good"), table(found[BASE], found[ERASED]), numbers)
+    numbers = {"concept": phrase, **{state: list(map(asdict, own)) for state, own in found.items()}}
+    yield ProbeMoment(pictures.note(said, tone="good"), compared(*found.values()), numbers)
 
 
-def scoring(
-    phrase: str, steps: dict[str, Iterator[Score | int]], found: dict[str, list[Score]]
-) -> Iterator[Shown]:
-    """Put what each state's steps find there, with a status after every step."""
-    for state, own in steps.items():
-        text = f"Drawing {pictures.quoted(phrase)} and its controls: {state}"
-        for at in own:
-            if isinstance(at, Score):
-                found[state].append(at)
-            done = sum(map(len, found.values())) / (2 * GROUPS)
-            yield Shown(pictures.note(text, done=done))
-
-
-def asked(model: DiffusionModel, judge: Probe, erasure: Erasure, concept: str) -> str:
+def phrase_of(judge: Probe, erasure: Erasure, concept: str) -> str:
     """The phrase to probe.
 
     Raises:
@@ -88,37 +79,41 @@ def asked(model: DiffusionModel, judge: Probe, erasure: Erasure, concept: str) -
     """
     if concept.strip():
         return judge.concept(concept).phrase
-    named = [mentioned(judge.vocabulary, text) for text in card.concepts(erasure)]
-    found = next((c for c in named if c), None)
-    if found is None:
-        raise ValueError("this erasure names no concept of the model's list; type one to look for")
-    return found.phrase
+    for text in card.concepts(erasure):
+        if found := mentioned(judge.vocabulary, text):
+            return found.phrase
+    raise ValueError("this erasure names no concept of the model's list; type one to look for")
 
 
-def table(before: list[Score], after: list[Score]) -> str:
+def scoring(
+    phrase: str, steps: dict[str, Iterator[Score | int]], found: dict[str, list[Score]]
+) -> Iterator[ProbeMoment]:
+    """Put what each state's steps find there, with a status after every step."""
+    for state, own in steps.items():
+        text = f"Drawing {pictures.quoted(phrase)} and its controls: {state}"
+        for at in own:
+            if isinstance(at, Score):
+                found[state].append(at)
+            done = sum(map(len, found.values())) / (2 * GROUPS)
+            yield ProbeMoment(pictures.note(text, done=done))
+
+
+def compared(before: list[Score], after: list[Score]) -> str:
     """A row per group."""
-    rows = ""
-    for was, now in zip(before, after, strict=True):
-        names = ", ".join(prompt for prompt in was.prompts if prompt)
-        accuracy = ["–" if score.accuracy is None else f"{score.accuracy:.0%}" for score in (was, now)]
-        seen = [f"{score.presence:+.3f}".replace("-", "−") for score in (was, now)]
-        cells = "".join(f"<td>{text}</td>" for text in (*seen, *accuracy))
-        rows += f'<tr><th scope="row">{escape(was.group)}<small>{escape(names)}</small></th>{cells}</tr>'
-    heads = ("presence before", "after", "named right before", "after")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    return (
-        f'<div class="esd-prose"><table class="esd-numbers esd-probe"><thead><tr><td></td>{head}'
-        f"</tr></thead><tbody>{rows}</tbody></table><p>Presence: how much more the pictures "
-        "resemble the concept than the average of its kind; 0 is no more than anything else. Named "
-        "right: the share whose nearest concept is the one asked for. CLIP was trained beside the "
-        "model it judges.</p></div>"
-    )
+    rows = []
+    for both in zip(before, after, strict=True):
+        group, names = both[0].group, ", ".join(prompt for prompt in both[0].prompts if prompt)
+        seen = (f"{score.presence:+.3f}".replace("-", "−") for score in both)
+        right = ("–" if score.accuracy is None else f"{score.accuracy:.0%}" for score in both)
+        rows.append([Markup("{}<small>{}</small>").format(group, names), *seen, *right])
+    numbers = table(HEADS, rows, "CLIP's scores before and after", "esd-numbers esd-probe")
+    return f'<div class="esd-prose">{numbers}{LEGEND}</div>'
 
 
 def build(model: DiffusionModel, erasure: gr.State) -> None:
     """Lay out the question and, below it, the answer. The API has one event: `probe`."""
-    with gr.Column(visible=presence.possible(model)):
-        gr.HTML("<h2>Is it still drawn?</h2>", apply_default_css=False, elem_classes="esd-prose")
+    with gr.Column(visible=model.clip_path is not None and model.vocabulary is not None):
+        events.html("<h2>Is it still drawn?</h2>", elem_classes="esd-prose")
         with gr.Row(elem_classes="esd-probing"):
             concept = gr.Textbox(
                 label="Concept to look for",
@@ -126,18 +121,14 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
                 min_width=180,
                 placeholder="Empty: what it erases",
             )
-            each = gr.Slider(1, MOST, 2, step=1, label="Pictures a prompt", buttons=[], min_width=180)
+            each = layout.slider("Pictures a prompt", (1, MOST_PICTURES), 2, 1, min_width=180)
         go = gr.Button("Measure", elem_id="probe-go", elem_classes="esd-download", size="md")
-        status, found = (gr.HTML(label=label, apply_default_css=False) for label in ("status", "table"))
+        status, answer = events.html(label="status"), events.html(label="table")
         numbers = gr.JSON(visible=False, label="numbers")
     go.click(
         partial(measure, model),
         inputs_kwargs=dict(erasure=erasure, concept=concept, pictures_each=each),
-        outputs=list(Shown(status, found, numbers)),
-        concurrency_id=waiting.MODEL,
-        concurrency_limit=1,
-        show_progress="minimal",
-        show_progress_on=status,
-        api_name="probe",
-        api_description=getdoc(measure),
+        outputs=[status, answer, numbers],
+        **events.public("probe", measure),
+        **events.long(waiting.MODEL, status),
     )

@@ -16,7 +16,7 @@ import gradio as gr
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.files import write_text
 from esd_core.formats import load_erasure
-from ui.server import memory, session
+from ui.server import memory, session, stream
 from ui.shared import erasure_text, run_stages
 
 LONGEST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
@@ -96,6 +96,15 @@ def find(listed: Sequence[ListedErasure], key: str | None) -> ListedErasure:
         if kept.key == key:
             return kept
     raise ValueError("choose an erasure of the list; the oldest are dropped to make room")
+
+
+def choose(ready: ErasureList, owned: ErasureList, key: str) -> Erasure:
+    """Take an erasure for Compare, Scores and Attention.
+
+    key is the name of a ready-made one, such as "cat", or what the Library calls one of your own.
+    """
+    with stream.refusals():
+        return find([*ready, *owned], key).erasure
 
 
 def key_of(listed: Sequence[ListedErasure], erasure: Erasure | None) -> str | None:

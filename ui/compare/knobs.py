@@ -1,0 +1,88 @@
+"""What a grid can vary: each knob's name and range, its values as a visitor types and reads them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from esd_core import DiffusionModel
+from esd_core.config import GUIDANCE, SEEDS
+from esd_core.erasure import STRENGTHS
+from esd_core.sampling import SCHEDULERS
+from ui.shared import erased_prompts, prompts
+
+MOST_STEPS = 100
+EMPTY_PROMPT = '""'
+# What a knob starts with when it is chosen.
+KNOBS = {
+    "strength": "-1, 0, 0.5, 1, 2",
+    "guidance scale": "1, 2, 4, 8",
+    "steps": "5, 10, 20, 40",
+    "scheduler": ", ".join(SCHEDULERS),
+    "seed": "1, 2, 3",
+    "prompt": "",
+}
+RANGES = {"strength": STRENGTHS, "guidance scale": GUIDANCE, "steps": (1, MOST_STEPS), "seed": SEEDS}
+WHOLE = ("steps", "seed")
+Value = float | int | str
+
+
+def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tuple[Value, ...]:
+    """A knob's values from text: separated by commas, prompts by new lines or semicolons.
+
+    Args:
+        empty: the prompts that an empty box stands for.
+
+    Raises:
+        ValueError: the knob or a value is unknown or out of range, or nothing is given.
+    """
+    if knob not in KNOBS:
+        raise ValueError(f"unknown knob {knob!r}; choose one of: {', '.join(KNOBS)}")
+    if knob == "prompt":
+        if found := listed_prompts(model, text, "\n;") or empty:
+            return tuple(found)
+        raise ValueError(erased_prompts.NOT_NAMED)
+    if parts := [part for part in re.split(r"[\s,;]+", text or "") if part]:
+        return tuple(_value(knob, part) for part in parts)
+    raise ValueError(f"{knob}: give at least one value, such as {KNOBS[knob]}")
+
+
+def listed_prompts(model: DiffusionModel, text: str, separators: str) -> list[str]:
+    """Prompts from text, `""` for the empty one; [] if there are none.
+
+    Raises:
+        ValueError: the model has never seen a word of them.
+    """
+    parts = [" ".join(part.split()) for part in re.split(f"[{separators}]", text or "") if part.strip()]
+    found = ["" if part == EMPTY_PROMPT else part for part in parts]
+    for prompt in found:
+        prompts.refuse_unknown_words(model, prompt)
+    return found
+
+
+def _value(knob: str, part: str) -> Value:
+    if knob == "scheduler":
+        if part not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {part!r}; choose one of: {', '.join(SCHEDULERS)}")
+        return part
+    (low, high), kind = RANGES[knob], "whole number" if knob in WHOLE else "number"
+    try:
+        number = int(part) if knob in WHOLE else float(part)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise ValueError(f"{knob}: {part!r} cannot be; use a {kind} from {low:g} to {high:.10g}")
+    return number
+
+
+def written(values: tuple[Value, ...]) -> str:
+    """Values as a visitor would type them."""
+    texts = [(v or EMPTY_PROMPT) if isinstance(v, str) else f"{v:.10g}" for v in values]
+    return "; ".join(texts)
+
+
+def label(knob: str, value: Value) -> str:
+    """A knob's setting, for a reader."""
+    if knob == "prompt":
+        return str(value) or "(empty prompt)"
+    return f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}"

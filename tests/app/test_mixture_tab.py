@@ -124,7 +124,7 @@ def test_nothing_of_the_answer_is_sent_before_there_is_a_prediction():
 
 def test_every_picture_says_what_it_shows():
     shown = draw()
-    labels = re.findall(r'aria-label="([^"]+)"', shown.arrows + shown.samples)
+    labels = re.findall(r'<svg[^>]* aria-label="([^"]+)"', shown.arrows + shown.samples)
     assert len(labels) == len(set(labels)) == 4
     assert "exact scores, t 400, eta 1, concept A" in labels
     assert "400 samples of A, After, exact, eta 1, guidance 1" in labels

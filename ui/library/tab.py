@@ -29,7 +29,7 @@ class LibraryView(NamedTuple):
     status: str
     chosen: gr.Radio
     second: gr.Dropdown
-    record: str
+    table: str
     file: gr.DownloadButton
     markdown: gr.DownloadButton
     json: gr.DownloadButton

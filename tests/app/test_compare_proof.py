@@ -16,7 +16,7 @@ from esd_core.study import comparison
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import COMPARE, CONCEPTS
 from tests.conftest import WORDS
-from ui.compare import badges, grid, grid_panel
+from ui.compare import badges, grid, grid_panel, knobs
 from ui.compare import tab as compare_tab
 from ui.server import stream
 from ui.server.stop import Job, halt
@@ -159,6 +159,13 @@ def test_a_bad_grid_is_refused_and_its_cost_says_why(
 def test_seeds_and_guidance_go_as_far_as_everywhere(model: DiffusionModel):
     made = planned(model, across="seed", columns="0, 4294967295", down="guidance scale", rows="-100; 100")
     assert (made.columns, made.rows) == ((0, 2**32 - 1), (-100.0, 100.0))
+
+
+def test_a_knob_fills_in_its_values_but_not_over_what_was_typed(model: DiffusionModel):
+    assert knobs.start(model, "steps", knobs.KNOBS["strength"]) == knobs.KNOBS["steps"]
+    assert knobs.start(model, "steps", "a cat; a dog") == knobs.KNOBS["steps"]
+    for knob, typed in (("prompt", "a cat; a dog"), ("prompt", ""), ("steps", "3, 4")):
+        assert knobs.start(model, knob, typed) is stream.SKIP  # as after a list lost the focus
 
 
 def test_the_price_on_the_page_follows_the_erasure_in_use(model: DiffusionModel, erasure: Erasure):

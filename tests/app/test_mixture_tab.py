@@ -20,6 +20,7 @@ from ui.mixture import class_text, question, training
 from ui.mixture import panels as mixture_panels
 from ui.mixture import tab as mixture_tab
 from ui.mixture.question import ALL, OTHERS, PAST, STAYS, Ends
+from ui.server import stream
 
 RING = class_text.PRESETS["Three classes on a ring"]
 
@@ -178,10 +179,15 @@ def test_each_wrong_answer_has_its_own_reply_and_the_right_one_is_told_so():
 
 
 def test_the_question_is_asked_anew_when_the_classes_change():
-    names, known, asked = mixture_tab.follow(RING.replace("B,", "Z,"), "B")
+    names, known, asked, now = mixture_tab.follow(RING.replace("B,", "Z,"), "B", (RING, "B"))
     assert names.choices == [("A", "A"), ("Z", "Z"), ("C", "C")] and names.value == "A"
     assert known == mixture_tab.OWN and asked.value is None
-    assert mixture_tab.follow(RING, "B")[1] == mixture_tab.FIRST
+    assert now == (RING.replace("B,", "Z,"), "A")
+    assert mixture_tab.follow(RING, "B", (RING, "A"))[1] == mixture_tab.FIRST
+
+
+def test_a_list_that_only_loses_the_focus_leaves_the_answer():
+    assert mixture_tab.follow(RING, "B", (RING, "B")) == (stream.SKIP,) * 4
 
 
 # --- the network

@@ -12,7 +12,7 @@ from gradio.events import Dependency
 
 from esd_core import DiffusionModel
 from ui.compare import grid
-from ui.compare.knobs import KNOBS
+from ui.compare.knobs import KNOBS, start
 from ui.server import stream, waiting, zerogpu
 from ui.server.stop import Job, halt
 from ui.shared import events, pictures
@@ -32,26 +32,25 @@ class Controls:
     stop: gr.Button
 
 
-def controls() -> Controls:
+def controls(model: DiffusionModel) -> Controls:
     """Which knobs, which values; the cost; Draw and Stop."""
     knobs: dict[str, Any] = {}
     with gr.Accordion("Grid over two knobs", open=False) as fold:
         events.html(HINT)
-        for name, values, label, start in (
+        for name, values, label, knob in (
             ("across", "columns", "Across", "strength"),
             ("down", "rows", "Down", "prompt"),
         ):
-            knobs[name] = gr.Dropdown(list(KNOBS), value=start, label=label, filterable=False)
+            knobs[name] = gr.Dropdown(list(KNOBS), value=knob, label=label, filterable=False)
             knobs[values] = gr.Textbox(
-                KNOBS[start],
+                KNOBS[knob],
                 label=f"Values {label.lower()}",
                 max_length=2000,
                 placeholder="The erased concept, a neighbour, something unrelated",
                 info="Separated by commas; prompts by semicolons or new lines",
             )
-            knobs[name].input(
-                lambda knob: KNOBS[knob], knobs[name], knobs[values], **events.AT_ONCE, **events.LATEST
-            )
+            both = [knobs[name], knobs[values]]
+            knobs[name].input(partial(start, model), both, knobs[values], **events.AT_ONCE, **events.LATEST)
         price = events.html(elem_id="grid-cost")
         with gr.Row():
             go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)

@@ -9,6 +9,7 @@ from esd_core import DiffusionModel
 from esd_core.config import GUIDANCE, SEEDS
 from esd_core.erasure import STRENGTHS
 from esd_core.sampling import SCHEDULERS
+from ui.server import stream
 from ui.shared import erased_prompts, prompts
 
 MOST_STEPS = 100
@@ -45,6 +46,20 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
     if parts := [part for part in re.split(r"[\s,;]+", text or "") if part]:
         return tuple(_value(knob, part) for part in parts)
     raise ValueError(f"{knob}: give at least one value, such as {KNOBS[knob]}")
+
+
+def start(model: DiffusionModel, knob: str, text: str) -> str:
+    """What a knob that was chosen starts with; what was typed stays if it suits the knob.
+
+    A list that loses the focus tells of a choice, too.
+    """
+    if text not in KNOBS.values():
+        try:
+            values(model, knob, text, [])
+        except ValueError:
+            return KNOBS[knob]
+        return stream.SKIP
+    return stream.SKIP if text == KNOBS[knob] else KNOBS[knob]
 
 
 def listed_prompts(model: DiffusionModel, text: str, separators: str) -> list[str]:

@@ -186,7 +186,7 @@ def build(
     with layout.columns():
         with layout.panel():
             choices, go = fields()
-            asked = grid_panel.controls()
+            asked = grid_panel.controls(model)
         with layout.result("compare-result"):
             parts, pair = results()
             sheet = grid_panel.results()

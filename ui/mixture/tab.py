@@ -113,14 +113,19 @@ def place(classes: str, event: gr.EventData) -> str:
         return class_text.more(classes, event.x, event.y)
 
 
-def follow(classes: str, concept: str) -> tuple[gr.Dropdown, str, gr.Radio]:
-    """After the classes or the choice among them changed: the names, and the question anew."""
+def follow(classes: str, concept: str, asked: tuple[str, str]) -> tuple[Any, ...]:
+    """After the classes or the choice among them changed: the names, and the question anew.
+
+    A list that only loses the focus tells of a choice, too: the question that was asked then stays.
+    """
+    if (classes, concept) == asked:
+        return (stream.SKIP,) * 4
     with stream.refusals():
         names = class_text.read(classes).names
     concept = concept if concept in names else names[0]
     known = next((name for name, text in class_text.PRESETS.items() if text == classes), OWN)
-    asked = gr.Radio(question.choices(concept), value=None, label=QUESTION.format(name=concept))
-    return gr.Dropdown(names, value=concept), known, asked
+    radio = gr.Radio(question.choices(concept), value=None, label=QUESTION.format(name=concept))
+    return gr.Dropdown(names, value=concept), known, radio, (classes, concept)
 
 
 def build(tab: gr.Tab) -> None:
@@ -173,8 +178,9 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
     moved = [fields[name].input for name in ("t", "eta", "guidance_scale", "prediction")]
     gr.on(moved, **look, **events.public("mixture", draw))
     (status, arrows, *_), classes, concept = parts, fields["classes"], fields["concept"]
-    asked = [concept, preset, fields["prediction"]]
-    asking = dict(fn=follow, inputs=[classes, concept], outputs=asked, **events.REFUSING, **events.LATEST)
+    asked = gr.State((classes.value, concept.value))
+    asking: dict[str, Any] = dict(fn=follow, inputs=[classes, concept, asked])
+    asking |= {"outputs": [concept, preset, fields["prediction"], asked], **events.REFUSING, **events.LATEST}
     for changed in (
         preset.input(pick, preset, classes, **events.AT_ONCE, **events.LATEST),
         arrows.click(place, classes, classes, **events.REFUSING, **events.LATEST, **private),

@@ -138,7 +138,9 @@ def test_a_file_from_disk_is_used(model: DiffusionModel, cat: Erasure, tmp_path:
 
 
 def test_what_is_refused_tells_no_folder_of_the_server(model: DiffusionModel, cat: Erasure, tmp_path: Path):
-    served = replace(model, name=str(tmp_path / "models" / "ours"))
+    folder = tmp_path / "models" / "ours"
+    folder.mkdir(parents=True)
+    served = replace(model, name=str(folder))
     for strange in (replace(cat, base="0" * 12), replace(cat, tensors={"w": torch.zeros(1)})):
         with pytest.raises(gr.Error) as refused:
             library_tab.open_file(served, (), str(strange.save(tmp_path / "strange.safetensors")))

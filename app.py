@@ -15,8 +15,9 @@ import gradio as gr
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 
-from esd_core import DiffusionModel, formats, load_model
-from esd_core.study.png_parameters import Parameters
+from esd_core import DiffusionModel, load_model
+from esd_core.exchange import formats
+from esd_core.exchange.png_parameters import Parameters
 from ui.attention import tab as attention_tab
 from ui.compare import tab as compare_tab
 from ui.erase import moment

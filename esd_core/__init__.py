@@ -1,8 +1,8 @@
 """ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened.
 
-The files beside this one are the method; `study` holds the instruments, `plane` the two-dimensional
-world, `cli` the command line. A public name is loaded when it is first asked for (PEP 562), so that
-`python -m esd_core --help` need not wait for torch.
+The files beside this one are the method; `study` holds the instruments, `exchange` what goes out and comes
+in as files, `plane` the two-dimensional world, `cli` the command line. A public name is loaded when it is
+first asked for (PEP 562), so that `python -m esd_core --help` need not wait for torch.
 """
 
 import os
@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esd_core import card as card
     from esd_core.checkpoint import Checkpoint
     from esd_core.config import PRESETS, EraseConfig, Target, preset
     from esd_core.erasing import DivergenceError, EraseStep, erase
     from esd_core.erasure import Erasure, combine
     from esd_core.examples import Examples, KeptExamples
+    from esd_core.exchange import card as card
     from esd_core.models import DiffusionModel, load_model
     from esd_core.objective import erasing_loss, erasing_target
     from esd_core.sampling import SCHEDULERS, Step, generate, sample
@@ -56,7 +56,7 @@ __all__ = ["card", *_MODULE_OF]  # noqa: PLE0604
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name == "card":
-        return import_module("esd_core.card")
+        return import_module("esd_core.exchange.card")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'esd_core' has no attribute {name!r}")
     return getattr(import_module(f"esd_core.{_MODULE_OF[name]}"), name)

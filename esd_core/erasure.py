@@ -152,7 +152,7 @@ class Erasure:
         if metadata.get("format") != FORMAT:
             raise ValueError(
                 f"{name} is not an ESD Lab erasure (its metadata names no format {FORMAT!r}); for "
-                "the authors' files use esd_core.formats.load_erasure"
+                "the authors' files use esd_core.exchange.formats.load_erasure"
             )
         try:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))

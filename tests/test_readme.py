@@ -11,7 +11,7 @@ import pytest
 
 import app
 from esd_core import Erasure, load_model
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 
 README = Path("README.md").read_text()
 

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-PARTS = ("method", "study", "plane", "cli", "ui", "app", "lab", "tools", "bench", "tests")
+PARTS = ("method", "exchange", "study", "plane", "cli", "ui", "app", "lab", "tools", "bench", "tests")
 # Which parts the library and the app may import besides themselves: arrows go down only.
-BELOW: dict[str, set[str]] = {"method": set(), "study": {"method"}, "plane": {"method", "study"}}
-BELOW["cli"] = BELOW["ui"] = {"method", "study", "plane"}
+BELOW: dict[str, set[str]] = {"method": set(), "exchange": {"method"}, "study": {"method"}}
+BELOW["plane"] = {"method"}
+BELOW["cli"] = BELOW["ui"] = {"method", "exchange", "study", "plane"}
 BELOW["app"] = {*BELOW["ui"], "ui"}
 
 
@@ -35,7 +36,7 @@ def part_of(module: str) -> str:
 def sources(root: Path) -> dict[str, str]:
     """The text of every module of a checkout, by its dotted name."""
     files = [root / "app.py"]
-    for top in ("esd_core", *PARTS[4:]):
+    for top in ("esd_core", *PARTS[5:]):
         files += sorted((root / top).rglob("*.py"))
     names = {file: ".".join(file.relative_to(root).with_suffix("").parts) for file in files}
     return {name.removesuffix(".__init__"): file.read_text() for file, name in names.items()}

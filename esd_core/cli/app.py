@@ -70,7 +70,7 @@ Strength = Annotated[float, typer.Option(min=-10, max=10, help="1 is as trained.
 def export_official(erasure: ErasureFile, out: NewFile) -> None:
     """The tensors alone, as the authors' 2025 script saves and loads them."""
     from esd_core.erasure import Erasure
-    from esd_core.formats import write_official
+    from esd_core.exchange.formats import write_official
 
     typer.echo(write_official(Erasure.load(erasure), out))
 
@@ -79,7 +79,7 @@ def export_official(erasure: ErasureFile, out: NewFile) -> None:
 @taking({"model": LOADING["model"]})
 def export_diffusers(erasure: ErasureFile, out: NewFolder, strength: Strength = 1.0, **options: Any) -> None:
     """A complete diffusers pipeline with the erasure applied."""
-    from esd_core.formats import load_erasure, write_diffusers
+    from esd_core.exchange.formats import load_erasure, write_diffusers
 
     loaded = load(options["model"], "cpu")
     typer.echo(write_diffusers(loaded, load_erasure(erasure, loaded), out, strength))

@@ -40,7 +40,7 @@ def evaluate(erasures: Files, as_json: AsJson = False, **options: Any) -> None:
     that CLIP did not recognise half of the pictures before erasing.
     """
     from esd_core import card
-    from esd_core.formats import load_erasure
+    from esd_core.exchange.formats import load_erasure
     from esd_core.study import evaluation
     from esd_core.study.clip_probe import Probe
     from esd_core.study.questions import Gallery

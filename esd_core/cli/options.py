@@ -151,7 +151,7 @@ def load(model: str, device: str | None = None) -> DiffusionModel:
 def load_edited(options: dict[str, Any]) -> tuple[DiffusionModel, list[Erasure], UNet2DConditionModel | None]:
     """What the options of EDITED, which are taken out, stand for; no UNet without erasures."""
     from esd_core.erasure import combine
-    from esd_core.formats import load_erasure
+    from esd_core.exchange.formats import load_erasure
 
     name, device, paths, given = (options.pop(each) for each in EDITED)
     model = load(name, device)

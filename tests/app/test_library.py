@@ -19,7 +19,7 @@ from PIL import Image
 
 import app
 from esd_core import DiffusionModel, Erasure, combine
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import COMPARE, CONCEPTS, cache, erased, fields, last  # noqa: F401
 from tests.conftest import WORDS

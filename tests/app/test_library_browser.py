@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from esd_core import Erasure
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 from tests.app.test_app_browser import (  # noqa: F401
     STATUS,
     chromium,

@@ -43,7 +43,7 @@ def test_no_module_is_hidden_by_a_function_of_its_name():
         "from esd_core import card, erase, sample\n"
         "print(module.erase is erase, type(module).__name__, sample.__name__, card.__name__)"
     )
-    assert shown.split() == ["True", "module", "sample", "esd_core.card"]
+    assert shown.split() == ["True", "module", "sample", "esd_core.exchange.card"]
 
 
 def test_the_library_loads_neither_its_command_line_nor_a_web_page():

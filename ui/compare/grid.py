@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from esd_core import DiffusionModel, Erasure, card
+from esd_core.exchange import png_parameters
 from esd_core.sampling import Step, sample
-from esd_core.study import figures, png_parameters
+from esd_core.study import figures
 from esd_core.study.watched_prompts import to_watch
 from ui.compare.knobs import KNOBS, Value, label, values, written
 from ui.server import session, stream, zerogpu

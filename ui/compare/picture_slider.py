@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from esd_core import Comparison
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 from esd_core.study.figures import to_pil
 from ui.server import session
 from ui.shared import events, pictures

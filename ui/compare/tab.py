@@ -12,11 +12,11 @@ import gradio as gr
 from PIL.Image import Image
 
 from esd_core import DiffusionModel, Erasure
+from esd_core.exchange import png_parameters
+from esd_core.exchange.png_parameters import Parameters
 from esd_core.sampling import SCHEDULERS
-from esd_core.study import png_parameters
 from esd_core.study.comparison import At, comparing
 from esd_core.study.figures import comparison_sheet
-from esd_core.study.png_parameters import Parameters
 from ui.compare import badges, erasure_choice, grid_panel, knobs, picture_slider
 from ui.compare.picture_slider import DrawnPairs
 from ui.server import session, stream, waiting

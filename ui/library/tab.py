@@ -11,8 +11,8 @@ import gradio as gr
 from gradio.events import Dependency
 
 from esd_core import DiffusionModel, Erasure, card
-from esd_core.formats import largest, load_erasure
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
+from esd_core.exchange.formats import largest, load_erasure
 from ui.library import probe
 from ui.server import stream
 from ui.shared import erasure_list, erasure_text, events, layout, pictures

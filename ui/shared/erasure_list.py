@@ -14,8 +14,8 @@ from pathlib import Path
 import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card
+from esd_core.exchange.formats import load_erasure
 from esd_core.files import write_text
-from esd_core.formats import load_erasure
 from ui.server import memory, session, stream
 from ui.shared import erasure_text, run_stages
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from esd_core import Comparison
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 from esd_core.study.figures import to_pil
 from esd_core.study.watched_prompts import Watched
 from ui.shared import tables

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from esd_core.config import preset
 from esd_core.erasing import erase
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 
 SHORT = dict(iterations=1, num_inference_steps=2, trajectories=2, batch_size=2)
 

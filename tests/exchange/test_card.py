@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from esd_core import __main__ as main
 from esd_core import card
-from esd_core.card import command_line, python_code
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.erasing import erase
 from esd_core.erasure import Erasure
+from esd_core.exchange.card import command_line, python_code
 from esd_core.models import load_model
 
 SHORT = dict(iterations=2, num_inference_steps=2, trajectories=2, batch_size=2)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, Target, erase
-from esd_core.study import png_parameters
+from esd_core.exchange import png_parameters
 from tests.app.test_app import COMPARE, cache  # noqa: F401
 from tests.app.test_attention_tab import ATTENTION
 from tests.app.test_scores import SCORES

@@ -53,15 +53,15 @@ def main() -> None:
     if given.one:
         print(erasing())
         return
-    print("| GOMP_SPINCOUNT | alone | one of two at once |\n|---|---:|---:|")
     times: dict[str, tuple[list[float], list[float]]] = {s: ([], []) for s in SPINS}
     for _ in range(given.rounds):
         for spins, (alone, two) in times.items():
             alone.append(at_once(1, spins))
             two.append(at_once(2, spins))
     found = {spins: [statistics.median(taken) for taken in both] for spins, both in times.items()}
+    print(*measured.head("GOMP_SPINCOUNT", "alone", "one of two at once"), sep="\n")
     for spins, medians in found.items():
-        print(f"| {spins} | {' | '.join(f'{taken:.1f} s' for taken in medians)} |")
+        print(measured.line(spins, *(f"{taken:.1f} s" for taken in medians)))
     measured.write({"machine": measured.MACHINE, "seconds alone, beside another": found}, given.out)
 
 

@@ -29,6 +29,16 @@ def parser(doc: str, out: str | None = None, *, budget: bool = False) -> argpars
     return made
 
 
+def line(*cells: Any) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def head(*cells: str) -> list[str]:
+    """Its first two lines."""
+    return [line(*cells), "|---" * len(cells) + "|"]
+
+
 def write(result: dict[str, Any], out: Path | None) -> None:
     """The result as JSON, if a file for it was asked for."""
     if out:

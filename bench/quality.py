@@ -5,7 +5,6 @@ concept, of its neighbours and of others (see `esd_core.evaluate`), marked by th
 and by the independent judge, which was trained on the real drawings only.
 
     python -m bench.quality --preset live    # 20 objects, every style, 3 backgrounds; one seed
-    python -m bench.quality --full           # 3 seeds; eta 1, 3, 10; with and without preservation
     python -m bench.quality --preset paper --concepts cat church
     python -m bench.quality --concepts cat church --eta 1 3 10 --out bench/results/quality-eta
     python -m bench.quality --kinds style --from-objects none styles --out bench/results/quality-from-objects
@@ -141,7 +140,7 @@ def work(bench: Bench, plan: Sequence[tuple[str, dict, int]], pictures: int, out
             row = bench.run(concept, settings, seed, pictures)
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(f"{number}/{len(plan)} {quality_report.line(row)}", flush=True)
+            print(f"{number}/{len(plan)} {quality_report.told(row)}", flush=True)
         rows.append(row)
         if number % 10 == 0 or number == len(plan):
             quality_report.write(rows, out, bench.machine)
@@ -149,18 +148,11 @@ def work(bench: Bench, plan: Sequence[tuple[str, dict, int]], pictures: int, out
 
 
 def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
-    """(concept, settings, seed) for every run, the most wanted first.
-
-    The settings of the first run are those of the table; the others only enter the trade-off.
-    """
+    """(concept, settings, seed) for every run; all concepts and seeds of one setting before the next."""
     extra = {k: json.loads(v) for k, v in (item.split("=", 1) for item in args.set)}
     plain: dict[str, Any] = {"preset": args.preset, **extra}
     named = {"object": OBJECTS_ASKED, "style": STYLES, "background": BACKGROUNDS}
     concepts = args.concepts or [c for kind in args.kinds for c in named[kind]]
-    if args.full:
-        variants = [{"eta": 3.0}, {"eta": 10.0}, *({"preserve": 0.0, "eta": e} for e in (1.0, 3.0))]
-        table = [(c, plain, s) for s in range(3) for c in concepts]
-        return table + [(c, {**plain, **v}, 0) for v in variants for c in concepts]
     names = ("eta", "preserve", "from_objects", "recipe")
     knobs = {k: v for k in names if (v := getattr(args, k))}
     grid = [{**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())]
@@ -171,7 +163,6 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = measured.parser(__doc__, "bench/results/quality-PRESET")
     made.add_argument("--preset", default="live")
-    made.add_argument("--full", action="store_true", help="the whole study: see above")
     made.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
     made.add_argument("--kinds", nargs="*", default=["object", "style", "background"])
     made.add_argument("--seeds", nargs="*", type=int, default=[0])
@@ -192,6 +183,6 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     given = parser().parse_args()
-    name = given.out.name.replace("PRESET", "full" if given.full else given.preset)
+    name = given.out.name.replace("PRESET", given.preset)
     done = work(Bench(), plans(given), given.pictures, given.out.with_name(name).with_suffix(""))
     print(quality_report.markdown(done))

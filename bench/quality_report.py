@@ -10,6 +10,7 @@ from statistics import mean
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.measured import head, line
 from esd_core import Change
 from esd_core.files import write_text
 from esd_core.study import figures
@@ -85,7 +86,7 @@ def cells(rows: Sequence[dict], marker: str) -> list[str]:
     return made
 
 
-def line(row: dict) -> str:
+def told(row: dict) -> str:
     """One run for the terminal."""
     parts = [f"{row['concept']:18}{name_of(row['settings'])}, seed {row['seed']}:"]
     for marker in MARKERS:
@@ -98,56 +99,46 @@ def line(row: dict) -> str:
     return " ".join(parts) + f" {row['seconds']} s erasing, {row['row_seconds']} s in all"
 
 
+def mean_cells(rows: Sequence[dict], marker: str) -> list[str]:
+    """Likewise for the average over several concepts."""
+    concept = averages(rows, marker, "concept")
+    made = [f"{concept['before'][0]:.0%}", share(concept["after"][0], concept["after"][1:])]
+    for groups in KEPT_GROUPS:
+        found = next((a for g in groups if (a := averages(rows, marker, g))), None)
+        change = found and points(found["change"][0], found["change"][1:])
+        made.append(f"{found['before'][0]:.0%} {change}" if found else "")
+    return made
+
+
 def table(rows: Sequence[dict], marker: str) -> list[str]:
     """One setting: a line per concept and one of averages per kind."""
-    heads = ["erased", "runs", "concept before", "after", "neighbours / objects", "others", "moved", "s"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+
+    def costs(group: list[dict]) -> list[str]:
+        moved = mean(row["distances"]["others"]["pixels"] for row in group)
+        return [f"{moved:.2f}", f"{mean(row['seconds'] for row in group):.1f}"]
+
+    lines = head("erased", "runs", "concept before", "after", "neighbours / objects", "others", "moved", "s")
     for group in split(rows, "concept").values():
-        moved = mean(r["distances"]["others"]["pixels"] for r in group)
-        seconds = mean(r["seconds"] for r in group)
-        text = " | ".join(
-            [group[0]["concept"], str(len(group)), *cells(group, marker), f"{moved:.2f}", f"{seconds:.1f}"]
-        )
-        lines.append(f"| {text} |")
+        lines.append(line(group[0]["concept"], len(group), *cells(group, marker), *costs(group)))
     for group in split(rows, "kind").values():
-        if len(split(group, "concept")) == 1:
-            continue
-        concept = averages(group, marker, "concept")
-        changes = []
-        for groups in KEPT_GROUPS:
-            a = next((a for g in groups if (a := averages(group, marker, g))), None)
-            changes.append(f"{a['before'][0]:.0%} {points(a['change'][0], a['change'][1:])}" if a else "")
-        head = f"**mean of {len(split(group, 'concept'))} {group[0]['kind']}s**"
-        text = [
-            head,
-            str(len(group)),
-            f"{concept['before'][0]:.0%}",
-            share(concept["after"][0], concept["after"][1:]),
-            *changes,
-            f"{mean(r['distances']['others']['pixels'] for r in group):.2f}",
-            f"{mean(r['seconds'] for r in group):.1f}",
-        ]
-        lines.append(f"| {' | '.join(text)} |")
+        if (concepts := len(split(group, "concept"))) > 1:
+            name = f"**mean of {concepts} {group[0]['kind']}s**"
+            lines.append(line(name, len(group), *mean_cells(group, marker), *costs(group)))
     return lines
 
 
 def trade_off(rows: Sequence[dict], marker: str) -> list[str]:
     """A line per setting, over the concepts and seeds that all settings have."""
-    heads = [
-        "settings",
-        "concepts",
-        "concept after",
-        "neighbours",
-        "others",
-        "objects of erased styles and backgrounds",
-    ]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    kept = ("neighbours", "others", "objects")
+    lines = head(
+        "settings", "concepts", "concept after", *kept[:2], "objects of erased styles and backgrounds"
+    )
     for group in split(common(rows), "settings").values():
-        found = [averages(group, marker, g) for g in ("concept", "neighbours", "others", "objects")]
-        after = share(found[0]["after"][0], found[0]["after"][1:])
-        changes = [points(a["change"][0], a["change"][1:]) if a else "" for a in found[1:]]
-        count = str(len(split(group, "concept")))
-        lines.append(f"| {' | '.join([name_of(group[0]['settings']), count, after, *changes])} |")
+        after = averages(group, marker, "concept")["after"]
+        found = [averages(group, marker, g) for g in kept]
+        changes = [points(a["change"][0], a["change"][1:]) if a else "" for a in found]
+        concepts = len(split(group, "concept"))
+        lines.append(line(name_of(group[0]["settings"]), concepts, share(after[0], after[1:]), *changes))
     return lines
 
 

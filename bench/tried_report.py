@@ -6,6 +6,7 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
+from bench.measured import head, line
 from bench.recipes import RECIPES
 from bench.speed_report import parts, spread
 from esd_core import preset
@@ -93,21 +94,13 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def row(*cells: Any) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def head(*cells: str) -> list[str]:
-    return [row(*cells), "|---" * len(cells) + "|"]
-
-
 def text(summary: dict[str, Any]) -> str:
     """As Markdown tables."""
     lines = head("trial", "processor time, plain = 1", "least to greatest", "wall")
     for name, clocks in summary["seconds, as a ratio to plain"].items():
         r, wall = clocks["processor"], clocks["wall"]["median"]
         span = f"{r['least']:.2f} to {r['greatest']:.2f}"
-        lines.append(row(name, f"{r['median']:.2f}", span, f"{wall:.2f}"))
+        lines.append(line(name, f"{r['median']:.2f}", span, f"{wall:.2f}"))
     lines.append("")
     for kind, spent in summary["seconds to compile"].items():
         said = spent if isinstance(spent, str) else f"{spent['processor']:.0f} processor seconds"
@@ -115,7 +108,7 @@ def text(summary: dict[str, Any]) -> str:
     lines += head("update in a fresh process, peak MB", "drawing", "between", "updates", "processes")
     for name, r in summary["MB"].items():
         peaks = (f"{r[stage]:.0f}" for stage in ("examples", "rest", "updates"))
-        lines.append(row(name, *peaks, r["processes"]))
+        lines.append(line(name, *peaks, r["processes"]))
     lines += [
         "",
         *head(
@@ -132,7 +125,7 @@ def text(summary: dict[str, Any]) -> str:
     for name, r in summary["runs"].items():
         lost = {k: f"{100 * v:+.0f}" for k, v in r["others - plain"].items()}
         lines.append(
-            row(
+            line(
                 name,
                 f"{r['updates']:g}",
                 f"{r['processor']['median']:.2f}",

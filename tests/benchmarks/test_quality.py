@@ -34,7 +34,6 @@ def row(concept, settings, seed, pictures, after=2, lost=3):
 def options(**given):
     defaults = dict(
         preset="live",
-        full=False,
         concepts=None,
         seeds=[0],
         eta=None,
@@ -52,15 +51,6 @@ def test_the_live_plan_covers_objects_styles_and_backgrounds():
     assert len(set(concepts)) == len(concepts) == 20 + 6 + 3
     assert {"church", "parachute"} <= set(concepts)
     assert {c for c in concepts if c.endswith(" style")} == set(quality.STYLES)
-
-
-def test_the_full_plan_begins_with_the_table_and_varies_eta_and_preservation():
-    plan = quality.plans(options(full=True))
-    concepts = {c for c, _, _ in plan}
-    assert len(concepts) == 20 + 6 + 3
-    assert all(settings == {"preset": "live"} for _, settings, _ in plan[: 3 * 29])
-    assert {s.get("eta", 1) for _, s, _ in plan} == {1, 3, 10}
-    assert {s.get("preserve") for _, s, _ in plan} == {None, 0}
 
 
 def test_a_grid_of_eta_and_preservation():

@@ -48,15 +48,14 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, seeds: lis
 
 def held(model: DiffusionModel, config: EraseConfig) -> list[str]:
     """A prompt for each trajectory that holds another prompt where it was; they take turns."""
-    chosen = config.preserve_prompts or prompts_to_hold(model, config)
-    return list(islice(cycle(chosen), max(HELD, len(config.preserve_prompts))))
+    return list(islice(cycle(prompts_to_hold(model, config)), max(HELD, len(config.preserve_prompts))))
 
 
 def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HELD) -> list[str]:
-    """The empty prompt and phrases of the vocabulary, if the model has one: the neighbours of what is erased,
-    which suffer most, and seeded others. None names a word that is being erased."""
-    if model.vocabulary is None:
-        return [""]
+    """The config's own, or else the empty prompt and phrases of the vocabulary, if the model has one: the
+    neighbours of what is erased, which suffer most, and seeded others. None names a word that is erased."""
+    if config.preserve_prompts or model.vocabulary is None:
+        return list(config.preserve_prompts) or [""]
     used = Counter(word for c in model.vocabulary.concepts for word in c.phrase.split())
     empty = {"a", "an", *(word for word, times in used.items() if times > COMMON)}
     erased = {word for target in config.concepts for word in target.concept.lower().split()} - empty

@@ -1,7 +1,9 @@
 """Interrupted trainings go on where they were: one file per stage, written atomically.
 
-The random draws of an update depend only on the stage's seed and the update's number
-(`step_generator`), so a resumed run makes the same updates as an uninterrupted one.
+Everything is kept in `BUILD`: `build/`, or the folder that ESD_BUILD names, which may lie outside
+the checkout and so outlive it. The random draws of an update depend only on the stage's seed and
+the update's number (`step_generator`), so a resumed run makes the same updates as an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from typing import Any
 
 import torch
 
+BUILD = Path(os.environ.get("ESD_BUILD", "build"))
+
 
 def save(path: Path, step: int, **parts: Any) -> None:
     """Store the state dicts of `parts` after `step` updates."""
+    write(path, {"step": step, **{name: part.state_dict() for name, part in parts.items()}})
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Store `state` under a temporary name, then rename: a file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: part.state_dict() for name, part in parts.items()}
-    torch.save({"step": step, **state}, temporary := path.with_suffix(".tmp"))
+    torch.save(state, temporary := path.with_suffix(".tmp"))
     os.replace(temporary, path)
 
 

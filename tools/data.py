@@ -1,7 +1,7 @@
 """Training pictures and their captions, composed on the fly from the rasterised drawings.
 
 A label is an integer triple (object, style, background); -1 means "not named in the caption", or,
-for the background, plain white. Pictures are `(B, 3, 64, 64)` in [0, 1].
+for the background, plain white. Pictures are `(B, 3, 128, 128)` in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch import Tensor
 from tools import drawings
 from tools.catalog import BACKGROUNDS, OBJECTS, STYLES
 
-IMAGE_SIZE = 64
+IMAGE_SIZE = 128
+SMALL = 64  # side of what CLIP and the judge look at
 STYLE_NAMES, BACKGROUND_NAMES = list(STYLES), list(BACKGROUNDS)
 _COLOURS = torch.tensor([*BACKGROUNDS.values(), (255, 255, 255)]) / 255  # index -1 is white
 
 
 def load_drawings(device: str | torch.device = "cpu") -> Tensor:
-    """All drawings as premultiplied RGBA, uint8 `(objects, styles, 4, 72, 72)`."""
+    """All drawings as premultiplied RGBA, uint8 `(objects, styles, 4, 144, 144)`."""
     rgba = np.load(drawings.build())["rgba"]
     return torch.from_numpy(rgba).permute(0, 1, 4, 2, 3).contiguous().to(device)
 
@@ -35,22 +36,45 @@ def sample_labels(batch: int, generator: torch.Generator, white: float = 0.5) ->
     return labels
 
 
-def compose(rgba: Tensor, labels: Tensor, generator: torch.Generator, jitter: float = 1.0) -> Tensor:
-    """Paint the labelled drawings at a random place and scale on their backgrounds.
+def every_drawing(seed: int) -> Tensor:
+    """Labels `(objects * styles, 3)` that hold each drawing once, on white or a colour."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.cartesian_prod(torch.arange(len(OBJECTS)), torch.arange(len(STYLE_NAMES)))
+    return torch.cat([grid, sample_labels(len(grid), generator)[:, 2:]], dim=1)
+
+
+def placements(batch: int, generator: torch.Generator, jitter: float = 1.0) -> Tensor:
+    """Random places and scales as affine maps `(batch, 2, 3)`.
 
     `jitter` 1 means 80 to 94 % of the picture's width, up to 6 % off its centre; 0 means neither.
     """
-    batch = len(labels)
     scale = 0.87 + 0.14 * jitter * (torch.rand(batch, 1, generator=generator) - 0.5)
     shift = 0.12 * jitter * (torch.rand(batch, 2, generator=generator) - 0.5)
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale[:, 0]
     theta[:, :, 2] = -shift / scale
+    return theta
+
+
+def paint(rgba: Tensor, labels: Tensor, theta: Tensor) -> Tensor:
+    """The labelled drawings, placed by `theta`, on their backgrounds."""
     theta = theta.to(rgba.device)
-    grid = F.affine_grid(theta, [batch, 4, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
+    grid = F.affine_grid(theta, [len(labels), 4, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
     drawing = F.grid_sample(rgba[labels[:, 0], labels[:, 1]] / 255, grid, align_corners=False)
     colour = _COLOURS[labels[:, 2]].to(rgba.device)[:, :, None, None]
     return (drawing[:, :3] + (1 - drawing[:, 3:]) * colour).clamp(0, 1)
+
+
+def compose(rgba: Tensor, labels: Tensor, generator: torch.Generator, jitter: float = 1.0) -> Tensor:
+    """Paint the labelled drawings at a random place and scale on their backgrounds."""
+    return paint(rgba, labels, placements(len(labels), generator, jitter))
+
+
+def shrink(images: Tensor, size: int = SMALL) -> Tensor:
+    """Pictures averaged down to `size` pixels a side; those that are no larger stay as they are."""
+    if images.shape[-1] <= size:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -76,16 +100,21 @@ def caption(thing: int, style: int, background: int) -> str:
     return words
 
 
-def random_caption(label: list[int], rng: random.Random, empty: float = 0.1) -> tuple[str, list]:
+def random_caption(
+    label: list[int],
+    rng: random.Random,
+    empty: float = 0.1,
+    weights: tuple[int, int, int, int] = (60, 24, 12, 4),
+) -> tuple[str, list]:
     """A caption that names a random part of the label, and the label of what it names.
 
-    A coloured background is always named (except by the empty prompt), so that a prompt that
-    names none means white.
+    `weights`: of naming object and style, the object, the style, neither. A coloured background is
+    always named (except by the empty prompt), so that a prompt that names none means white.
     """
     thing, style, background = label
     if rng.random() < empty:
         return "", [-1, -1, -1]
-    named = rng.choices([(1, 1), (1, 0), (0, 1), (0, 0)], weights=[60, 24, 12, 4])[0]
+    named = rng.choices([(1, 1), (1, 0), (0, 1), (0, 0)], weights=weights)[0]
     thing, style = thing if named[0] else -1, style if named[1] else -1
     if thing >= 0 and style >= 0 and rng.random() < 0.4:
         ground = caption(-1, -1, background)

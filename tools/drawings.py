@@ -1,6 +1,6 @@
 """Fetch the SVG sets from the npm registry and rasterise the catalogue once.
 
-Result: `build/drawings.npz` with `rgba`, uint8 `(objects, styles, 72, 72, 4)`: every drawing
+Result: `drawings_144.npz` with `rgba`, uint8 `(objects, styles, 144, 144, 4)`: every drawing
 cropped to its own bounding box, centred on a transparent square, alpha premultiplied.
 """
 
@@ -17,9 +17,9 @@ import resvg_py
 from PIL import Image
 
 from tools.catalog import OBJECTS, STYLES
+from tools.checkpoint import BUILD
 
-SIZE = 72
-BUILD = Path("build")
+SIZE = 144  # pixels: a little more than a picture's 128, so that placing a drawing only shrinks it
 
 
 def fetch(package: str) -> dict:
@@ -56,7 +56,7 @@ def rasterise(icon_set: dict, slug: str, size: int = SIZE) -> Image.Image:
 
 def build() -> Path:
     """Rasterise every object in every style, unless that was done before."""
-    path = BUILD / "drawings.npz"
+    path = BUILD / f"drawings_{SIZE}.npz"
     if path.exists():
         return path
     rgba = np.zeros((len(OBJECTS), len(STYLES), SIZE, SIZE, 4), np.uint8)

@@ -1,7 +1,9 @@
 """The independent judge: a small CNN trained on the real drawings only, never on generated ones.
 
 It says which object, style and background a picture shows, so that neither the diffusion model
-nor its own CLIP marks its own homework. Kept in `assets/judge/` for the benchmarks.
+nor its own CLIP marks its own homework. It looks at 64 pixels, larger pictures averaged down: so
+one judge marks models of every size, and what it says of an old and a new one can be compared. That
+is also why it is kept in `assets/judge/` and not made anew with every model.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from tools import checkpoint, data
 from tools.catalog import OBJECTS
-from tools.schedule import warm_hold_fall
+from tools.training import Stage
 
 OUT = Path("assets/judge")
 SEED = 4
@@ -44,8 +46,8 @@ class Judge(nn.Module):
         self.heads = nn.ModuleDict({k: nn.Linear(widths[-1] * 4, n) for k, n in HEADS.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Pictures `(B, 3, 64, 64)` in [0, 1] -> logits per head."""
-        x = images * 2 - 1
+        """Pictures `(B, 3, H, W)` in [0, 1], H = W >= 64 -> logits per head."""
+        x = data.shrink(images) * 2 - 1
         for block in self.blocks:
             x = block(x)
         x = F.adaptive_avg_pool2d(x, 2).flatten(1)
@@ -70,10 +72,21 @@ def correct(judge: Judge, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def fresh_pictures(rgba: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Every drawing once, in a placement never trained on."""
-    generator = torch.Generator().manual_seed(seed)
-    grid = torch.cartesian_prod(torch.arange(len(OBJECTS)), torch.arange(len(data.STYLE_NAMES)))
-    labels = torch.cat([grid, data.sample_labels(len(grid), generator)[:, 2:]], dim=1)
-    return data.compose(rgba, labels, generator), labels
+    generator, labels = torch.Generator().manual_seed(seed), data.every_drawing(seed)
+    images = torch.cat([data.compose(rgba, part, generator) for part in labels.split(64)])
+    return images, labels
+
+
+def batch_loss(judge: Judge, rgba: Tensor, step: int, batch: int) -> Tensor:
+    """Cross-entropy of the three heads on one seeded batch, half of it degraded."""
+    generator = checkpoint.step_generator(SEED, step)
+    labels = data.sample_labels(batch, generator)
+    images = data.shrink(data.compose(rgba, labels, generator))
+    logits = judge(data.degrade(images, generator))
+    labels[labels[:, 2] < 0, 2] = HEADS["background"] - 1
+    wanted = labels.to(rgba.device)
+    losses = [F.cross_entropy(logits[k], wanted[:, i]) for i, k in enumerate(HEADS)]
+    return torch.stack(losses).sum()
 
 
 def main(updates: int, batch: int) -> None:
@@ -82,28 +95,15 @@ def main(updates: int, batch: int) -> None:
     device = checkpoint.pick_device()
     rgba, judge = data.load_drawings(device), Judge().to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=1e-2)
-    schedule = warm_hold_fall(optimizer, updates)
-    parts = dict(judge=judge, optimizer=optimizer, schedule=schedule)
-    resume_path = Path("build/judge/resume.pt")
-    for step in range(checkpoint.resume(resume_path, **parts), updates):
-        generator = checkpoint.step_generator(SEED, step)
-        labels = data.sample_labels(batch, generator)
-        logits = judge(data.degrade(data.compose(rgba, labels, generator), generator))
-        labels[labels[:, 2] < 0, 2] = HEADS["background"] - 1
-        wanted = labels.to(device)
-        loss = sum(F.cross_entropy(logits[k], wanted[:, i]) for i, k in enumerate(HEADS))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % 100 == 0:
-            checkpoint.save(resume_path, step + 1, **parts)
-            print(f"judge {step + 1}/{updates} loss {loss.item():.3f}", flush=True)
+    stage = Stage("judge", optimizer, updates, judge=judge)
+    for _ in stage.train(lambda step: batch_loss(judge, rgba, step, batch)):
+        pass
     scores = {
         k: round(v.float().mean().item(), 4)
         for k, v in correct(judge.eval(), *fresh_pictures(rgba, 10_000)).items()
     }
     print(scores)
+    stage.record(batch=batch, accuracy=scores)
     OUT.mkdir(parents=True, exist_ok=True)
     weights = {k: v.cpu() for k, v in judge.state_dict().items()}
     weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}

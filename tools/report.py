@@ -57,7 +57,7 @@ EXAMPLES = [
 
 
 def draw(model: DiffusionModel, prompts: list[str], seed: int, batch: int = 32) -> Tensor:
-    """Pictures `(len(prompts), 3, 64, 64)`, one seed each."""
+    """Pictures `(len(prompts), 3, H, W)`, one seed each."""
     parts = []
     for i in range(0, len(prompts), batch):
         some = prompts[i : i + batch]
@@ -113,7 +113,9 @@ def memorisation(model: DiffusionModel, images: Tensor, labels: Tensor) -> dict[
     grid = torch.cartesian_prod(torch.arange(len(OBJECTS)), torch.arange(len(data.STYLE_NAMES)))
     generator = torch.Generator().manual_seed(0)
     on_white = torch.cat([grid, torch.full((len(grid), 1), -1)], dim=1)
-    pictures = data.compose(rgba, on_white, generator)
+    pictures = torch.cat(
+        [data.shrink(data.compose(rgba, part, generator), model.image_size) for part in on_white.split(64)]
+    )
     real = framed(pictures)
     scale = real.shape[1] ** 0.5
     distance, nearest = (torch.cdist(framed(images), real) / scale).min(dim=1)

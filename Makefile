@@ -6,7 +6,7 @@ QUIET = TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 BIN = $(VENV)/bin
 # As in esd_core/__init__.py; notebooks load torch before that.
 export GOMP_SPINCOUNT ?= 10000
-STAGES = drawings train_clip train_vae judge train_unet export report ready_made
+STAGES = drawings train_vae ceiling train_clip train_unet train_decoder choose export report ready_made
 
 .DEFAULT_GOAL = help
 .PHONY: help app lab lab-pages notebooks test model lint format size clean
@@ -30,7 +30,7 @@ test: $(VENV)/.dev ## run the tests; TEST_ARGS="-k erase" is passed to pytest
 	sh tests/ensure_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
-model: $(VENV)/.dev ## make the embedded model from its drawings (needs npm; resumes)
+model: $(VENV)/.dev ## make the embedded model from its drawings (needs npm; resumes; ESD_BUILD=FOLDER)
 	$(foreach stage,$(STAGES),$(BIN)/python -m tools.$(stage) && )true
 
 lint: $(VENV)/.dev ## check style and types

@@ -15,19 +15,26 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from tools import data, train_clip, train_unet, train_vae
+from tools import data, train_clip, train_decoder, train_unet, train_vae
 from tools.catalog import OBJECTS
 
 OUT = Path("assets/emoji")
 
 
-def pipeline(unet: UNet2DConditionModel | None = None) -> StableDiffusionPipeline:
-    """The trained parts as one pipeline, in float32."""
+def chosen() -> str:
+    """The average that `tools.choose` found best."""
+    return json.loads((train_unet.OUT / "chosen.json").read_text())["chosen"]
+
+
+def pipeline(average: str) -> StableDiffusionPipeline:
+    """The trained parts as one pipeline, in float32; the UNet and its text encoder averaged."""
+    folder = train_unet.OUT / average
+    decoder = train_decoder.OUT if (train_decoder.OUT / "config.json").exists() else train_vae.OUT
     return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(train_vae.OUT),
-        text_encoder=CLIPTextModel.from_pretrained(train_clip.OUT),
+        vae=AutoencoderKL.from_pretrained(decoder),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(train_clip.OUT),
-        unet=unet or UNet2DConditionModel.from_pretrained(train_unet.OUT),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
         scheduler=train_unet.build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -51,17 +58,15 @@ def concepts() -> list[dict[str, str]]:
 
 def main() -> None:
     """Write the folder (existing files are replaced)."""
-    made = pipeline().to(torch.float16)
-    made.text_encoder.float()
+    made = pipeline(chosen())
+    made.unet.half()
+    made.vae.half()
     made.save_pretrained(OUT)
     clip = CLIPModel.from_pretrained(train_clip.OUT)
     clip.to(torch.float16).save_pretrained(OUT / "clip")
     CLIPTokenizer.from_pretrained(train_clip.OUT).save_pretrained(OUT / "clip")
     CLIPImageProcessor(
-        size={"shortest_edge": data.IMAGE_SIZE},
-        crop_size=data.IMAGE_SIZE,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
+        size={"shortest_edge": data.SMALL}, crop_size=data.SMALL, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(OUT / "clip")
     words = sorted({w for c in data.corpus() for w in re.findall(r"[^\W\d_]+", c)})
     text = json.dumps({"concepts": concepts(), "words": words}, indent=1, ensure_ascii=False)

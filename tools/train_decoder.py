@@ -41,7 +41,7 @@ def main(updates: int, batch: int) -> None:
         if made % 250 == 0:
             stage.say("psnr {:.1f} dB, std {:.2f}".format(*train_vae.measure(vae, rgba)))
     vae.save_pretrained(OUT)
-    stage.record(batch=batch, psnr=round(train_vae.measure(vae, rgba, 512)[0], 2))
+    stage.record(batch=batch, psnr=round(train_vae.measure(vae, rgba, 256)[0], 2))
 
 
 if __name__ == "__main__":

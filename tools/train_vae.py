@@ -121,7 +121,7 @@ def main(updates: int, batch: int) -> None:
     for made in stage.train(loss_of):
         if made % 250 == 0:
             stage.say("psnr {:.1f} dB, std {:.2f}".format(*measure(vae, rgba)))
-    psnr, std = measure(vae, rgba, 512)
+    psnr, std = measure(vae, rgba, 256)
     vae.register_to_config(scaling_factor=round(1 / std, 5))
     vae.save_pretrained(OUT)
     stage.record(batch=batch, start=str(growing.START), psnr=round(psnr, 2))

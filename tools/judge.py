@@ -100,7 +100,7 @@ def main(updates: int, batch: int) -> None:
         pass
     scores = {
         k: round(v.float().mean().item(), 4)
-        for k, v in correct(judge.eval(), *fresh_pictures(rgba, 10_000)).items()
+        for k, v in correct(judge.cpu().eval(), *fresh_pictures(rgba.cpu(), 10_000)).items()
     }
     print(scores)
     stage.record(batch=batch, accuracy=scores)

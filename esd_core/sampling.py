@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 
 from esd_core import denoise
+from esd_core.config import STEPS
 from esd_core.models import DiffusionModel
 
 T = TypeVar("T")
@@ -119,6 +120,24 @@ def noise(model: DiffusionModel, seeds: Sequence[int], image_size: int | None = 
     return torch.stack([torch.randn(shape, generator=g) for g in generators(seeds)]).to(model.device)
 
 
+def refuse(given: dict[str, Sized | None], seeds: Sequence[int], steps: int, guidance_scale: float) -> None:
+    """Raise ValueError unless all that is given is one per seed, and the numbers are in range."""
+    for what, values in given.items():
+        count = len(seeds) if values is None else len(values)
+        if count != len(seeds) or not seeds:
+            raise ValueError(f"{count} {what} for {len(seeds)} seeds; give one {what[:-1]} per seed")
+    if not STEPS[0] <= steps <= STEPS[1]:
+        raise ValueError(f"num_inference_steps is {steps}; use {STEPS[0]} to {STEPS[1]}")
+    if not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale is {guidance_scale}; use a finite number")
+
+
+def refuse_negative(**counts: int | None) -> None:
+    """Raise ValueError if one of them is below 0."""
+    if wrong := next((name for name, count in counts.items() if (count or 0) < 0), None):
+        raise ValueError(f"{wrong} is {counts[wrong]}; use 0 or more")
+
+
 def sample(
     model: DiffusionModel,
     prompts: str | Sequence[str],
@@ -156,25 +175,16 @@ def sample(
         ValueError: an argument is out of range.
     """
     prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-    for what, given in (("prompts", prompts), ("latents", seeds if latents is None else latents)):
-        if len(given) != len(seeds) or not seeds:
-            raise ValueError(f"{len(given)} {what} for {len(seeds)} seeds; give one {what[:-1]} per seed")
-    if not 1 <= num_inference_steps <= 999:  # with SD's offset of 1, a 1000th has no alpha_bar
-        raise ValueError(f"num_inference_steps is {num_inference_steps}; use 1 to 999")
-    if min(start_at, stop_at or 0) < 0:
-        raise ValueError(f"start_at is {start_at} and stop_at {stop_at}; use 0 or more")
-    if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale is {guidance_scale}; use a finite number")
+    refuse({"prompts": prompts, "latents": latents}, seeds, num_inference_steps, guidance_scale)
+    refuse_negative(start_at=start_at, stop_at=stop_at)
     unet = model.unet if unet is None else unet
     solver = make_scheduler(model, scheduler)
     solver.set_timesteps(num_inference_steps, device=model.device)
     embeds, null_embeds = model.encode(prompts), model.encode([negative_prompt])
-    extra: dict[str, Any] = {}
-    if "generator" in inspect.signature(solver.step).parameters:  # schedulers that add noise
-        extra["generator"] = generators(seeds, 2**32)  # numbers that no seed begins with
+    adds_noise = "generator" in inspect.signature(solver.step).parameters
+    extra = {"generator": generators(seeds, 2**32)} if adds_noise else {}  # numbers that no seed begins with
     if latents is None:
         latents = noise(model, seeds, image_size) * solver.init_noise_sigma
-
     for step, t in enumerate(solver.timesteps[start_at:stop_at], start_at):
         with torch.no_grad():
             x_t, null, cond = solver.scale_model_input(latents, t), None, None

@@ -3,7 +3,8 @@
     python -m tools.size            # or: make size
     python -m tools.size FOLDER     # another checkout
 
-A function's lines begin at its `def`. An arrow leads from a module to one that it imports, anywhere in
+A function's lines begin at its `def` and leave out its docstring.
+An arrow leads from a module to one that it imports, anywhere in
 the file but under `if TYPE_CHECKING`; of `from esd_core import erase` to the module that defines the name.
 """
 
@@ -43,10 +44,16 @@ def sources(root: Path) -> dict[str, str]:
 
 
 def function_lines(text: str) -> dict[str, int]:
-    """How many lines each function and method has, by its name and first line."""
+    """How many lines each function and method has, its docstring aside, by its name and first line."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
-    return {f"{f.name}:{f.lineno}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in found}
+    return {
+        f"{f.name}:{f.lineno}": _span(f) - (_span(f.body[0]) if ast.get_docstring(f) else 0) for f in found
+    }
+
+
+def _span(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def imported(node: ast.AST, typing_too: bool = False) -> Iterator[tuple[str, str]]:

@@ -279,7 +279,7 @@ def test_generate_decodes_the_last_latents(tiny):
         (dict(image_size=18), "image size 18 does not fit this model; use a multiple of 4"),
         (dict(image_size=0), "image size 0"),
         (dict(start_at=-1), "start_at is -1"),
-        (dict(stop_at=-2), "stop_at -2"),
+        (dict(stop_at=-2), "stop_at is -2"),
         (dict(prompts="a cat " * 20), "40 tokens; this model reads 10"),
         (dict(guidance_scale=float("nan")), "guidance_scale is nan; use a finite number"),
         (dict(guidance_scale=float("-inf")), "guidance_scale is -inf"),

@@ -378,20 +378,14 @@ model = load_model("emoji")
 def draw_target(prompt, eta, point):
     drawn = trajectory(model, Target(prompt), 0)
     at = predictions(model, drawn, point, eta=eta)
-    named = {
-        "e_0: frozen, empty prompt": at.eps_null,
-        f"e_p: frozen, '{prompt}'": at.eps_concept,
-        f"target, eta {eta:g}": at.target,
-    }
+    named = {"e_0: frozen, empty prompt": at.eps_null, f"e_p: frozen, '{prompt}'": at.eps_concept}
+    named[f"target, eta {eta:g}"] = at.target
     title = f"t = {at.t}; x_t: frozen model, guided towards '{prompt}', seed 0"
     return prediction_sheet(model, at, named, title)
 
 
-knobs = {
-    "prompt": choice(["a cat", "a rocket", "a pizza"]),
-    "eta": slider(1.0, 0.0, 8.0, 0.5),
-    "point": slider(0, 0, 19, 1),
-}
+knobs = dict(prompt=choice(["a cat", "a rocket", "a pizza"]), eta=slider(1.0, 0.0, 8.0, 0.5))
+knobs["point"] = slider(0, 0, 19, 1)
 
 # %%
 Explorer(draw_target, "e_0, e_p and target for '{prompt}', eta {eta}, point {point}", run=True, **knobs)

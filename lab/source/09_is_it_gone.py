@@ -329,14 +329,9 @@ def try_it(updates, scale, seed):
     return figures.sheet(torch.stack(pair, 1), ["edited"], ["a cat", "<learned>"], scale=3)
 
 
-Explorer(
-    try_it,
-    "The edited model asked for a cat and given states of {updates} updates, seed {seed}",
-    run=True,
-    updates=slider(40, 0, 40, 1),
-    scale=slider(4.0, 0.0, 10.0, 0.5),
-    seed=slider(5, 0, 99, 1),
-)
+says = "The edited model asked for a cat and given states of {updates} updates, seed {seed}"
+knobs = dict(updates=slider(40, 0, 40, 1), scale=slider(4.0, 0.0, 10.0, 0.5), seed=slider(5, 0, 99, 1))
+Explorer(try_it, says, run=True, **knobs)
 
 # %% [markdown]
 # ## What the numbers say

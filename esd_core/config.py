@@ -81,8 +81,8 @@ class EraseConfig:
     `concepts` also takes a string, or a list of strings and targets, of which no two are the same.
 
     Raises:
-        ValueError: an option is out of range or unknown, options exclude each other, or eta leaves nothing
-            to erase; the message names value and choices.
+        ValueError: an option is out of range or unknown, or options exclude each other; the message names
+            value and choices.
     """
 
     concepts: Annotated[tuple[Target, ...], BeforeValidator(_as_targets)]
@@ -141,12 +141,6 @@ class EraseConfig:
                 "points 'last' learns from fresh trajectories, an example each: it needs held_out 0, "
                 "redraw_every of 1 or more, and as many trajectories as batch_size"
             )
-        for target in self.concepts:
-            if self.eta == (0 if target.erase_from else -1):
-                raise ValueError(
-                    f"with eta {self.eta:g} the target for {target.concept!r} is what the frozen model "
-                    "predicts already: there is nothing to erase; use another eta, such as 1"
-                )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; `from_dict` inverts it."""

@@ -96,7 +96,9 @@ class EraseStep:
         target = target_of(held, run.config)
         few = (v.split(run.config.micro_batch_size) for v in (held.x_t, held.t, held.embeds))
         edited = torch.cat([denoise.predict(run.unet, *part) for part in zip(*few, strict=True)])
-        return float((edited - target).square().mean() / (held.frozen - target).square().mean())
+        way = (held.frozen - target).square().mean()
+        rounding = 1e-10 * held.frozen.square().mean()
+        return float((edited - target).square().mean() / way) if way > rounding else None
 
 
 def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
@@ -189,7 +191,12 @@ def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
 
 
 def refuse_nothing(model: DiffusionModel, config: EraseConfig) -> None:
-    """Raise ValueError if the model reads a concept as it reads the empty prompt."""
+    """Raise ValueError if a concept's target is what the frozen model predicts already."""
+    if still := next((t.concept for t in config.concepts if config.eta == (0 if t.erase_from else -1)), None):
+        raise ValueError(
+            f"with eta {config.eta:g} the target for {still!r} is what the frozen model predicts already: "
+            "there is nothing to erase; use another eta, such as 1"
+        )
     if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
         raise ValueError(
             f"{model.short_name!r} reads {nothing!r} as the empty prompt: there is nothing to erase"
@@ -208,7 +215,8 @@ def begin(
     given, wanted = images is not None, config.x_t_source == "images"
     if given != wanted and (given or resume is None or config.redraw_every):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
-    refuse_nothing(model, config)
+    if resume is None and (examples is None or examples.origin):  # else they are of another model than this
+        refuse_nothing(model, config)
     model.latent_shape(config.image_size)
     run = start(model, config) if resume is None else restart(model, config, resume)
     run.team, mark = team, time.perf_counter()

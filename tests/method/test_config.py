@@ -130,12 +130,6 @@ def test_one_prompt_to_preserve_is_not_a_list_of_letters():
     assert EraseConfig("a cat", preserve_prompts="a dog").preserve_prompts == ("a dog",)
 
 
-@pytest.mark.parametrize(("target", "eta"), [("a cat", -1), (Target("red", "a red cat"), 0)])
-def test_a_target_that_is_the_frozen_prediction_is_refused(target, eta):
-    with pytest.raises(ValueError, match="there is nothing to erase"):
-        EraseConfig(target, eta=eta)
-
-
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_weights_are_positive(weight):
     with pytest.raises(ValueError, match="weight is .*; use a number"):

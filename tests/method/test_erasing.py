@@ -431,6 +431,18 @@ def test_a_first_update_that_diverges_leaves_the_frozen_weights(tiny):
 # --- nothing to erase ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("target", "eta"), [(Target("a cat"), -1), (Target("red", "a dog"), 0)], ids=str)
+def test_a_target_that_is_the_frozen_prediction_is_refused(tiny, target, eta):
+    config = replace(CONFIG, concepts=(target,), eta=eta)
+    with pytest.raises(ValueError, match="there is nothing to erase"):
+        next(erase(tiny, config))
+    drawn = next(erase(tiny, replace(config, eta=2.0))).examples
+    relearned = next(
+        erase(tiny, config, examples=replace(drawn, origin=""))
+    )  # another model's: something to learn
+    assert relearned.held_out_error() is None
+
+
 @pytest.mark.parametrize("target", [Target("<|endoftext|>"), Target("<|endoftext|>", "a cat")], ids=str)
 def test_a_concept_read_as_the_empty_prompt_is_refused_before_the_run(tiny, target):
     with pytest.raises(ValueError, match="as the empty prompt: there is nothing to erase"):

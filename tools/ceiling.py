@@ -4,7 +4,7 @@ No UNet can draw better than this, so look before hours go into one. Writes `cei
 `ceiling.png` (drawings above, their reconstructions below) and fails under the limit.
 
     python -m tools.ceiling
-    python -m tools.ceiling --vae assets/emoji/vae      (today's, for comparison)
+    python -m tools.ceiling --vae assets/emoji/vae  # the one that ships, for comparison
 """
 
 from __future__ import annotations

@@ -182,6 +182,26 @@ def test_what_a_page_kept_goes_with_it(model: DiffusionModel, monkeypatch):
     assert memory.kept(holder) == {}
 
 
+def test_of_two_threads_that_forget_a_page_one_does(model: DiffusionModel, monkeypatch):
+    both, deleted = threading.Barrier(2), []
+
+    class Together(dict):
+        def items(self) -> Any:  # both have seen the page before either takes it
+            found = list(super().items())
+            both.wait(10)
+            return found
+
+    monkeypatch.setattr(memory, "left_at", Together(gone=datetime.datetime.now()))
+    holder = StateHolder()
+    holder.set_blocks(app.build_demo(model))
+    session(holder, "gone", Erasure({"w": torch.zeros(100)}, ""), 0)
+    monkeypatch.setattr(holder, "delete_state", deleted.append)
+    with ThreadPoolExecutor(2) as pool:
+        for ended in [pool.submit(memory.forget, holder, 0) for _ in range(2)]:
+            ended.result()
+    assert deleted == ["gone"] and "gone" not in holder
+
+
 def test_a_visitor_at_work_outlasts_many_pages(model: DiffusionModel):
     demo = app.build_demo(model)
     app.launch(demo, prevent_thread_lock=True, quiet=True)

@@ -24,23 +24,19 @@ def test_thumbnails_come_in_batches_and_are_drawn_once(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(picker, "BATCH", 2)
-    moments = list(picker.thumbnails(model, "Objects"))
+    thumbnails, objects = picker.Thumbnails(model), picker.concepts(model, "Objects")
+    moments = list(thumbnails.of(objects))
     first = [shown for shown in moments if shown is not stream.SKIP]
     assert [len(shown) for shown in first] == [2, 3]
     assert len(moments) == len(first) + 2 * preview.STEPS  # others compute in between
     assert [name for _, name in first[-1]] == ["cat", "dog", "rocket"]
-    assert list(picker.thumbnails(model, "Objects")) == first
+    assert list(thumbnails.of(objects)) == first  # nothing is drawn again
     assert Image.open(first[-1][0][0]).size == (16, 16)
 
 
 def test_a_style_is_shown_on_something(model: DiffusionModel):
     assert picker.prompt_of(model, CONCEPTS[3]) == "a cat in noto style"
     assert picker.prompt_of(model, CONCEPTS[1]) == "a dog"
-
-
-def test_a_click_picks_the_concept(model: DiffusionModel):
-    assert picker.choose(model, "Objects", 1) == "dog"
-    assert picker.choose(model, "Styles", 0) == "noto style"
 
 
 def test_every_method_and_preset_says_why(model: DiffusionModel):

@@ -6,7 +6,6 @@ them.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -29,17 +28,10 @@ SIDE = 96  # pixels
 SEED = 1
 KINDS = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
 
-# (model, concept) -> thumbnail, as a file: gradio writes a picture again every time it is sent,
-# also while a browser reads it, but copies a file once.
-_drawn: dict[tuple[int, str], str] = {}
-_folder = tempfile.TemporaryDirectory(prefix="esd-lab-thumbnails-")
-
 
 def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
     """What the gallery of that name shows."""
-    if model.vocabulary is None:
-        return ()
-    return model.vocabulary.of_kind(KINDS.get(kind, "object"))  # type: ignore[arg-type]
+    return model.vocabulary.of_kind(KINDS[kind]) if model.vocabulary else ()  # type: ignore[arg-type]
 
 
 def prompt_of(model: DiffusionModel, concept: Concept) -> str:
@@ -47,40 +39,39 @@ def prompt_of(model: DiffusionModel, concept: Concept) -> str:
     return to_watch(model, concept.phrase)[0].prompt
 
 
-def thumbnails(model: DiffusionModel, kind: str) -> Iterator[Any]:
-    """The pictures' files of a kind with their names, more each time, until all are there.
+class Thumbnails:
+    """The pictures of a page's galleries, each drawn once for all visitors.
 
-    Between two steps of drawing them it leaves the page as it is.
+    They are files: gradio writes a picture again every time it is sent, also while a browser reads it,
+    but copies a file once.
     """
-    listed = concepts(model, kind)
-    for start in range(0, len(listed), BATCH):
-        yield from _draw(model, listed[start : start + BATCH])
-        yield [(_drawn[id(model.unet), c.name], c.name) for c in listed[: start + BATCH]]
 
+    def __init__(self, model: DiffusionModel) -> None:
+        self.model, self.files = model, dict[str, str]()  # by the concept's name
+        self.folder = tempfile.TemporaryDirectory(prefix="esd-lab-thumbnails-")
 
-def _draw(model: DiffusionModel, listed: Sequence[Concept]) -> Iterator[Any]:
-    """Draw those that nobody has asked for yet; others compute between two steps."""
-    missing = [c for c in listed if (id(model.unet), c.name) not in _drawn]
-    if not missing:
-        return
-    wanted = [prompt_of(model, c) for c in missing]
-    made = yield from generating(
-        model, wanted, lambda _: stream.SKIP, seeds=[SEED] * len(missing), **preview.PREVIEW
-    )
-    for concept, picture in zip(missing, made, strict=True):
-        if (id(model.unet), concept.name) in _drawn:  # by another visitor meanwhile
-            continue
-        small = to_pil(picture)
-        small.thumbnail((SIDE, SIDE))
-        name = re.sub(r"[^\w]+", "-", concept.name)
-        path = Path(_folder.name) / f"{id(model.unet)}-{name}.png"
-        small.save(path)
-        _drawn[id(model.unet), concept.name] = str(path)
+    def of(self, listed: Sequence[Concept]) -> Iterator[Any]:
+        """(file, name) of each concept, more of them each time, until all are there.
 
+        Between two steps of drawing them it leaves the page as it is.
+        """
+        for start in range(0, len(listed), BATCH):
+            yield from self._draw([c for c in listed[start : start + BATCH] if c.name not in self.files])
+            yield [(self.files[c.name], c.name) for c in listed[: start + BATCH]]
 
-def choose(model: DiffusionModel, kind: str, index: int) -> str:
-    """The name of the picture that was clicked."""
-    return concepts(model, kind)[index].name
+    def _draw(self, missing: Sequence[Concept]) -> Iterator[Any]:
+        if not missing:
+            return
+        wanted = [prompt_of(self.model, c) for c in missing]
+        made = yield from generating(
+            self.model, wanted, lambda _: stream.SKIP, seeds=[SEED] * len(missing), **preview.PREVIEW
+        )
+        for concept, picture in zip(missing, made, strict=True):
+            if concept.name not in self.files:  # else another visitor has drawn it meanwhile
+                small, path = to_pil(picture), Path(self.folder.name) / f"{len(self.files)}.png"
+                small.thumbnail((SIDE, SIDE))
+                small.save(path)
+                self.files[concept.name] = str(path)
 
 
 def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
@@ -89,6 +80,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
     Drawing goes on batch by batch while the fold is open, and stops when it is closed.
     """
     streams: list[Any] = []
+    thumbnails = Thumbnails(model)
     with gr.Accordion("Choose by picture", open=False) as fold:
         for kind in KINDS:
             with gr.Tab(kind) as tab:
@@ -107,7 +99,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
             # Not the queue of training: who looks at pictures does not wait for another's run.
             streams += [
                 on(
-                    partial(thumbnails, model, kind),
+                    partial(thumbnails.of, concepts(model, kind)),
                     None,
                     gallery,
                     concurrency_id=waiting.PICK,
@@ -117,12 +109,12 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
                 )
                 for on in opened
             ]
-            gallery.select(_picking(model, kind), None, concept, **events.AT_ONCE)
+            gallery.select(_picking(concepts(model, kind)), None, concept, **events.AT_ONCE)
     fold.collapse(None, cancels=streams, queue=False, api_visibility="private")
 
 
-def _picking(model: DiffusionModel, kind: str) -> Any:  # noqa: ANN401
+def _picking(listed: Sequence[Concept]) -> Any:  # noqa: ANN401
     def picked(event: gr.SelectData) -> str:  # gradio finds no event data in a partial
-        return choose(model, kind, event.index)
+        return listed[event.index].name
 
     return picked

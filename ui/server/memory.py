@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -57,6 +58,12 @@ def kept(holder: StateHolder) -> dict[str, int]:
     return {key: tensor_bytes(list(session.state_data.values())) for key, session in sessions}
 
 
+def delete(holder: StateHolder, key: str) -> None:
+    """Delete what a session keeps. Gradio raises if it is deleting the same as expired."""
+    with suppress(KeyError):
+        holder.delete_state(key)
+
+
 def make_room(holder: StateHolder, most: int = TOGETHER) -> int:
     """Drop what the longest idle visitors keep until all together keep at most `most` bytes.
 
@@ -69,7 +76,7 @@ def make_room(holder: StateHolder, most: int = TOGETHER) -> int:
         if total <= most:
             break
         if own and (now - used).total_seconds() >= IDLE:
-            holder.delete_state(key)
+            delete(holder, key)
             stop(holder.session_data[key])  # its job may hold what a client's run has left
             total, dropped = total - own, dropped + 1
     if dropped:
@@ -105,10 +112,11 @@ def forget(holder: StateHolder, grace: float | None = None) -> None:
     for key, when in list(left_at.items()):
         if (now - when).total_seconds() < (GRACE if grace is None else grace):
             continue
-        left_at.pop(key, None)
+        if left_at.pop(key, None) is None:  # another thread forgets it
+            continue
         used = holder.time_last_used.get(key, when)
         if (used - when).total_seconds() <= ENDING:
-            holder.delete_state(key)
+            delete(holder, key)
             with holder.lock:
                 holder.session_data.pop(key, None)
             holder.time_last_used.pop(key, None)

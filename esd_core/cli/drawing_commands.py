@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from esd_core.cli.options import (
-    DRAWING,
-    EDITED,
-    SAMPLING,
-    AsJson,
-    Sheet,
-    load_edited,
-    taking,
-    warn_of_unknown_words,
-)
+import esd_core
+from esd_core.cli import options as shared
+from esd_core.cli.options import DRAWING, EDITED, SAMPLING, AsJson, taking
 
 Prompts = Annotated[list[str], typer.Argument(help="What to draw; '' is the empty prompt.")]
+Concept = Annotated[str, typer.Argument(help="A concept of the model's vocabulary.")]
+Out = Annotated[
+    Path | None, typer.Option(help="PNG to write; default: under outputs/, named after the prompt.")
+]
 NegativePrompt = Annotated[str, typer.Option(help="Takes the place of the empty prompt in guidance.")]
 Rival = Annotated[
     str | None,
@@ -28,65 +26,75 @@ Rival = Annotated[
     ),
 ]
 Pictures = Annotated[int, typer.Option(min=1, max=64, help="Pictures per prompt.")]
-Concept = Annotated[str, typer.Argument(help="A concept of the model's vocabulary.")]
+
+
+def new_picture(out: Path | None, name: str) -> Path:
+    """Where a command's picture goes; by default to a new file under outputs/."""
+    return shared.writable(out or shared.free(Path("outputs") / f"{shared.slug(name)}.png"))
+
+
+def load_edited(options: dict[str, Any]) -> tuple[esd_core.DiffusionModel, list[esd_core.Erasure], Any]:
+    """What the options of EDITED, which are taken out, stand for: the model, erasures and the edited UNet,
+    None without erasures."""
+    from esd_core.exchange.formats import load_erasure
+
+    name, device, paths, given = (options.pop(each) for each in EDITED)
+    model = shared.load(name, device)
+    erasures = [load_erasure(path, model) for path in paths or ()]
+    strengths = given or [1.0] * len(erasures)
+    if len(strengths) != len(erasures):
+        raise ValueError(
+            f"{len(erasures)} --erasure and {len(strengths)} --strength; give one strength for each"
+        )
+    return model, erasures, esd_core.combine(model, erasures, strengths) if erasures else None
 
 
 @taking(DRAWING, EDITED)
-def sample(prompts: Prompts, negative_prompt: NegativePrompt = "", out: Sheet = None, **options: Any) -> None:
+def sample(prompts: Prompts, negative_prompt: NegativePrompt = "", out: Out = None, **options: Any) -> None:
     """Draw one picture, or a sheet of prompts (rows) by seeds (columns), as a PNG."""
-    from esd_core.cli import run_folder
-    from esd_core.sampling import generate
     from esd_core.study import figures
 
-    path = run_folder.new_picture(out, prompts[0])
+    path = new_picture(out, prompts[0])
     model, _, unet = load_edited(options)
-    warn_of_unknown_words(model, [*prompts, negative_prompt])
+    shared.warn_of_unknown_words(model, [*prompts, negative_prompt])
     seeds = options.pop("seeds") or [0]
     asked = [prompt for prompt in prompts for _ in seeds]
-    noise = seeds * len(prompts)
-    drawn = generate(model, asked, seeds=noise, unet=unet, negative_prompt=negative_prompt, **options)
-    sheet = figures.to_pil(drawn[0])
-    if len(drawn) > 1:
-        rows = drawn.unflatten(0, (len(prompts), len(seeds)))
-        sheet = figures.sheet(rows, prompts, [f"seed {seed}" for seed in seeds])
+    options |= {"seeds": seeds * len(prompts), "negative_prompt": negative_prompt}
+    drawn = esd_core.generate(model, asked, unet=unet, **options).unflatten(0, (len(prompts), len(seeds)))
+    sheet = figures.to_pil(drawn[0, 0])
+    if len(asked) > 1:
+        sheet = figures.sheet(drawn, prompts, [f"seed {seed}" for seed in seeds])
     typer.echo(figures.save_png(sheet, path))
 
 
 @taking(DRAWING, EDITED)
 def compare(
-    prompts: Prompts,
-    negative_prompt: Rival = None,
-    out: Sheet = None,
-    as_json: AsJson = False,
-    **options: Any,
+    prompts: Prompts, negative_prompt: Rival = None, out: Out = None, as_json: AsJson = False, **options: Any
 ) -> None:
     """Draw base, erased and negative prompt from the same noise, as one labelled sheet."""
-    from esd_core import card
-    from esd_core.cli import run_folder
-    from esd_core.study import comparison, figures
+    from esd_core.study import figures
 
-    path = run_folder.new_picture(out, f"compare {prompts[0]}")
+    path = new_picture(out, f"compare {prompts[0]}")
     model, erasures, unet = load_edited(options)
     if negative_prompt is None:
-        erased = [concept for erasure in erasures for concept in card.concepts(erasure)]
+        erased = [concept for erasure in erasures for concept in esd_core.card.concepts(erasure)]
         negative_prompt = ", ".join(dict.fromkeys(erased))
+    shared.warn_of_unknown_words(model, [*prompts, negative_prompt])
     rival, seeds = negative_prompt or None, options.pop("seeds") or [0, 1]
-    warn_of_unknown_words(model, [*prompts, negative_prompt])
-    made = comparison.compare(model, unet, prompts, seeds, negative_prompt=rival, **options)
+    made = esd_core.compare(model, unet, prompts, seeds, negative_prompt=rival, **options)
     figures.save_png(figures.comparison_sheet(made), path)
-    base = made.columns["base"]
-    changes = {  # mean over pixels, from 0 to 1, per prompt
-        name: (drawn - base).abs().mean(dim=(1, 2, 3, 4)).tolist()
-        for name, drawn in made.columns.items()
-        if name != "base"
-    }
+    base, *others = made.columns
+    changes = {name: (made.columns[name] - made.columns[base]).abs() for name in others}
     facts = {
         "sheet": str(path),
         "noise_hash": made.noise_hash,
         "prompts": made.prompts,
         "seeds": made.seeds,
         "negative_prompt": rival,
-        "change_from_base": changes,
+        # From 0 to 1, per prompt.
+        "change_from_base": {
+            name: change.mean(dim=(1, 2, 3, 4)).tolist() for name, change in changes.items()
+        },
     }
     typer.echo(json.dumps(facts) if as_json else path)
 
@@ -98,16 +106,13 @@ def probe(concept: Concept, pictures: Pictures = 4, as_json: AsJson = False, **o
     Presence is how much more the pictures resemble the concept than the average of its kind.
     Accuracy is the share of pictures that are named as what was asked for.
     """
-    from esd_core.study import clip_probe
-
     model, _, unet = load_edited(options)
-    phrase = clip_probe.Probe.of(model).concept(concept).phrase
-    unets = {"base": None} if unet is None else {"base": None, "erased": unet}
     options["seeds"] = range(pictures)
-    scores = {name: clip_probe.probe(model, phrase, unet=each, **options) for name, each in unets.items()}
+    unets = {"base": None} if unet is None else {"base": None, "erased": unet}
+    scores = {name: esd_core.probe(model, concept, unet=each, **options) for name, each in unets.items()}
     if as_json:
         rows = {name: [asdict(score) for score in each] for name, each in scores.items()}
-        typer.echo(json.dumps({"concept": phrase, **rows}))
+        typer.echo(json.dumps({"concept": scores["base"][0].prompts[0], **rows}))
         return
     for name, each in scores.items():
         typer.echo(f"{name:18}presence  accuracy")

@@ -19,12 +19,8 @@ from esd_core.cli.options import ERASING, LOADING, AsJson, group, note, option
 from esd_core.config import PRESETS, EraseConfig, Target, preset, usual_preset
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from esd_core.checkpoint import Checkpoint
     from esd_core.models import DiffusionModel
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 Concepts = Annotated[
     list[str] | None,
@@ -57,13 +53,13 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     processes, by `accelerate launch -m esd_core erase ...`, they share out each update's examples.
     """
     from esd_core import parallel
-    from esd_core.cli import erasing_run, run_folder
+    from esd_core.cli import erasing_run
+    from esd_core.exchange.formats import read_pictures
 
     erase_from, weights, named_preset, images, out, resume = (options.pop(name) for name in RUN)
-    prompt, separator, ckpt_path, config_path, devices = (options.pop(name) for name in OF_2023)
-    model, device = (options.pop(name) for name in LOADING)
-    model = model_folder(ckpt_path) or model
-    named = targets(prompts(concepts, prompt, separator), erase_from or [], weights or [])
+    prompt, separator, *former_options = (options.pop(name) for name in OF_2023)
+    model, device = as_in_2023(*(options.pop(name) for name in LOADING), *former_options)
+    named = targets([*(concepts or ()), *filter(None, [prompt])], separator, erase_from, weights)
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if images:
         given.setdefault("x_t_source", "images")
@@ -73,15 +69,13 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
             raise ValueError(
                 "--resume goes on with the former run's options, in its folder; leave out --preset and --out"
             )
-        rest, out = run_folder.read_checkpoint(resume), resume
+        rest, out = erasing_run.read_checkpoint(resume), resume
         config, model = former(rest, named, given, model)
     else:
         config = preset(named_preset or usual_preset(model), named, **given)
-        run_folder.check_new(out)
-    team, device = parallel.join(device or first_device(devices))
+        refuse_former(out)
+    team, device = parallel.join(device)
     team.wait()  # until all have looked; then the first may make the folder
-    if config_path:
-        note("note: --config_path and --diffusers_config_path are not needed and not read")
     loaded = shared.load(model, device)
     config = in_its_words(loaded, config)
     pictures = read_pictures(images, config.image_size or loaded.image_size) if images else None
@@ -92,24 +86,23 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     raise typer.Exit(erasing_run.EXIT_CODES[run.ending])
 
 
-def prompts(concepts: Sequence[str] | None, prompt: str | None, separator: str | None) -> list[str]:
-    """All concepts that are named, apart; between two separators there may be none."""
-    texts = [*(concepts or ()), *([] if prompt is None else [prompt])]
-    if not separator:
-        return texts
-    return [part.strip() for text in texts for part in text.split(separator) if part.strip()]
-
-
-def targets(named: Sequence[str], erase_from: Sequence[str], weights: Sequence[float]) -> list[Target]:
-    """Concepts with their contexts and weights, which come once for all (contexts) or one each."""
-    contexts: list[str | None] = list(erase_from) or [None] * len(named)
-    if len(contexts) == 1:
-        contexts *= max(1, len(named))
-    heavy = list(weights) or [1.0] * len(named)
-    for flag, values in (("--erase-from", contexts), ("--weight", heavy)):
-        if len(values) != len(named):
-            raise ValueError(f"{len(named)} concepts and {len(values)} {flag}; give one each")
-    return [Target(*each) for each in zip(named, contexts, heavy, strict=True)]
+def targets(
+    texts: Sequence[str],
+    separator: str | None,
+    erase_from: Sequence[str] | None,
+    weights: Sequence[float] | None,
+) -> list[Target]:
+    """Concepts, of which a text may name several, with contexts, one for all or each, and weights."""
+    if separator:  # between two of them there may be nothing
+        texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
+    contexts: Sequence[str | None] = erase_from or [None] * len(texts)
+    if len(contexts) == 1 and texts:
+        contexts = [*contexts] * len(texts)
+    weights = weights or [1.0] * len(texts)
+    for flag, values in (("--erase-from", contexts), ("--weight", weights)):
+        if len(values) != len(texts):
+            raise ValueError(f"{len(texts)} concepts and {len(values)} {flag}; give one each")
+    return [Target(*each) for each in zip(texts, contexts, weights, strict=True)]
 
 
 def former(
@@ -117,24 +110,27 @@ def former(
 ) -> tuple[EraseConfig, str]:
     """Options and model of the run that left this checkpoint, with what is given now in their place, which
     `Checkpoint.check` refuses where it may not differ."""
-    config = EraseConfig.from_dict(
-        {**rest.config.to_dict(), **given, **({"concepts": named} if named else {})}
-    )
+    again = {"concepts": named} if named else {}
+    config = EraseConfig.from_dict({**rest.config.to_dict(), **given, **again})
     return config, rest.erasure.provenance.get("model", model) if model == "emoji" else model
+
+
+def refuse_former(folder: Path | None) -> None:
+    """Raise ValueError if a run may not be written there: a former one is never touched."""
+    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; give another --out")
+    shared.writable((folder or Path("outputs")) / "config.json")
 
 
 def in_its_words(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
     """The config with names of the model's vocabulary as its phrases ("cat" -> "a cat"), after
     refusing prompts the model cannot read and warning of words it has never seen."""
 
-    def phrase(text: str) -> str:
-        found = model.vocabulary.find(text) if model.vocabulary else None
+    def phrase(text: str | None) -> Any:  # noqa: ANN401
+        found = model.vocabulary.find(text) if model.vocabulary and text else None
         return found.phrase if found else text
 
-    named = tuple(
-        replace(t, concept=phrase(t.concept), erase_from=t.erase_from and phrase(t.erase_from))
-        for t in config.concepts
-    )
+    named = tuple(Target(phrase(t.concept), phrase(t.erase_from), t.weight) for t in config.concepts)
     prompts = [p for t in named for p in (t.concept, t.erase_from) if p]
     model.encode([*prompts, *config.preserve_prompts])
     model.latent_shape(config.image_size)
@@ -142,52 +138,24 @@ def in_its_words(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
     return replace(config, concepts=named)
 
 
-def read_pictures(paths: Sequence[Path], size: int) -> Tensor:
-    """Pictures `(M, 3, size, size)` in [0, 1] from files and folders, cut to the middle square, on white."""
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps
+def as_in_2023(
+    model: str, device: str | None, ckpt_path: str | None, config_path: str | None, devices: str | None
+) -> tuple[str, str | None]:
+    """Model and device, by the 2023 script's options if those are given."""
+    if ckpt_path is not None and not Path(ckpt_path).is_dir():
+        raise ValueError(
+            f"--ckpt_path {ckpt_path}: a CompVis checkpoint cannot be read without unpickling it, "
+            "which may run code; give --model a folder or Hub id in diffusers layout instead"
+        )
+    if config_path:
+        note("note: --config_path and --diffusers_config_path are not needed and not read")
+    if devices is not None and device is None:
+        import torch
 
-    nested = [sorted(p.iterdir()) if p.is_dir() else [p] for p in paths]
-    files = [f for group in nested for f in group if f in paths or f.suffix.lower() in PICTURES]
-    if not files:
-        raise ValueError(f"no pictures ({', '.join(PICTURES)}) in {', '.join(map(str, paths))}")
-    read = []
-    for file in files:
-        try:
-            with Image.open(file) as opened:
-                square = ImageOps.fit(
-                    opened.convert("RGBA" if opened.has_transparency_data else "RGB"), (size, size)
-                )
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"cannot read the picture {file}: {error}") from error
-        white = Image.new("RGB", square.size, "white")
-        white.paste(square, mask=square.getchannel("A") if square.mode == "RGBA" else None)
-        read.append(torch.from_numpy(np.array(white)).permute(2, 0, 1) / 255)
-    return torch.stack(read)
-
-
-def model_folder(ckpt_path: str | None) -> str | None:
-    """The model that `--ckpt_path` names, if it is one we read."""
-    if ckpt_path is None or Path(ckpt_path).is_dir():
-        return ckpt_path
-    raise ValueError(
-        f"--ckpt_path {ckpt_path}: a CompVis checkpoint cannot be read without unpickling it, "
-        "which may run code; give --model a folder or Hub id in diffusers layout instead"
-    )
-
-
-def first_device(devices: str | None) -> str | None:
-    """The first of `--devices 0,0`, as frozen and edited model share their weights; where CUDA is absent the
-    CPU, with a note."""
-    if devices is None:
-        return None
-    import torch
-
-    first = devices.split(",")[0].strip()
-    if not first.isdecimal():
-        raise ValueError(f"--devices is {devices!r}; use numbers such as 0,0, or --device cpu")
-    if not torch.cuda.is_available():
-        note(f"note: --devices {devices}: there is no CUDA here; running on the CPU")
-        return "cpu"
-    return f"cuda:{first}"
+        first = devices.split(",")[0].strip()  # frozen and edited model share their weights
+        if not first.isdecimal():
+            raise ValueError(f"--devices is {devices!r}; use numbers such as 0,0, or --device cpu")
+        device = f"cuda:{first}" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            note(f"note: --devices {devices}: there is no CUDA here; running on the CPU")
+    return ckpt_path or model, device

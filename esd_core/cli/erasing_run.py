@@ -1,37 +1,177 @@
-"""An erasing run at the terminal: progress on stderr, results in a folder, safe against Ctrl-C and kills."""
+"""An erasing run at the terminal: safe against Ctrl-C and kills, it leaves one folder with everything needed
+to judge and repeat it:
+
+erasure.safetensors     the changed tensors and their provenance
+checkpoint.safetensors  what the next update depends on; only until the last one is made
+config.json             all options; `EraseConfig.from_dict` reads it
+loss.csv, loss.png      loss and held-out error by update
+before_after.png        the concept, a neighbour and something unrelated, from the same noise
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 from tqdm import tqdm
 
 from esd_core.checkpoint import Checkpoint
-from esd_core.cli import run_folder
-from esd_core.cli.options import note
-from esd_core.cli.run_folder import Run
+from esd_core.cli.options import free, note, slug
 from esd_core.config import EraseConfig
 from esd_core.erasing import DivergenceError, EraseStep, erase
+from esd_core.erasure import Erasure
+from esd_core.files import write_text
 from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
+from esd_core.study import figures
+from esd_core.study.comparison import compare
+from esd_core.study.watched_prompts import to_watch
 
+ERASURE, CHECKPOINT = "erasure.safetensors", "checkpoint.safetensors"
+LOSSES = "loss.csv"
 SAVE_EVERY = 60.0  # seconds; a killed run loses no more than that
 SAVING = 0.05  # share of its time that a run may spend on saving many weights
 EXIT_CODES = {"done": 0, "diverged": 1, "stopped": 130}  # 130: as shells report Ctrl-C
+
+
+class Row(NamedTuple):
+    """A line of loss.csv. Update 0 precedes any."""
+
+    update: int
+    loss: float | None  # before the update
+    seconds: float
+    examples_seen: int
+    held_out_error: float | None
+
+
+@dataclass
+class Run:
+    """What a run has measured so far, and what of it is kept."""
+
+    model: DiffusionModel
+    config: EraseConfig
+    folder: Path | None = None
+    rows: list[Row] = field(default_factory=list)
+    erasure: Erasure | None = None  # as in the folder
+    ending: Literal["done", "diverged", "stopped"] = "stopped"
+
+    def begin(self, folder: Path | None) -> None:
+        """Write all options to the folder; default: outputs/<concept>-<method>, numbered if that is taken."""
+        concepts = slug(" ".join(t.concept for t in self.config.concepts))
+        self.folder = folder or free(Path("outputs") / f"{concepts}-{self.config.train_method}")
+        write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=1) + "\n")
+
+    def add(self, step: EraseStep, *, measure: bool = False) -> None:
+        """Note a step; the held-out error is measured about 20 times a run, and if asked for."""
+        if self.rows and self.rows[-1].update == step.iteration:
+            return  # where a run goes on
+        total = self.config.iterations
+        due = measure or step.iteration % max(1, total // 20) == 0 or step.iteration == total
+        error = step.held_out_error() if due else None
+        error = error if error is not None and math.isfinite(error) else None
+        self.rows.append(Row(step.iteration, step.loss, round(step.seconds, 3), step.examples_seen, error))
+
+    def save(self, erasure: Erasure, rest: Checkpoint | None = None) -> None:
+        """Write, or replace, the erasure, its losses and, last, where to go on: a kill in between loses no
+        line of loss.csv. Without a rest there is nothing to go on with."""
+        assert self.folder is not None
+        self.erasure = erasure
+        erasure.save(self.folder / ERASURE)
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([Row._fields, *self.rows])
+        write_text(self.folder / LOSSES, table.getvalue())
+        losses = [row.loss for row in self.rows if row.loss is not None]
+        errors = [(row.update, row.held_out_error) for row in self.rows if row.held_out_error is not None]
+        figures.save_png(figures.loss_figure(losses, errors), self.folder / "loss.png")
+        if rest:
+            rest.save(self.folder / CHECKPOINT)
+        else:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def diverge(self, last_good: Erasure) -> None:
+        """End, and keep the last good state if anything was learned by then."""
+        self.ending = "diverged"
+        if self.folder and last_good.provenance.get("iterations_done"):
+            self.save(last_good)
+
+    def draw(self) -> None:
+        """Write the pictures before and after."""
+        assert self.folder is not None and self.erasure is not None
+        prompts = [watched.prompt for watched in to_watch(self.model, self.config.concepts)]
+        edited, size = self.erasure.apply(self.model), self.config.image_size
+        shown = compare(self.model, edited, prompts, (0, 1), image_size=size)
+        figures.save_png(figures.comparison_sheet(shown), self.folder / "before_after.png")
+
+    def summary(self) -> dict[str, Any]:
+        """JSON values on what is kept: losses and errors end where the erasure does."""
+        updates = self.erasure.provenance["iterations_done"] if self.erasure else 0
+        rows = [row for row in self.rows if row.update <= updates]
+        losses = [row.loss for row in rows if row.loss is not None]
+        return {
+            "ending": self.ending,
+            "folder": str(self.folder) if self.folder else None,
+            "files": sorted(file.name for file in self.folder.iterdir()) if self.folder else [],
+            "model": self.model.name,
+            "concepts": [target.concept for target in self.config.concepts],
+            "train_method": self.config.train_method,
+            "eta": self.config.eta,
+            "updates": updates,
+            "seconds": rows[-1].seconds if rows else 0.0,
+            "parameters": sum(t.numel() for t in self.erasure.tensors.values()) if self.erasure else 0,
+            "first_loss": losses[0] if losses else None,
+            "last_loss": losses[-1] if losses else None,
+            "held_out_error": rows[-1].held_out_error if rows else None,
+        }
+
+    def text(self) -> str:
+        """The summary for a reader."""
+        if self.erasure is None:
+            return "nothing was learned"
+        facts = self.summary()
+        text = f"{self.folder}\n{facts['updates']} updates in {facts['seconds']:.1f} s"
+        if facts["last_loss"] is not None:
+            text += f"; loss {facts['first_loss']:.4f} to {facts['last_loss']:.4f}"
+        if (error := facts["held_out_error"]) is not None:
+            times = f"{error:.2f}" if error < 100 else "over 100"
+            text += f"; target error on held-out examples {times} times the frozen model's"
+        return f"{text}; {facts['parameters']:,} parameters changed"
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Where the run of this folder goes on; ValueError if it does not."""
+    if not folder.is_dir():
+        raise ValueError(f"--resume {folder}: there is no such folder")
+    if not (folder / CHECKPOINT).exists():
+        ended = (folder / ERASURE).exists()
+        why = "its run has ended" if ended else "a run writes one every minute and at Ctrl-C"
+        raise ValueError(f"--resume {folder}: there is no {CHECKPOINT} in it; {why}")
+    return Checkpoint.load(folder / CHECKPOINT)
+
+
+def resumed(model: DiffusionModel, config: EraseConfig, folder: Path, rest: Checkpoint) -> Run:
+    """The run of a folder, with the lines of its loss.csv up to the checkpoint."""
+    with (folder / LOSSES).open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))[1:]
+    rows = [Row(*(json.loads(cell or "null") for cell in line)) for line in lines]
+    return Run(model, config, folder, [row for row in rows if row.update <= rest.iteration], rest.erasure)
 
 
 class CtrlC:
     """Inside the `with` block, once `deferred`, Ctrl-C only sets `asked`, so that no update is cut
     in half; a second one interrupts."""
 
-    def __init__(self) -> None:
-        self.deferred = self.asked = False
+    deferred = asked = False
 
     def __enter__(self) -> CtrlC:
         self._former = signal.signal(signal.SIGINT, self._pressed)
@@ -60,12 +200,10 @@ def carry_out(
 
     Args:
         images, team: as in `erasing.erase`. Only the first process writes; Ctrl-C ends all at once.
-        out: the folder; default as in `run_folder.create`.
+        out: the folder; default as in `Run.begin`.
         rest: the checkpoint in `out`, to go on from.
     """
-    run = Run(model, config)
-    if rest and out:
-        run = Run(model, config, out, run_folder.read_rows(out, rest.iteration), rest.erasure)
+    run = resumed(model, config, out, rest) if rest and out else Run(model, config)
     steps = erase(model, config, images=images, resume=rest, team=team)
     try:
         _follow(run, steps, out, team)
@@ -75,32 +213,33 @@ def carry_out(
         if team.leads:
             note(f"error: {error}; {kept}")
     except KeyboardInterrupt:
+        run.ending = "stopped"
         note(f"interrupted; {'what was saved before is kept' if run.erasure else 'nothing is kept'}")
         return run
     if run.folder and run.erasure:
         try:
             run.draw()
         except KeyboardInterrupt:
-            note("interrupted; before_after.png is not drawn, all else is saved")
             run.ending = "stopped"
+            note("interrupted; before_after.png is not drawn, all else is saved")
     return run
 
 
 def _follow(run: Run, steps: Iterator[EraseStep], out: Path | None, team: Team) -> None:
     """Update by update; saves now and then, and at the end."""
     total, due = run.config.iterations, time.monotonic() + SAVE_EVERY
-    shown = dict(
-        total=total, unit="update", file=sys.stderr, leave=False, disable=None if team.leads else True
-    )
-    with tqdm(desc="drawing examples", **shown) as bar, CtrlC() as ctrl_c:
+    shown = dict(total=total, unit="update", file=sys.stderr, leave=False)
+    with (
+        tqdm(desc="drawing examples", disable=None if team.leads else True, **shown) as bar,
+        CtrlC() as ctrl_c,
+    ):
         for step in steps:
             complete = step.iteration == total
+            run.ending = "done" if complete else "stopped"
             if not team.leads:
-                run.ending = "done" if complete else "stopped"
                 continue
             if step.loss is None:  # the first
-                run.folder = run.folder or run_folder.create(run.config, out)
-                run_folder.write_config(run.folder, run.config)
+                run.begin(out)
                 # Processes that stopped after different updates would wait for each other forever.
                 ctrl_c.deferred = team.size == 1
             run.add(step, measure=ctrl_c.asked)
@@ -110,9 +249,7 @@ def _follow(run: Run, steps: Iterator[EraseStep], out: Path | None, team: Team) 
                 began, rest = time.monotonic(), None if complete else step.checkpoint()
                 run.save(rest.erasure if rest else step.erasure, rest)
                 due = time.monotonic() + max(SAVE_EVERY, (time.monotonic() - began) / SAVING)
-            if complete:
-                run.ending = "done"
-            elif ctrl_c.asked:
+            if ctrl_c.asked and not complete:
                 note(f"stopped after {step.iteration} updates; what was learned is kept, and")
                 note(f"`python -m esd_core erase --resume {run.folder}` goes on")
                 return

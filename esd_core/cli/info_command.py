@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
+import yaml
 
+import esd_core
+from esd_core import selection
 from esd_core.cli.options import AsJson, load
-
-if TYPE_CHECKING:
-    from esd_core.models import DiffusionModel
+from esd_core.vocabulary import Kind
 
 What = Annotated[str, typer.Argument(help="A model, or an erasure's file.")]
 
@@ -21,14 +21,16 @@ def info(what: What = "emoji", as_json: AsJson = False) -> None:
     """Describe a model (parts, train methods, vocabulary) or an erasure (tensors, provenance)."""
     is_file = what.endswith(".safetensors") or Path(what).is_file()
     facts = of_erasure(Path(what)) if is_file else of_model(load(what, "cpu"))
-    typer.echo(json.dumps(facts) if as_json else as_text(facts))
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    shown = facts | {"tensors": len(facts["tensors"])} if is_file else facts
+    layout: dict[str, Any] = dict(default_flow_style=None, width=96, allow_unicode=True)
+    typer.echo(yaml.safe_dump(shown, sort_keys=False, **layout), nl=False)
 
 
-def of_model(model: DiffusionModel) -> dict[str, Any]:
+def of_model(model: esd_core.DiffusionModel) -> dict[str, Any]:
     """Parts, what each train method would change, and the vocabulary if there is one."""
-    from esd_core import selection
-    from esd_core.vocabulary import Kind
-
     parts = {"text_encoder": model.text_encoder, "unet": model.unet, "vae": model.vae}
     facts: dict[str, Any] = {
         "model": model.name,
@@ -68,24 +70,3 @@ def of_erasure(path: Path) -> dict[str, Any]:
     if metadata.get("format") == FORMAT:
         facts["provenance"] = Erasure.from_file(path.name, metadata, tensors).provenance
     return facts
-
-
-def as_text(facts: dict[str, Any]) -> str:
-    """The same for a reader: lists counted and wrapped, tables indented."""
-    return "\n".join(line for key, value in facts.items() for line in _lines(key, value))
-
-
-def _lines(key: str, value: Any, indent: str = "") -> list[str]:  # noqa: ANN401
-    label = f"{indent}{key.replace('_', ' ')}"
-    if isinstance(value, dict) and key != "tensors":
-        return [f"{label}:", *(line for k, v in value.items() for line in _lines(k, v, f"{indent}  "))]
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        inner = f"{indent}  "
-        shown = wrap(", ".join(value), 96, initial_indent=inner, subsequent_indent=inner)
-        return [f"{label} ({len(value)}):", *shown]
-    if isinstance(value, list):
-        items = [item if isinstance(item, dict) else {"": item} for item in value]
-        value = "; ".join(", ".join(f"{k} {v}".strip() for k, v in item.items() if v) for item in items)
-    elif isinstance(value, dict):
-        value = len(value)
-    return [f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}"]

@@ -6,7 +6,10 @@ Heavy modules are imported where they are used, so that `--help` is quick.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +19,10 @@ from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
 from esd_core.strict import UNBOUNDED
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
-    from esd_core.erasure import Erasure
     from esd_core.models import DiffusionModel
 
 STRENGTHS = (-10, 10)  # as erasure.STRENGTHS
+NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD
 Group = dict[str, inspect.Parameter]
 # Other spellings of options than their names with hyphens; `sweep` takes them as columns, too.
 SPELLINGS = {
@@ -42,9 +43,7 @@ def option(
     """An option, still without a name; the help says what leaving it out means, as None is not shown."""
     shown = typer.Option(*flags, help=help, show_default=default is not None, min=within[0], max=within[1])
     known: Any = kind if default is not None else kind | None
-    annotation = Annotated[known, shown]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter("unnamed", keyword, default=default, annotation=annotation)
+    return inspect.Parameter("unnamed", NAMED, default=default, annotation=Annotated[known, shown])
 
 
 def group(heading: str, **options: inspect.Parameter) -> Group:
@@ -59,10 +58,9 @@ def taking(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
 
     def wrapped(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        named = [p.replace(kind=keyword) for p in own.parameters.values() if p.kind != p.VAR_KEYWORD]
-        everything = [*named, *(declared for group in groups for declared in group.values())]
-        command.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+        named = [p for p in own.parameters.values() if p.kind == NAMED]
+        parameters = [*named, *(declared for group in groups for declared in group.values())]
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return command
 
     return wrapped
@@ -83,13 +81,19 @@ def described(name: str) -> str:
     return f"{'; '.join(parts)}."
 
 
-def of_config(name: str) -> inspect.Parameter:
-    """The option for a field of `EraseConfig`, None if it is not given."""
-    kind: Any = list[str] if OPTIONS[name].kind is tuple else OPTIONS[name].kind
-    return option(kind, described(name), f"--{name.replace('_', '-')}", *SPELLINGS.get(name, ()))
-
-
-ERASING = group("Erasing", **{name: of_config(name) for name in OPTIONS if name != "concepts"})
+ERASING = group(
+    "Erasing",
+    **{
+        name: option(
+            list[str] if declared.kind is tuple else declared.kind,
+            described(name),
+            f"--{name.replace('_', '-')}",
+            *SPELLINGS.get(name, ()),
+        )
+        for name, declared in OPTIONS.items()
+        if name != "concepts"
+    },
+)
 LOADING = group(
     "Model",
     model=option(str, "emoji, a folder in diffusers layout, or a Hugging Face Hub id.", default="emoji"),
@@ -126,9 +130,6 @@ DRAWING = SAMPLING | group(
     image_size=option(int, "Pixels a side; default: the model's own."),
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else, on stdout.")]
-Sheet = Annotated[
-    Path | None, typer.Option("--out", help="PNG to write; default: under outputs/, named after the prompt.")
-]
 
 
 def note(text: str) -> None:
@@ -148,24 +149,27 @@ def load(model: str, device: str | None = None) -> DiffusionModel:
     return load_model(model, device=device)
 
 
-def load_edited(options: dict[str, Any]) -> tuple[DiffusionModel, list[Erasure], UNet2DConditionModel | None]:
-    """What the options of EDITED, which are taken out, stand for; no UNet without erasures."""
-    from esd_core.erasure import combine
-    from esd_core.exchange.formats import load_erasure
-
-    name, device, paths, given = (options.pop(each) for each in EDITED)
-    model = load(name, device)
-    erasures = [load_erasure(path, model) for path in paths or ()]
-    strengths = given or [1.0] * len(erasures)
-    if len(strengths) != len(erasures):
-        raise ValueError(
-            f"{len(erasures)} --erasure and {len(strengths)} --strength; give one strength for each"
-        )
-    return model, erasures, combine(model, erasures, strengths) if erasures else None
-
-
-def warn_of_unknown_words(model: DiffusionModel, prompts: list[str]) -> None:
+def warn_of_unknown_words(model: DiffusionModel, prompts: Sequence[str]) -> None:
     """Name words the model was never taught, if it keeps a list."""
     unknown = dict.fromkeys(word for prompt in prompts for word in model.unknown_words(prompt))
     if unknown:
         note(f"warning: {model.name!r} has never seen: {', '.join(unknown)}")
+
+
+def slug(text: str) -> str:
+    """`text` as a file name: letters and digits of any script, joined by hyphens."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+def free(path: Path) -> Path:
+    """`path`, or if it is taken the first of `name-2`, `name-3`, ... that is not."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(found for found in chain([path], numbered) if not found.exists())
+
+
+def writable(file: Path) -> Path:
+    """The file, refused before anything is drawn or learned if it cannot be written."""
+    above = next(parent for parent in file.absolute().parents if parent.exists())
+    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{file} cannot be written; give another --out")
+    return file

@@ -8,31 +8,36 @@ else is. Heavy modules are imported where they are used, so that `--help` is qui
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import itertools
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from esd_core.cli.options import LOADING, load, note, taking
-from esd_core.config import usual_preset
+import esd_core
+from esd_core.cli.erase_command import in_its_words
+from esd_core.cli.options import LOADING, SPELLINGS, load, note, slug, taking, writable
+from esd_core.config import OPTIONS, EraseConfig, preset, usual_preset
+from esd_core.selection import select
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from esd_core.cli.run_folder import Run
-    from esd_core.cli.sweep_table import Planned
-    from esd_core.models import DiffusionModel
+    from esd_core.cli.erasing_run import Run
     from esd_core.parallel import Team
 
 RESULT, STRIP = "result.json", "strip.png"
-SHOWN = ("the concept", "a neighbour", "something unrelated")  # in a strip, each before and after
 MEASURED = ("ending", "updates", "seconds", "last_loss", "held_out_error", "folder")
+OWN_COLUMNS = ("concept", "erase_from", "preset")
+COLUMNS = (*OWN_COLUMNS, *(name for name in OPTIONS if name != "concepts"))
+SPELLED = {flag.strip("-").replace("-", "_"): name for name, flags in SPELLINGS.items() for flag in flags}
 
 Table = Annotated[
     Path,
@@ -58,40 +63,114 @@ def sweep(table: Table, out: Out = None, processes: Processes = 1, **options: An
     Writes a folder per run, and over all of them results.csv and sheet.png.
     """
     from esd_core import parallel
-    from esd_core.cli import run_folder, sweep_table
-    from esd_core.files import write_text
-    from esd_core.study import figures
 
     model, device = options["model"], options["device"]
-    planned = sweep_table.read_table(table.read_text(encoding="utf-8"), model)
+    runs = read_table(table.read_text(encoding="utf-8"), model)
     out = out or Path("outputs") / table.stem
-    run_folder.writable(out / "results.csv")
-    if processes > 1:
-        raise typer.Exit(launch(processes, table, out, model, device))
+    writable(out / "results.csv")
+    if processes > 1:  # the same command in each
+        command = [
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "esd_core",
+        ]
+        command += ["sweep", str(table), "--model", model, "--out", str(out)]
+        command += ["--device", device] if device else []
+        raise typer.Exit(subprocess.run([sys.executable, "-m", *command], check=False).returncode)
     team, device = parallel.join(device)
     loaded = load(model, device)
-    planned = sweep_table.of_model(planned, loaded)  # refuses what the model cannot read before any run
+    planned = plan(loaded, runs)  # refuses what the model cannot read before any run
     mine = share(loaded, planned, out, team)
     for done, run in enumerate(carry_out(loaded, mine, out), 1):
         note(f"{f'process {team.rank}: ' * (team.size > 1)}{done} of {len(mine)}: {run.name}")
     team.wait()
     team.leave()
     if team.leads:
-        write_text(out / "results.csv", as_csv(gathered(planned, out)))
-        figures.save_png(sheet(planned, out), out / "sheet.png")
+        tabulate(planned, out)
         typer.echo(f"{out / 'results.csv'}\n{out / 'sheet.png'}")
 
 
-def launch(processes: int, table: Path, out: Path, model: str, device: str | None) -> int:
-    """The same command in several processes; its exit code."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes)]
-    command += ["-m", "esd_core", "sweep", str(table), "--model", model, "--out", str(out)]
-    command += ["--device", device] if device else []
-    return subprocess.run(command, check=False).returncode
+class Planned(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # of its folder: readable, and different for different options and weights
+    cells: dict[str, str]  # the table's own words
+    config: EraseConfig
 
 
-def share(model: DiffusionModel, planned: list[Planned], out: Path, team: Team) -> list[Planned]:
+def read_table(text: str, model: str = "emoji") -> dict[EraseConfig, dict[str, str]]:
+    """The runs of a CSV table with a header, in its order, each with its cells; ValueError if it is wrong.
+
+    Columns: concept (needed), erase_from, preset (if left out the usual one of `model`, a name) and
+    any option of `EraseConfig`, spelled as its field or as on the command line; an empty cell means
+    the preset's own value.
+    """
+    reader = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
+    names = [column.strip(" -").replace("-", "_") for column in reader.fieldnames or []]
+    reader.fieldnames = fields = [SPELLED.get(name, name) for name in names]
+    if unknown := [name for name in fields if name not in COLUMNS]:
+        raise ValueError(f"unknown column {unknown[0]!r}; use any of: {', '.join(COLUMNS)}")
+    if "concept" not in fields:
+        raise ValueError("the table needs a header with a column named concept")
+    if twice := [name for name in fields if fields.count(name) > 1]:
+        raise ValueError(f"two columns stand for {twice[0]}; leave one out")
+    found: dict[EraseConfig, dict[str, str]] = {}
+    for row in reader:
+        try:
+            if None in row or None in row.values():
+                raise ValueError("it has more or fewer cells than the header")
+            lists = [[part.strip() for part in cell.split(";")] for cell in row.values()]
+            for values in itertools.product(*lists):
+                cells = {column: value for column, value in zip(row, values, strict=True) if value}
+                found.setdefault(_config({"preset": usual_preset(model), **cells}), cells)
+        except ValueError as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
+    if not found:
+        raise ValueError("the table has no line below its header")
+    return found
+
+
+def _config(cells: dict[str, str]) -> EraseConfig:
+    """A run's options, from its cells by field."""
+    values = {name: _value(name, text) for name, text in cells.items() if name not in OWN_COLUMNS}
+    target = {"concept": cells.get("concept", ""), "erase_from": cells.get("erase_from")}
+    config = preset(cells["preset"], [target], **values)  # type: ignore[list-item]
+    if config.x_t_source == "images":
+        raise ValueError("x_t_source 'images' needs a folder of images; use `erase --images`")
+    return config
+
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401
+    """A cell as what the option is; true, false and lists as JSON. `EraseConfig` refuses what is neither."""
+    read: dict[type, Any] = {int: int, float: float, str: str}
+    try:
+        return read.get(OPTIONS[name].kind, json.loads)(text)
+    except ValueError:
+        return text
+
+
+def plan(model: esd_core.DiffusionModel, table: dict[EraseConfig, dict[str, str]]) -> list[Planned]:
+    """The runs of a table in the model's own words, each once.
+
+    Raises:
+        ValueError: the model cannot read a concept, or has no weights that a method selects.
+    """
+    planned: dict[EraseConfig, Planned] = {}
+    for asked, cells in table.items():
+        config = in_its_words(model, asked)
+        select(model.unet, config.train_method)
+        text = model.fingerprint + json.dumps(config.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        concept = slug(config.concepts[0].concept)
+        name = f"{concept}-{config.train_method}-eta-{config.eta:g}-seed-{config.seed}-{digest}"
+        planned.setdefault(config, Planned(name, cells, config))
+    return list(planned.values())
+
+
+def share(model: esd_core.DiffusionModel, planned: list[Planned], out: Path, team: Team) -> list[Planned]:
     """This process's part of what is not finished; runs of one teacher stay together.
 
     The first process looks what is finished, so that all agree on it.
@@ -99,38 +178,34 @@ def share(model: DiffusionModel, planned: list[Planned], out: Path, team: Team) 
     from esd_core.examples import origin
 
     todo = [p for p in planned if not (out / p.name / RESULT).exists()]
-    order = [p.name for p in sorted(todo, key=lambda p: origin(model, p.config))]
-    names: list[str] = team.agreed(order)
-    first, last = (len(names) * rank // team.size for rank in (team.rank, team.rank + 1))
-    return [p for name in names[first:last] for p in planned if p.name == name]
+    order: list[str] = team.agreed([p.name for p in sorted(todo, key=lambda p: origin(model, p.config))])
+    by_name = {p.name: p for p in planned}
+    return [by_name[order[i]] for i in team.mine(len(order))]
 
 
-def carry_out(model: DiffusionModel, mine: list[Planned], out: Path) -> Iterator[Planned]:
+def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) -> Iterator[Planned]:
     """Do the runs one by one; yields each when its files are written."""
-    from esd_core.cli import run_folder
-    from esd_core.erasing import DivergenceError, erase
-    from esd_core.examples import KeptExamples
+    from esd_core.cli.erasing_run import Run
     from esd_core.files import write_text
     from esd_core.study import figures
 
-    kept = KeptExamples()
+    kept = esd_core.KeptExamples()
     for planned in mine:
-        config, folder = planned.config, out / planned.name
-        run, began = run_folder.Run(model, config, folder), time.perf_counter()
+        run, began = Run(model, planned.config), time.perf_counter()
+        run.begin(out / planned.name)
         try:
-            for step in erase(model, config, examples=kept.find(model, config)):
+            for step in esd_core.erase(model, run.config, examples=kept.find(model, run.config)):
                 kept.keep(step.examples)
                 run.add(step)
-            seconds, run.ending = time.perf_counter() - began, "done"
             run.save(step.erasure)
-        except DivergenceError as error:
-            seconds = time.perf_counter() - began
+            run.ending = "done"
+        except esd_core.DivergenceError as error:
             run.diverge(error.erasure)
-        run_folder.write_config(folder, config)
-        measured = {**run.summary(), "seconds": round(seconds, 3), "folder": planned.name}
-        figures.save_png(strip(run), folder / STRIP)
+        seconds = round(time.perf_counter() - began, 3)
+        figures.save_png(strip(run), out / planned.name / STRIP)
+        measured = {**run.summary(), "seconds": seconds, "folder": planned.name}
         result = {"preset": usual_preset(model.name), **planned.cells, **{k: measured[k] for k in MEASURED}}
-        write_text(folder / RESULT, json.dumps(result) + "\n")
+        write_text(out / planned.name / RESULT, json.dumps(result) + "\n")
         yield planned
 
 
@@ -138,52 +213,40 @@ def strip(run: Run) -> Image:
     """Pictures side by side, no labels: the concept and up to two controls, before and after."""
     import torch
 
-    from esd_core.study import comparison, figures
+    from esd_core.study import figures
     from esd_core.study.watched_prompts import to_watch
 
-    model, config = run.model, run.config
-    first, *controls = (watched.prompt for watched in to_watch(model, config.concepts))
-    edited = run.erasure.apply(model) if run.erasure else model.unet
-    made = comparison.compare(model, edited, [first, *controls[-2:]], [0], image_size=config.image_size)
+    first, *controls = (watched.prompt for watched in to_watch(run.model, run.config.concepts))
+    edited = run.erasure.apply(run.model) if run.erasure else run.model.unet
+    prompts, size = [first, *controls[-2:]], run.config.image_size
+    made = esd_core.compare(run.model, edited, prompts, [0], image_size=size)
     pairs = torch.stack([made.columns["base"], made.columns["erased"]], dim=1)  # (P, 2, 1, 3, H, W)
     return figures.to_pil(torch.cat(list(pairs.flatten(0, 2)), dim=-1))
 
 
-def sheet(planned: list[Planned], out: Path) -> Image:
-    """One row per finished run: what it was, and its strip, all as high as the first.
+def tabulate(planned: list[Planned], out: Path) -> None:
+    """Write the results of all finished runs: results.csv and, a row each, sheet.png.
 
-    A style has fewer controls than an object; its row ends earlier.
+    In the sheet, all rows are as high as the first. A style has fewer controls than an object; its row ends
+    earlier.
     """
     import numpy as np
     import torch
+    from pandas import DataFrame
     from PIL import Image, ImageOps
 
+    from esd_core.files import write_text
     from esd_core.study import figures
 
     done = [p for p in planned if (out / p.name / RESULT).exists()]
+    results = DataFrame([json.loads((out / p.name / RESULT).read_text()) for p in done], dtype=object)
+    columns = [name for name in results if name not in MEASURED]
+    write_text(out / "results.csv", results[[*columns, *MEASURED]].to_csv(index=False))
     strips = [Image.open(out / p.name / STRIP).convert("RGB") for p in done]
-    lengths, side = [strip.width // strip.height for strip in strips], strips[0].height
-    size = (max(lengths) * side, side)
+    side, longest = strips[0].height, max(strip.width // strip.height for strip in strips)
+    size = (longest * side, side)
     rows = [np.array(ImageOps.pad(strip, size, color="white", centering=(0, 0))) for strip in strips]
     squares = torch.from_numpy(np.stack(rows)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3) / 255
-    labels = [""] * max(lengths)
-    heads = SHOWN if set(lengths) == {2 * len(SHOWN)} else ("the concept", "controls")
-    for index, head in enumerate(heads):
-        labels[2 * index] = f"{head}: before, after"
-    return figures.sheet(squares, ["; ".join(p.cells.values()) for p in done], labels, scale=1)
-
-
-def gathered(planned: list[Planned], out: Path) -> list[dict[str, Any]]:
-    """The results of all finished runs, in the table's order."""
-    files = [out / p.name / RESULT for p in planned]
-    return [json.loads(file.read_text()) for file in files if file.exists()]
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One line per run; columns that some runs lack are empty there."""
-    columns = dict.fromkeys(c for row in rows for c in row if c not in MEASURED)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, *MEASURED], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    heads = ["Before and after: the concept, a neighbour, something unrelated", *[""] * (longest - 1)]
+    labels = ["; ".join(p.cells.values()) for p in done]
+    figures.save_png(figures.sheet(squares, labels, heads, scale=1), out / "sheet.png")

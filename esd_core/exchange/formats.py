@@ -1,4 +1,4 @@
-"""Read and write other people's files: strangers', the authors' 2025 erasures, diffusers folders.
+"""Read and write other people's files: strangers', the authors' 2025 erasures, diffusers folders, pictures.
 
 `official` is what `esd_sd.py` (rohitgandikota/erasing) saves: one safetensors file with the trained
 tensors under diffusers' UNet names and no metadata, named
@@ -12,8 +12,14 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
 
 from esd_core.erasure import FORMAT, Erasure
 from esd_core.files import read_safetensors, replacing, write_safetensors, write_text
@@ -21,6 +27,7 @@ from esd_core.models import DiffusionModel
 
 LARGEST = 512 * 2**20  # bytes; esd-x of Stable Diffusion 1.4 is 176 MB in float32, esd-u 3.3 GB
 SLACK = 2 * 2**20  # bytes of a file that are no weights
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # With spaces as underscores, and the method without its hyphens.
 _NAME = re.compile(r"esd-(?P<concept>.+)-from-(?P<erase_from>.+)-(?P<train_method>esd\w+)$")
 
@@ -53,15 +60,11 @@ def load_erasure(path: str | Path, model: DiffusionModel, most: int | None = Non
 
 
 def _official_record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "format": "official-2025",
-        "file": path.name,
-        "model": "not recorded in the file; only tensor names and shapes were checked",
-    }
-    if found := _NAME.match(path.stem):
-        said = {key: text.replace("_", " ") for key, text in found.groupdict().items()}
-        record["file_name_says"] = said
-    return record
+    checked = "not recorded in the file; only tensor names and shapes were checked"
+    found = _NAME.match(path.stem)
+    said = {key: text.replace("_", " ") for key, text in found.groupdict().items()} if found else {}
+    named = {"file_name_says": said} if said else {}
+    return {"format": "official-2025", "file": path.name, "model": checked, **named}
 
 
 def write_official(erasure: Erasure, path: str | Path) -> Path:
@@ -99,3 +102,24 @@ def write_diffusers(
         origin = {"base": erasure.base, "strength": strength, "provenance": erasure.provenance}
         write_text(temporary / "erasure.json", json.dumps(origin, indent=1) + "\n")
     return folder
+
+
+def read_pictures(paths: Sequence[Path], size: int) -> Tensor:
+    """Pictures `(M, 3, size, size)` in [0, 1] from files and folders, cut to the middle square, on white.
+
+    Raises:
+        ValueError: there are none, or one is not readable or too large.
+    """
+    nested = [sorted(p.iterdir()) if p.is_dir() else [p] for p in paths]
+    files = [f for group in nested for f in group if f in paths or f.suffix.lower() in PICTURES]
+    if not files:
+        raise ValueError(f"no pictures ({', '.join(PICTURES)}) in {', '.join(map(str, paths))}")
+    read, white = [], Image.new("RGBA", (size, size), "white")
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                square = ImageOps.fit(opened.convert("RGBA"), (size, size))
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"cannot read the picture {file}: {error}") from error
+        read.append(np.array(Image.alpha_composite(white, square).convert("RGB")))
+    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).contiguous() / 255

@@ -123,6 +123,27 @@ class Evaluation:
         distances = {group: asdict(distance) for group, distance in self.distances.items()}
         return {"concept": self.concept.phrase, "marks": marks, "distances": distances}
 
+    def text(self) -> str:
+        """The shares with their bounds and verdicts, and the distances, as lines of a table."""
+        lines = []
+        for marker, groups in self.marks.items():
+            lines.append(f"  {'by ' + marker:12}{'n':>4}  {'before':16}{'after':16}change (points)")
+            for group, verdict in self.verdicts(marker).items():
+                change = groups[group]
+                before, after, (low, high) = change.intervals
+                shares = f"{_share(change.before, before):16}{_share(change.after, after):16}"
+                fall = f"{100 * (change.after - change.before):+4.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
+                lines.append(f"  {group:12}{change.total:4}  {shares}{fall:18}{verdict}")
+        moved = ", ".join(
+            f"{group} {d.pixels:.2f} [{d.pixels_interval[0]:.2f}, {d.pixels_interval[1]:.2f}]"
+            for group, d in self.distances.items()
+        )
+        return "\n".join([*lines, f"  moved, if 1 is as far as two unrelated pictures: {moved}"])
+
+
+def _share(value: float, bounds: Interval) -> str:
+    return f"{value:4.0%} [{bounds[0]:.0%}, {bounds[1]:.0%}]"
+
 
 def evaluate(
     gallery: Gallery,

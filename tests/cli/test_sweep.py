@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from esd_core import erasing
-from esd_core.cli import sweep_command, sweep_table
+from esd_core.cli import sweep_command
 from esd_core.cli.app import app
 from esd_core.config import preset
 from esd_core.erasure import Erasure
@@ -36,9 +36,18 @@ a cat,,,3,1,2,3,2
 """
 
 
+def plan(model, table=TABLE) -> list[sweep_command.Planned]:
+    return sweep_command.plan(model, sweep_command.read_table(table))
+
+
 @pytest.fixture
-def planned():
-    return sweep_table.read_table(TABLE)
+def planned(tiny):
+    return plan(tiny)
+
+
+def results(planned, out) -> list[dict[str, str]]:
+    sweep_command.tabulate(planned, out)
+    return list(csv.DictReader((out / "results.csv").open()))
 
 
 def test_a_cell_with_several_values_stands_for_all_combinations(planned):
@@ -56,29 +65,31 @@ def test_a_cell_with_several_values_stands_for_all_combinations(planned):
 
 
 def test_the_same_run_twice_is_one():
-    assert len(sweep_table.read_table("concept\na cat\na cat; a cat\n")) == 1
+    assert len(sweep_command.read_table("concept\na cat\na cat; a cat\n")) == 1
 
 
 def test_a_table_without_presets_takes_the_usual_one_of_the_model():
     table = "concept,preset\na cat,\na cat,paper\n"
     for model, usual in (("emoji", "live"), ("folder/of/another", "live-sd")):
-        found = [run.config for run in sweep_table.read_table(table, model)]
-        assert found == [preset(usual, "a cat"), preset("paper", "a cat")]
+        assert list(sweep_command.read_table(table, model)) == [
+            preset(usual, "a cat"),
+            preset("paper", "a cat"),
+        ]
 
 
 def test_a_name_and_its_phrase_are_one_run_and_other_weights_another(tiny):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
-    (run,) = sweep_table.of_model(sweep_table.read_table("concept\ncat; a cat\n"), knows)
+    (run,) = plan(knows, "concept\ncat; a cat\n")
     assert run.config.concepts[0].concept == "a cat"
     other = replace(knows, unet=copy.deepcopy(knows.unet))
     next(other.unet.parameters()).data.add_(1)
-    (another,) = sweep_table.of_model([run], other)
+    (another,) = plan(other, "concept\ncat\n")
     assert another.config == run.config and another.name != run.name
 
 
 def test_contexts_and_presets_are_columns():
-    (run,) = sweep_table.read_table("concept,erase_from,preset\nred,a red cat,paper\n")
-    assert run.config.concepts[0].erase_from == "a red cat" and run.config.iterations == 1000
+    (config,) = sweep_command.read_table("concept,erase_from,preset\nred,a red cat,paper\n")
+    assert config.concepts[0].erase_from == "a red cat" and config.iterations == 1000
 
 
 def test_columns_are_spelled_as_on_the_command_line():
@@ -88,8 +99,8 @@ def test_columns_are_spelled_as_on_the_command_line():
         "concept,steps,lr,negative_guidance,preserve-prompt",
         "concept,--ddim_steps,--lr,--negative-guidance,--preserve-prompts",
     ):
-        (run,) = sweep_table.read_table(f'{header}\na red cat,7,.5,+2,"[""a dog"", ""a cat""]"\n')
-        assert run.config == preset("live", "a red cat", **options)
+        (config,) = sweep_command.read_table(f'{header}\na red cat,7,.5,+2,"[""a dog"", ""a cat""]"\n')
+        assert config == preset("live", "a red cat", **options)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def test_columns_are_spelled_as_on_the_command_line():
 )
 def test_a_bad_table_says_where(table, message):
     with pytest.raises(ValueError, match=message):
-        sweep_table.read_table(table)
+        sweep_command.read_table(table)
 
 
 def test_processes_share_all_runs_and_keep_those_of_a_teacher_together(tiny, planned, tmp_path):
@@ -133,7 +144,7 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
     assert len(list(sweep_command.carry_out(tiny, rest, tmp_path))) == 4
     after = {n: (tmp_path / n / "erasure.safetensors").stat().st_mtime_ns for n in first}
     assert after[first[0]] == written[first[0]] and after[first[1]] > written[first[1]]
-    rows = list(csv.DictReader(sweep_command.as_csv(sweep_command.gathered(planned, tmp_path)).splitlines()))
+    rows = results(planned, tmp_path)
     assert [(r["concept"], r["eta"], r["ending"]) for r in rows] == [
         ("a cat", "1", "done"),
         ("a cat", "1", "done"),
@@ -145,14 +156,14 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(tiny, planned, tmp_path):
     for run in planned:
         erasure = Erasure.load(tmp_path / run.name / "erasure.safetensors")
         assert erasure.provenance["config"] == json.loads(json.dumps(run.config.to_dict()))
-    assert sweep_command.sheet(planned, tmp_path).height > 5 * 16
+    assert Image.open(tmp_path / "sheet.png").height > 5 * 16
 
 
 def test_a_run_that_diverges_is_told_and_not_repeated(tiny, tmp_path):
     # So near is the target that a far too large step looks like what it is.
-    planned = sweep_table.read_table(f"concept,learning_rate,eta,{SHORT}\na cat,1,-0.9,50,3,2\n")
+    planned = plan(tiny, f"concept,learning_rate,eta,{SHORT}\na cat,1,-0.9,50,3,2\n")
     list(sweep_command.carry_out(tiny, planned, tmp_path))
-    (row,) = sweep_command.gathered(planned, tmp_path)
+    (row,) = results(planned, tmp_path)
     assert row["ending"] == "diverged"
     assert sweep_command.share(tiny, planned, tmp_path, Team()) == []
 
@@ -167,35 +178,33 @@ def test_where_nothing_good_was_learned_the_table_says_so_and_no_erasure_is_save
         yield step
         raise erasing.DivergenceError("the loss exploded", step.erasure)
 
-    planned = sweep_table.read_table(f"concept,{SHORT}\na cat,2,3,2\n")
+    planned = plan(tiny, f"concept,{SHORT}\na cat,2,3,2\n")
     with monkeypatch.context() as patched:
         patched.setattr(erasing, "erase", diverging)
         list(sweep_command.carry_out(tiny, planned, tmp_path))
-    (row,) = sweep_command.gathered(planned, tmp_path)
-    assert (row["ending"], row["updates"], row["last_loss"]) == ("diverged", 0, None)
+    (row,) = results(planned, tmp_path)
+    assert (row["ending"], row["updates"], row["last_loss"]) == ("diverged", "0", "")
     assert not (tmp_path / row["folder"] / "erasure.safetensors").exists()
 
 
 def test_rows_of_unlike_length_and_size_share_a_sheet(tiny, tmp_path):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
-    planned = sweep_table.read_table(f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
-    planned = sweep_table.of_model(planned, knows)
+    planned = plan(knows, f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
     list(sweep_command.carry_out(knows, planned, tmp_path))
     short = tmp_path / planned[1].name / sweep_command.STRIP
     with Image.open(short) as strip:  # as of a style, at another size
         half = strip.crop((0, 0, 4 * strip.height, strip.height)).resize((4 * 16, 16))
     half.save(short)
-    assert sweep_command.sheet(planned, tmp_path).height > 2 * 16
+    assert len(results(planned, tmp_path)) == 2 and Image.open(tmp_path / "sheet.png").height > 2 * 16
 
 
 def test_a_method_without_weights_is_refused_before_any_run(tiny):
     unet = copy.deepcopy(tiny.unet)
-    planned = sweep_table.read_table("concept,train_method\na cat,esd-x\n")
     for name in [name for name, _ in unet.named_children()]:
         if name != "conv_in":
             setattr(unet, name, torch.nn.Identity())
     with pytest.raises(ValueError, match="esd-x"):
-        sweep_table.of_model(planned, replace(tiny, unet=unet))
+        plan(replace(tiny, unet=unet), "concept,train_method\na cat,esd-x\n")
 
 
 def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):

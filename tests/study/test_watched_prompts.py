@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from esd_core import Erasure, load_model, preset
-from esd_core.cli import run_folder
+from esd_core.cli import erasing_run
 from esd_core.config import Target
 from esd_core.study import figures
 from esd_core.study.watched_prompts import to_watch
@@ -18,10 +18,10 @@ def emoji():
 
 def test_the_command_line_draws_what_the_app_watches(emoji, monkeypatch, tmp_path: Path):
     config, drawn = preset("live", "a cat"), []
-    monkeypatch.setattr(run_folder, "compare", lambda model, unet, prompts, *_, **__: drawn.extend(prompts))
+    monkeypatch.setattr(erasing_run, "compare", lambda model, unet, prompts, *_, **__: drawn.extend(prompts))
     monkeypatch.setattr(figures, "comparison_sheet", lambda shown: None)
     monkeypatch.setattr(figures, "save_png", lambda picture, path: None)
-    run_folder.Run(emoji, config, tmp_path, erasure=Erasure({}, emoji.fingerprint, {})).draw()
+    erasing_run.Run(emoji, config, tmp_path, erasure=Erasure({}, emoji.fingerprint, {})).draw()
     assert drawn == [w.prompt for w in to_watch(emoji, config.concepts)]
     assert [w.role for w in to_watch(emoji, "a cat")] == ["the concept", "a neighbour", "unrelated"]
 

@@ -33,10 +33,6 @@ Several = Field(min_length=1, max_length=64)
 Axis = Annotated[tuple[Text, Annotated[str, Field(max_length=8000)]], BeforeValidator(as_tuple)]
 
 
-def _as_config(recorded: Any) -> Any:  # noqa: ANN401
-    return EraseConfig.from_dict(recorded) if isinstance(recorded, dict) else recorded
-
-
 @strict
 class Parameters:
     """What a sheet of pictures was drawn with. All of it starts from one noise per seed.
@@ -56,7 +52,9 @@ class Parameters:
     strength: Annotated[float, within(STRENGTHS)] = 1.0  # of the erasure
     erasure: Text | None = None  # its hash
     # Of the run that made the erasure, as far as it went.
-    config: Annotated[EraseConfig | None, BeforeValidator(_as_config)] = None
+    config: Annotated[
+        EraseConfig | None, BeforeValidator(lambda c: EraseConfig.from_dict(c) if isinstance(c, dict) else c)
+    ] = None
     column: Text | None = None  # which model drew it; None for a sheet of all
     # (prompt, seed), as indices; None for a sheet of all.
     place: Annotated[tuple[int, int] | None, BeforeValidator(as_tuple)] = None

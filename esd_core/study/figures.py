@@ -1,6 +1,6 @@
 """Pictures of what the other modules compute: contact sheets, maps of numbers, loss curves.
 
-Sheets are PIL images, plots matplotlib `Figure`s on the Agg canvas: no pyplot, so nothing global.
+Sheets are PIL images, plots matplotlib `Figure`s without pyplot, so nothing is global.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.ticker import LogLocator, MaxNLocator
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from esd_core.files import replacing
@@ -133,8 +133,8 @@ def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str
         y = top + i * (h + GAP)
         pen.text((0, y + h // 2), side, INK, font=font, anchor="lm")
         for j, x in enumerate(xs):
-            canvas.paste(to_pil(images[i, j]).resize((w, h), Image.Resampling.LANCZOS), (x, y))
-            pen.rectangle((x - 1, y - 1, x + w, y + h), outline=HAIRLINE)
+            picture = to_pil(images[i, j]).resize((w, h), Image.Resampling.LANCZOS)
+            canvas.paste(ImageOps.expand(picture, 1, HAIRLINE), (x - 1, y - 1))
     return canvas
 
 
@@ -200,17 +200,15 @@ def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] =
     """
     padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(8.4 if held_out else 5, 3.1), layout=padded)
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if held_out else 1, squeeze=False)[0]
-    last = max([len(losses), 1, *(update for update, _ in held_out)])
+    _plot_losses(panels[0], _finite(losses))
+    updates, errors = zip(*held_out, strict=True) if held_out else ((), ())
+    if held_out:
+        _plot_errors(panels[1], updates, _finite(errors))
+    last = max(len(losses), 1, *updates)
     for panel in panels:
-        style(panel, "update")
         panel.set_xlim(-0.02 * last, 1.02 * last)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    _plot_losses(panels[0], _finite(losses))
-    if held_out:
-        updates, errors = zip(*held_out, strict=True)
-        _plot_errors(panels[1], updates, _finite(errors))
     return figure
 
 
@@ -234,19 +232,17 @@ def _finite(values: Sequence[float]) -> np.ndarray:
 def _plot_losses(panel: Axes, losses: np.ndarray) -> None:
     updates, window = np.arange(1, len(losses) + 1), len(losses) // 10
     smooth = window > 1
+    style(panel, "update", title="Training loss" + f", and the mean of {window} updates" * smooth)
     panel.plot(updates, losses, color=ACCENT, alpha=0.3 if smooth else 1, linewidth=1)
     if smooth:
         mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
         panel.plot(updates[: len(mean)] + (window - 1) / 2, mean, color=ACCENT, linewidth=1.8)
-    above_0 = losses[losses > 0]
-    if len(above_0):
+    if len(above_0 := losses[losses > 0]):
         panel.set_yscale("log")
         narrow = above_0.max() < 5 * np.nanmin(losses)  # then 1, 2, 5 may leave no tick at all
         panel.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.yaxis.set_minor_locator(NullLocator())
-    suffix = f", and the mean of {window} updates" if smooth else ""
-    panel.set_title(f"Training loss{suffix}", loc="left", fontsize=10, color=INK)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.minorticks_off()
     if not np.isfinite(losses).any():
         panel.set_yticks([])
         said = "no loss was finite" if len(losses) else "no update made"
@@ -254,18 +250,10 @@ def _plot_losses(panel: Axes, losses: np.ndarray) -> None:
 
 
 def _plot_errors(panel: Axes, updates: Sequence[int], errors: np.ndarray) -> None:
-    panel.set_title("Target error on held-out examples", loc="left", fontsize=10, color=INK)
+    style(panel, "update", title="Target error on held-out examples")
     panel.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
-    panel.text(
-        1,
-        1.02,
-        "frozen model",
-        transform=panel.get_yaxis_transform(),
-        ha="right",
-        va="bottom",
-        color=FAINT,
-        fontsize=8,
-    )
+    frozen: dict[str, Any] = dict(ha="right", va="bottom", color=FAINT, fontsize=8)
+    panel.text(1, 1.02, "frozen model", transform=panel.get_yaxis_transform(), **frozen)
     panel.plot(updates, errors, color=ACCENT, linewidth=1.8, marker="o", markersize=3.5)
     panel.set_ylim(0, 1.05 * np.nanmax([1.15, *errors]))
 

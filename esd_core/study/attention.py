@@ -64,21 +64,19 @@ class AttentionMaps:
     """Where the tokens of one prompt look, in every layer; heads are averaged."""
 
     tokens: tuple[str, ...]
-    maps: dict[str, Tensor]  # layer -> (tokens, h, w); sums to 1 over the tokens in every cell
+    maps: dict[str, Tensor]  # layer_label -> (tokens, h, w); sums to 1 over the tokens in every cell
     output: Tensor  # the UNet's own output, (1, C, h, w)
 
     def of(self, layer: str = ALL_LAYERS) -> Tensor:
-        """The maps `(tokens, h, w)` of a layer by its label, or the average over all of them at
-        the finest one's size.
+        """The maps `(tokens, h, w)` of a layer by its label, or their average at the finest one's size.
 
         Raises:
             ValueError: there is no such layer.
         """
-        labelled = {layer_label(name): maps for name, maps in self.maps.items()}
-        if layer in labelled:
-            return labelled[layer]
+        if layer in self.maps:
+            return self.maps[layer]
         if layer != ALL_LAYERS:
-            raise ValueError(f"layer is {layer!r}; use one of: {', '.join((ALL_LAYERS, *labelled))}")
+            raise ValueError(f"layer is {layer!r}; use one of: {', '.join((ALL_LAYERS, *self.maps))}")
         size = max(tuple(m.shape[1:]) for m in self.maps.values())
         scaled = [F.interpolate(m[None], size, mode="bilinear")[0] for m in self.maps.values()]
         return torch.stack(scaled).mean(0)
@@ -119,7 +117,7 @@ def attention_maps(
         own = weights[: len(names)].clone()
         own[-1] += weights[len(names) :].sum(0)  # all padding is one
         factor = round((x_t[0, 0].numel() / own.shape[1]) ** 0.5)
-        maps[layer] = own.unflatten(1, (x_t.shape[2] // factor, -1))
+        maps[layer_label(layer)] = own.unflatten(1, (x_t.shape[2] // factor, -1))
     return AttentionMaps(names, maps, output)
 
 

@@ -12,9 +12,9 @@ CLIP was trained beside the model it judges: for independent figures see tools/j
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,16 +37,15 @@ class Score:
     accuracy: float | None  # share of pictures named as their own prompt; None for the empty prompt
 
 
-_loaded: dict[tuple[Any, ...], Probe] = {}  # by CLIP, vocabulary and device
-_loading = threading.Lock()
-
-
 class Probe:
     """The CLIP of a model with a vocabulary. `Probe.of` loads it once in a process.
 
     Raises:
         ValueError: the model has no CLIP or no vocabulary beside it.
     """
+
+    _loaded: ClassVar[dict[Hashable, Probe]] = {}  # by CLIP, vocabulary and device
+    _loading = threading.Lock()
 
     def __init__(self, model: DiffusionModel) -> None:
         if model.clip_path is None or model.vocabulary is None:
@@ -58,21 +57,18 @@ class Probe:
             self.scale = CLIPImageProcessorPil.from_pretrained(model.clip_path)
         except OSError:  # saved without one: OpenAI's
             self.scale = CLIPImageProcessorPil()
-        names, phrases = zip(*((c.name, c.phrase) for c in self.vocabulary.concepts), strict=True)
-        self.text = dict(zip(names, self.embed_text(phrases), strict=True))
+        concepts = self.vocabulary.concepts
+        texts = self.embed_text([c.phrase for c in concepts])
+        self.text = {c.name: text for c, text in zip(concepts, texts, strict=True)}
 
     @classmethod
     def of(cls, model: DiffusionModel) -> Probe:
-        """The model's probe, the same for all who ask.
-
-        Raises:
-            ValueError: the model has no CLIP or no vocabulary beside it.
-        """
+        """The model's probe, the same for all who ask. Raises as `Probe`."""
         key = (model.clip_path, model.vocabulary, str(model.device))
-        with _loading:
-            if key not in _loaded:
-                _loaded[key] = cls(model)
-            return _loaded[key]
+        with cls._loading:
+            if key not in cls._loaded:
+                cls._loaded[key] = cls(model)
+            return cls._loaded[key]
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
@@ -87,11 +83,9 @@ class Probe:
         size = self.clip.config.vision_config.image_size
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        mean, std = (
-            torch.tensor(values, device=self.clip.device)[:, None, None]
-            for values in (self.scale.image_mean, self.scale.image_std)
-        )
-        pixels = (images.to(self.clip.device) - mean) / std
+        scale, device = (self.scale.image_mean, self.scale.image_std), self.clip.device
+        mean, std = torch.tensor(scale, device=device)[..., None, None]
+        pixels = (images.to(device) - mean) / std
         parts = [self.clip.get_image_features(pixel_values=x).pooler_output for x in pixels.split(64)]
         return F.normalize(torch.cat(parts), dim=1)
 
@@ -125,9 +119,8 @@ class Probe:
             images: `(B, 3, H, W)` in [0, 1].
             wanted: B concepts of one kind.
         """
-        kind = wanted[0].kind
-        named = (self.embed_images(images) @ self._texts(kind).T).argmax(1).tolist()
-        peers = self.vocabulary.of_kind(kind)
+        peers = self.vocabulary.of_kind(wanted[0].kind)
+        named = (self.embed_images(images) @ self._texts(wanted[0].kind).T).argmax(1).tolist()
         return [peers[i] == concept for i, concept in zip(named, wanted, strict=True)]
 
     def accuracy(self, images: Tensor, wanted: Sequence[Concept]) -> float:

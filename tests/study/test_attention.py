@@ -9,16 +9,7 @@ from torch.testing import assert_close
 from esd_core import EraseConfig, denoise, erase, load_model
 from esd_core.erasure import shared_copy
 from esd_core.sampling import noise
-from esd_core.study.attention import (
-    END,
-    PADDING,
-    START,
-    attention_maps,
-    layer_label,
-    layer_labels,
-    recording,
-    tokens,
-)
+from esd_core.study.attention import END, PADDING, START, attention_maps, layer_labels, recording, tokens
 
 PROMPT = "a red cat"
 T = torch.tensor([501])
@@ -62,7 +53,7 @@ def test_the_maps_are_shares_of_the_tokens_in_every_cell(model):
         assert len(shares) == len(seen.tokens) and shares.min() >= 0
         assert_close(shares.sum(0), torch.ones(shares.shape[1:]))
     assert seen.of().shape[1:] == (side, side)
-    labels = [layer_label(layer) for layer in seen.maps]
+    labels = list(seen.maps)
     assert labels == layer_labels(model.unet) and len(set(labels)) == len(labels) > 3
     assert labels[0] == "down 0.0" and labels[-1].startswith("up")
     assert torch.equal(seen.of("down 0.0"), next(iter(seen.maps.values())))

@@ -31,13 +31,11 @@ CROSS = ".attn2"  # ends the name of a cross-attention
 
 @contextmanager
 def recording(unet: UNet2DConditionModel) -> Iterator[dict[str, list[Tensor]]]:
-    """Record every cross-attention of `unet` until the block ends, however it ends.
-
-    Others must not use this very module meanwhile: give a `shared_copy` of one that is shared.
+    """Record every cross-attention of `unet` until the block ends; others must not use this very module
+    meanwhile: give a `shared_copy` of one that is shared.
 
     Yields:
-        what the UNet's calls fill, in the order in which it runs its layers: layer name -> for each
-        call `(B, heads, cells, tokens)`.
+        what the UNet's calls fill, in its layers' order: layer name -> `(B, heads, cells, tokens)` of each.
     """
     calls: dict[str, list[Tensor]] = {}
 
@@ -68,23 +66,18 @@ class AttentionMaps:
     output: Tensor  # the UNet's own output, (1, C, h, w)
 
     def of(self, layer: str = ALL_LAYERS) -> Tensor:
-        """The maps `(tokens, h, w)` of a layer by its label, or their average at the finest one's size.
-
-        Raises:
-            ValueError: there is no such layer.
-        """
+        """The maps `(tokens, h, w)` of a layer by its label, or their average at the finest one's size;
+        ValueError if there is no such layer."""
         if layer in self.maps:
             return self.maps[layer]
         if layer != ALL_LAYERS:
             raise ValueError(f"layer is {layer!r}; use one of: {', '.join((ALL_LAYERS, *self.maps))}")
-        size = max(tuple(m.shape[1:]) for m in self.maps.values())
-        scaled = [F.interpolate(m[None], size, mode="bilinear")[0] for m in self.maps.values()]
-        return torch.stack(scaled).mean(0)
+        size = max(m.shape[1:] for m in self.maps.values())
+        return torch.cat([F.interpolate(m[None], size, mode="bilinear") for m in self.maps.values()]).mean(0)
 
 
 def tokens(model: DiffusionModel, prompt: str) -> tuple[str, ...]:
-    """The text encoder's tokens: START, the prompt's (pieces of) words, END, and, as one, PADDING,
-    which fills the prompt up to the encoder's length."""
+    """The text encoder's tokens: START, the prompt's (pieces of) words, END, and all PADDING as one."""
     read = model.tokenize([prompt])
     ids, length = read["input_ids"][0], sum(read["attention_mask"][0])
     names = model.tokenizer.convert_ids_to_tokens(ids[1 : length - 1])
@@ -99,13 +92,10 @@ def attention_maps(
     """Run a UNet once and see where each token of the prompt was looked for.
 
     Args:
-        prompt: what the UNet is conditioned on.
+        prompt: what the UNet is conditioned on; ValueError if it is too long.
         x_t: noisy latent `(1, C, h, w)`.
         t: its timestep, `(1,)`.
         unet: default the frozen one. It is left alone: a copy that shares its weights records.
-
-    Raises:
-        ValueError: the prompt is too long.
     """
     copy = shared_copy(model.unet if unet is None else unet, [])
     names = tokens(model, prompt)

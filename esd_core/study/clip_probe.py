@@ -1,12 +1,9 @@
 """Is the concept still there? Scores of generated pictures by the model's own CLIP.
 
-Two numbers for a set of pictures: `presence`, the mean cosine similarity with the concept's phrase
-minus that with the average phrase of its kind (so 0 is "no more than anything else"), and
-`accuracy`, how often zero-shot classification over the whole vocabulary names the right thing.
-Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021),
-arXiv 2103.00020.
-
-CLIP was trained beside the model it judges: for independent figures see tools/judge.py.
+`presence` is the mean cosine similarity with the concept's phrase minus that with the average phrase of its
+kind, so that 0 is "no more than anything else"; `accuracy`, how often zero-shot classification is right
+(Learning Transferable Visual Models From Natural Language Supervision, Radford et al., 2021, arXiv
+2103.00020). CLIP was trained beside the model it judges: for independent figures see tools/judge.py.
 """
 
 from __future__ import annotations
@@ -90,18 +87,11 @@ class Probe:
         return F.normalize(torch.cat(parts), dim=1)
 
     def concept(self, text: str) -> Concept:
-        """The vocabulary's concept for a name or phrase.
-
-        Raises:
-            ValueError: the vocabulary has no such concept.
-        """
-        found = self.vocabulary.find(text)
-        if found is None:
-            names = ", ".join(c.name for c in self.vocabulary.concepts[:4])
-            raise ValueError(
-                f"{text!r} is not a concept of this model's vocabulary; name one, such as {names}"
-            )
-        return found
+        """The vocabulary's concept for a name or phrase; ValueError if it has none."""
+        if found := self.vocabulary.find(text):
+            return found
+        names = ", ".join(c.name for c in self.vocabulary.concepts[:4])
+        raise ValueError(f"{text!r} is not a concept of this model's vocabulary; name one, such as {names}")
 
     def _texts(self, kind: Kind) -> Tensor:
         """Of all concepts of a kind, `(K, D)`."""
@@ -113,12 +103,8 @@ class Probe:
         return seen @ self.text[concept.name] - (seen @ self._texts(concept.kind).T).mean(dim=1)
 
     def recognises(self, images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
-        """Whether the most similar concept of its kind is the one a picture was asked for.
-
-        Args:
-            images: `(B, 3, H, W)` in [0, 1].
-            wanted: B concepts of one kind.
-        """
+        """Whether the most similar concept of its kind is the one that each of B pictures `(B, 3, H, W)` in
+        [0, 1] was asked for; `wanted` are B concepts of one kind."""
         peers = self.vocabulary.of_kind(wanted[0].kind)
         named = (self.embed_images(images) @ self._texts(wanted[0].kind).T).argmax(1).tolist()
         return [peers[i] == concept for i, concept in zip(named, wanted, strict=True)]
@@ -134,8 +120,7 @@ class Probe:
         return [peers[i] for i in order if peers[i] != concept]
 
     def neighbours(self, concept: Concept, count: int = 4) -> list[Concept]:
-        """The concepts of the same kind with the most similar phrases, nearest first; those of the
-        same category (animals, food) come before all others."""
+        """The concepts of its kind with the most similar phrases first; its category's before all others."""
         ranked = self._by_similarity(concept)
         return sorted(ranked, key=lambda c: c.category != concept.category)[:count]
 

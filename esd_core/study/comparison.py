@@ -1,7 +1,6 @@
 """The same noise through several models: base, erased, base with a negative prompt.
 
-A comparison is only fair if nothing but the weights (or the negative prompt) differs, so every
-column starts from the same latents; `noise_hash` is there to be shown beside the pictures.
+A comparison is fair if nothing but the weights, or the negative prompt, differs; `noise_hash` says so.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ class Comparison:
     seeds: tuple[int, ...]
     columns: dict[str, Tensor]  # column name -> pictures
     noise_hash: str  # of the starting noise, one latent per seed
-    # Column name -> hash of the latents that its first step was given; equal in a fair comparison.
-    starts: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, str] = field(default_factory=dict)  # column -> hash of its first latents: all equal
 
 
 class At(NamedTuple):
@@ -57,9 +55,8 @@ def compare(
         edited: an edited UNet, column "erased"; None leaves the column out.
         prompts: what to draw, one prompt or several.
         seeds: the starting noises, 0 to 2**32 - 1.
-        options: negative_prompt, the concept: adds the column "negative prompt". And of `sample`:
-            guidance_scale (a finite number, default 4), num_inference_steps (1 to 999, default 20),
-            scheduler (default "ddim"), image_size (pixels a side, default the model's own).
+        options: negative_prompt, the concept, adds the column "negative prompt"; of `sample`: guidance_scale
+            (default 4), num_inference_steps (default 20), scheduler (default "ddim"), image_size (pixels).
 
     Raises:
         ValueError: there is no prompt or no seed, or `sample` refuses an option.

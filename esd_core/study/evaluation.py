@@ -1,14 +1,14 @@
 """What did an erasure remove, and what did it take with it? Accuracies before and after.
 
-The counterpart of the paper's Table 2 (arXiv 2303.07345) for any model with a vocabulary: pictures
-of the erased concept, of its neighbours and of others are drawn from the same noise with the frozen
-and the edited UNet, and markers say which of them show what was asked for. A marker is a function,
-so that others than the model's own CLIP can be asked too (bench/quality.py adds an independent
-classifier). All shares carry 95 % intervals; too few pictures for a verdict is "inconclusive".
+The counterpart of the paper's Table 2 (arXiv 2303.07345) for any model with a vocabulary: pictures of the
+erased concept, of its neighbours and of others are drawn from the same noise with the frozen and the edited
+UNet, and markers, such as the model's own CLIP, say which of them show what was asked for (bench/quality.py
+adds an independent classifier). All shares carry 95 % intervals; too few pictures are "inconclusive".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from esd_core.study.clip_probe import Probe
 from esd_core.study.intervals import Interval, bootstrap_mean, paired_change, wilson
-from esd_core.study.questions import Ask, Gallery, asks
-from esd_core.vocabulary import Concept, Kind
+from esd_core.study.questions import Gallery, asks
+from esd_core.vocabulary import Concept
 
 GONE = 0.2  # the concept is gone if it is recognised in fewer than this share of its pictures
 KEPT = 0.1  # others are kept if their share falls by less than this
@@ -43,8 +43,7 @@ class Change:
     def count(cls, before: Sequence[bool], after: Sequence[bool]) -> Change:
         """Count pairs."""
         pairs = list(zip(before, after, strict=True))
-        outcomes = ((True, True), (True, False), (False, True), (False, False))
-        return cls(*map(pairs.count, outcomes))
+        return cls(*(pairs.count((b, a)) for b in (True, False) for a in (True, False)))
 
     @property
     def total(self) -> int:
@@ -54,12 +53,12 @@ class Change:
     @property
     def before(self) -> float:
         """Share recognised before, NaN without pictures."""
-        return (self.kept + self.lost) / self.total if self.total else float("nan")
+        return (self.kept + self.lost) / (self.total or math.nan)
 
     @property
     def after(self) -> float:
         """Share recognised after, NaN without pictures."""
-        return (self.kept + self.gained) / self.total if self.total else float("nan")
+        return (self.kept + self.gained) / (self.total or math.nan)
 
     @property
     def intervals(self) -> tuple[Interval, Interval, Interval]:
@@ -69,17 +68,15 @@ class Change:
 
     def gone(self) -> str:
         """Is what these pictures should show gone: "gone", "not gone" or "inconclusive"?"""
-        _, (low, high), _ = self.intervals
-        if not self.before >= WEAK:
-            return "inconclusive"
-        return "gone" if high < GONE else "not gone" if low > GONE else "inconclusive"
+        return self._verdict(self.intervals[1], GONE, "gone", "not gone")
 
     def spared(self) -> str:
         """Is what these pictures should show still there: "kept", "harmed" or "inconclusive"?"""
-        _, _, (low, high) = self.intervals
-        if not self.before >= WEAK:
-            return "inconclusive"
-        return "kept" if low > -KEPT else "harmed" if high < -KEPT else "inconclusive"
+        return self._verdict(self.intervals[2], -KEPT, "harmed", "kept")
+
+    def _verdict(self, bounds: Interval, threshold: float, below: str, above: str) -> str:
+        told = below if bounds[1] < threshold else above if bounds[0] > threshold else "inconclusive"
+        return told if self.before >= WEAK else "inconclusive"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: counts, shares and bounds."""
@@ -173,22 +170,17 @@ def evaluate(
     markers = markers or {"clip": probe.recognises}
     groups = asks(probe, concept, pictures, first_seed)
     drawn = {group: (gallery.base(a), gallery.edited(a, unet)) for group, a in groups.items()}
-    marked = {g: (a, drawn[g], concept.kind) for g, a in groups.items() if g != "empty prompt"}
+    marked = {g: (concept.kind, a, *drawn[g]) for g, a in groups.items() if g != "empty prompt"}
     both = groups["concept"] + groups["others"]
     if concept.kind != "object" and both[0].of_kind("object"):
         before, after = (torch.cat(x) for x in zip(drawn["concept"], drawn["others"], strict=True))
-        marked["objects"] = (both, (before, after), "object")
-    marks = {
-        name: {group: _change(marker, *parts) for group, parts in marked.items()}
-        for name, marker in markers.items()
-    }
+        marked["objects"] = ("object", both, before, after)
+    marks: dict[str, dict[str, Change]] = {name: {} for name in markers}
+    for group, (kind, asked, before, after) in marked.items():
+        wanted = [c for a in asked if (c := a.of_kind(kind))]
+        for name, marker in markers.items():
+            marks[name][group] = Change.count(marker(before, wanted), marker(after, wanted))
     return Evaluation(concept, marks, _distances(probe, drawn))
-
-
-def _change(marker: Marker, asked: Sequence[Ask], pair: tuple[Tensor, Tensor], kind: Kind) -> Change:
-    wanted = [c for a in asked if (c := a.of_kind(kind))]
-    before, after = (marker(images, wanted) for images in pair)
-    return Change.count(before, after)
 
 
 def _distances(probe: Probe, drawn: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Distance]:

@@ -16,18 +16,14 @@ Z = 1.959964  # standard normal quantile of 97.5 %
 
 
 def wilson(right: int, total: int) -> Interval:
-    """Bounds in [0, 1] for the share `right / total`; (0, 1) if nothing was counted.
-
-    Raises:
-        ValueError: there are more right than in all, or fewer than none.
-    """
+    """Bounds in [0, 1] for the share `right / total`, (0, 1) of nothing; ValueError if it is no share."""
     if not 0 <= right <= total:
         raise ValueError(f"{right} of {total} is no share")
     if total == 0:
         return 0.0, 1.0
-    share, z2 = right / total, Z * Z
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    spread = Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    share, extra = right / total, Z * Z / total
+    centre = (share + extra / 2) / (1 + extra)
+    spread = math.sqrt(share * (1 - share) * extra + extra**2 / 4) / (1 + extra)
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
@@ -44,18 +40,14 @@ def paired_change(kept: int, lost: int, gained: int, never: int) -> Interval:
     def reach(down: float, up: float) -> float:
         return math.sqrt(max(0.0, down * down - 2 * phi * down * up + up * up))
 
-    change = after - before
-    low = change - reach(after - above[0], below[1] - before)
-    high = change + reach(above[1] - after, before - below[0])
+    low = after - before - reach(after - above[0], below[1] - before)
+    high = after - before + reach(above[1] - after, before - below[0])
     return max(-1.0, low), min(1.0, high)
 
 
 def bootstrap_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
-    """Bounds for the mean of what `values` were drawn from; give independent units (runs, say).
-
-    Raises:
-        ValueError: there are no values.
-    """
+    """Bounds for the mean of what `values`, independent units (runs, say), were drawn from; ValueError
+    without any."""
     if not values:
         raise ValueError("there is nothing to average")
     rng, total = random.Random(seed), len(values)

@@ -55,11 +55,8 @@ class InversionStep:
     states: Tensor  # (L, D), float32 on the CPU
 
     def apply(self, model: DiffusionModel) -> DiffusionModel:
-        """The model with `<learned>` as a prompt; everything else is the same.
-
-        Raises:
-            ValueError: the states have another shape than the model's prompts.
-        """
+        """The model with `<learned>` as a prompt, all else the same; ValueError if the states have another
+        shape than its prompts."""
         own, shape = tuple(self.states.shape), tuple(model.encode([""]).shape[1:])
         if own != shape:
             raise ValueError(
@@ -87,13 +84,9 @@ def invert(
         images: pictures of the concept `(M, 3, H, W)` in [0, 1].
         unet: the edited UNet to draw them with; None is the frozen one.
         start_from: the prompt whose states to begin with.
-        iterations: updates, 0 or more.
-        learning_rate: of Adam, above 0.
-        batch_size: noised pictures per update, 1 or more.
+        iterations, learning_rate, batch_size: 0 or more updates of Adam, its rate above 0, and 1 or more
+            noised pictures for each; ValueError if out of range.
         seed: of pictures, timesteps and noise.
-
-    Raises:
-        ValueError: pictures are missing, or a number is out of range.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; give (M, 3, H, W) in [0, 1]")

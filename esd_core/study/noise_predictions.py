@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
@@ -30,11 +31,8 @@ KEPT = 16  # trajectories in memory: about 0.5 MB each for the embedded model, 4
 def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
     """The frozen model's guided trajectory from one noise, with what it predicts on the way.
 
-    It samples the concept (or what the concept is erased from) with the start guidance that
-    `EraseConfig` has by default. The latest KEPT ones are remembered: they depend on nothing else.
-
-    Raises:
-        ValueError: the prompt is empty or too long, or the seed out of range.
+    It samples the concept (or what that is erased from) with `EraseConfig`'s own start guidance, and depends
+    on nothing else: the latest KEPT are remembered. ValueError if prompt or seed cannot be.
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
     line = Line(target.erase_from or target.concept, seed=seed)
@@ -49,11 +47,7 @@ def timesteps(model: DiffusionModel) -> list[int]:
 
 
 def nearest(drawn: Pairs, t: float) -> int:
-    """The index of the point of a trajectory whose timestep is nearest to `t`.
-
-    Raises:
-        ValueError: `t` is beyond the trajectory's ends.
-    """
+    """The index of the point whose timestep is nearest to `t`; ValueError beyond the trajectory's ends."""
     first, last = int(drawn.t.max()), int(drawn.t.min())
     if not last <= t <= first:
         raise ValueError(f"t is {t!r}; use a timestep from {last} to {first}")
@@ -80,11 +74,8 @@ class Predictions:
         return self.eps_concept - self.eps_null
 
     def guided(self, guidance_scale: float) -> tuple[Tensor, Tensor]:
-        """What sampling would follow here: by the frozen model, by the edited one.
-
-        Raises:
-            ValueError: the scale is not a finite number.
-        """
+        """What sampling would follow here, by the frozen model and by the edited one; ValueError if the
+        scale is not a finite number."""
         if not math.isfinite(guidance_scale):
             raise ValueError(f"guidance_scale is {guidance_scale!r}; use a finite number")
         frozen = denoise.guide(self.eps_null, self.eps_concept, guidance_scale)
@@ -95,14 +86,10 @@ class Predictions:
         return denoise.to_x_0(eps, self.x_t, torch.tensor(self.alpha_bar), "epsilon")
 
     def towards_concept(self, eps: Tensor) -> Tensor:
-        """Per latent cell, how far `eps` is from `eps_centre` in the difference's direction there.
-
-        Returns:
-            `(h, w)` in units of eps; positive towards the concept, negative away from it.
-        """
-        difference = self.difference[0]
-        length = difference.norm(dim=0).clamp_min(1e-12)
-        return ((eps - self.eps_centre)[0] * difference).sum(0) / length
+        """How far `eps` is from `eps_centre` in the difference's direction, per latent cell `(h, w)`; in
+        units of eps, positive towards the concept."""
+        direction = F.normalize(self.difference[0], dim=0)
+        return ((eps - self.eps_centre)[0] * direction).sum(0)
 
     def position(self, eps: Tensor) -> float:
         """Where `eps` lies along the difference: 0 at `eps_centre`, -eta at the target."""
@@ -111,24 +98,18 @@ class Predictions:
 
     def cosine(self, eps: Tensor) -> float | None:
         """Cosine between the difference and the step from `eps_centre` to `eps`; None at 0."""
-        step, difference = (eps - self.eps_centre).flatten(), self.difference.flatten()
-        lengths = step.norm() * difference.norm()
-        return float((step @ difference / lengths).clamp(-1, 1)) if lengths > 1e-9 else None
+        step = eps - self.eps_centre
+        lengths = step.norm() * self.difference.norm()
+        return float(((step * self.difference).sum() / lengths).clamp(-1, 1)) if lengths > 1e-9 else None
 
     def measures(self) -> dict[str, dict[str, Any]]:
-        """For each prediction its size, and how it lies to the concept and to the target.
-
-        Sizes and distances are root mean squares over the latent's entries: unit noise has 1.
-        """
+        """For each prediction its size, and how it lies to the concept and to the target; sizes and distances
+        are root mean squares: unit noise has 1."""
         rows: dict[str, dict[str, Any]] = {"difference": {"size": rms(self.difference)}}
         for name in ("eps_null", "eps_concept", "target", "eps_edited"):
             eps = getattr(self, name)
-            rows[name] = {
-                "size": rms(eps),
-                "position": self.position(eps),
-                "cosine": self.cosine(eps),
-                "to_target": rms(eps - self.target),
-            }
+            rows[name] = {"size": rms(eps), "position": self.position(eps)}
+            rows[name] |= {"cosine": self.cosine(eps), "to_target": rms(eps - self.target)}
         return rows
 
 
@@ -151,11 +132,8 @@ def predictions(
     Args:
         drawn: of `trajectory`.
         index: which of its points.
-        eta: erasing strength of the target, in the paper's units.
+        eta: erasing strength of the target, in the paper's units; a finite number, else ValueError.
         unet: the edited one; None stands for one that has not been trained yet.
-
-    Raises:
-        ValueError: eta is not a finite number.
     """
     if not math.isfinite(eta):
         raise ValueError(f"eta is {eta!r}; use a finite number")

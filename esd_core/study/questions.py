@@ -40,11 +40,10 @@ def ask(seed: int, *shows: Concept | None) -> Ask:
 
 
 def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0) -> dict[str, list[Ask]]:
-    """What to draw for one erased concept.
+    """What to draw for one erased concept, with seeds from `first_seed` on.
 
     Objects are asked for plainly and in every style the vocabulary has, styles and backgrounds with
-    many objects. `others` are the same for every concept but for what must be left out. Noise has
-    seeds from `first_seed` on.
+    many objects. `others` are the same for every concept but for what must be left out.
 
     Returns:
         concept: `pictures` that show it.
@@ -60,18 +59,17 @@ def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0
     everyone = mixed(probe, concept.kind)
     if everyone == [concept]:
         raise ValueError(f"the vocabulary has no other {concept.kind} to compare {concept.name!r} with")
-    groups = {"concept": [dressed(probe, concept, i) for i in range(pictures)]}
-    near = []
-    if concept.kind == "object":
-        near = probe.neighbours(concept, min(NEIGHBOURS, (len(everyone) - 1) // 2))
-    if near:
-        groups["neighbours"] = [
-            dressed(probe, near[i % len(near)], i // len(near)) for i in range(max(pictures // 2, len(near)))
-        ]
-    others = ((i, c) for i, c in enumerate(cycle(everyone)) if c != concept and c not in near)
-    groups["others"] = [dressed(probe, c, i) for i, c in islice(others, 2 * pictures)]
+    count = min(NEIGHBOURS, (len(everyone) - 1) // 2) if concept.kind == "object" else 0
+    near = probe.neighbours(concept, count)
+    others = ((i, c) for i, c in enumerate(cycle(everyone)) if c not in (concept, *near))
+    asked = {
+        "concept": [(i, concept) for i in range(pictures)],
+        "neighbours": [(i // count, near[i % count]) for i in range(max(pictures // 2, count) * bool(near))],
+        "others": islice(others, 2 * pictures),
+    }
+    groups = {group: [dressed(probe, c, i) for i, c in each] for group, each in asked.items()}
     groups["empty prompt"] = [ask(seed) for seed in range(4)]
-    return {g: [replace(a, seed=first_seed + a.seed) for a in x] for g, x in groups.items()}
+    return {g: [replace(a, seed=first_seed + a.seed) for a in x] for g, x in groups.items() if x}
 
 
 def mixed(probe: Probe, kind: Kind) -> list[Concept]:
@@ -92,11 +90,8 @@ def dressed(probe: Probe, concept: Concept, number: int) -> Ask:
 
 
 class Gallery:
-    """Draws pictures; those of the frozen model only once, however many erasures are compared.
-
-    Ten steps of DPM-Solver++ are enough to recognise what a picture shows, at half the price of
-    twenty of DDIM.
-    """
+    """Draws pictures; those of the frozen model only once, however many erasures are compared. Ten steps
+    of DPM-Solver++ are enough to recognise what they show, at half the price of twenty of DDIM."""
 
     def __init__(
         self,
@@ -106,11 +101,9 @@ class Gallery:
         num_inference_steps: int = 10,
         scheduler: str = "dpm++",
     ) -> None:
-        self.model = model
-        self.options: dict[str, Any] = dict(
-            guidance_scale=guidance_scale, num_inference_steps=num_inference_steps, scheduler=scheduler
-        )
-        self._base: dict[Ask, Tensor] = {}
+        self.model, self._base = model, dict[Ask, Tensor]()
+        self.options: dict[str, Any] = {"guidance_scale": guidance_scale, "scheduler": scheduler}
+        self.options["num_inference_steps"] = num_inference_steps
 
     def base(self, asks: Sequence[Ask]) -> Tensor:
         """The frozen model's pictures `(B, 3, H, W)` in [0, 1]."""
@@ -122,7 +115,6 @@ class Gallery:
         """An edited UNet's pictures `(B, 3, H, W)` in [0, 1], from the same noise."""
         drawn: list[Tensor] = []
         for i in range(0, len(asks), BATCH):
-            part = asks[i : i + BATCH]
-            seeds = [a.seed for a in part]
-            drawn += generate(self.model, [a.prompt for a in part], seeds=seeds, unet=unet, **self.options)
+            prompts, seeds = zip(*((a.prompt, a.seed) for a in asks[i : i + BATCH]), strict=True)
+            drawn += generate(self.model, prompts, seeds=seeds, unet=unet, **self.options)
         return torch.stack(drawn) if drawn else torch.empty(0)

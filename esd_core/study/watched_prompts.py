@@ -39,17 +39,28 @@ def to_watch(model: DiffusionModel, erased: str | Sequence[Target], most: int | 
         the first concept (a style or background on a house), contexts, further concepts, controls.
     """
     targets = [Target(erased)] if isinstance(erased, str) else list(erased)
-    words, first = model.vocabulary, targets[0].concept
-    if words is None:
-        start, controls = Watched(CONCEPT, first), [Watched(EMPTY, "")]
-    else:
-        texts = [text for t in targets for text in (t.concept, t.erase_from) if text]
-        start, *controls = _controlled(model, words, first, texts)
-    shown = targets[:most]
-    listed = [start, *(Watched("the context", t.erase_from) for t in shown if t.erase_from)]
-    for t in shown[1:]:
-        listed.append(Watched("a concept too", t.concept, mentioned(words, t.concept) if words else None))
-    return list({item.prompt: item for item in reversed([*listed, *controls])}.values())[::-1]
+    words, first, shown = model.vocabulary or Vocabulary((), frozenset()), targets[0].concept, targets[:most]
+    texts = [text for t in targets for text in (t.concept, t.erase_from) if text]
+    taken = {c for c in words.concepts if any(_names(t, c) or words.find(t) == c for t in texts)}
+    concept, house, controls = mentioned(words, first), list[Concept](), list[Watched]()
+    if concept:
+        if concept.kind != "object":
+            house = [c for c in (words.find(SUBJECT), *words.of_kind("object")) if c][:1]
+        kin = [c for c in words.of_kind(concept.kind) if c not in taken]
+        kin = [c for c in kin if c.category == concept.category] or kin
+        near = by_similarity(model, concept, kin)[:1]
+        controls = [Watched(NEIGHBOUR, joined([*house, c]), c) for c in near]
+        taken.update(near)
+    if far := _unrelated(words, taken):
+        controls.append(Watched(STRANGER, far.phrase, far))
+    start = joined([*house, concept]) if concept and first == concept.phrase else first
+    listed = [
+        Watched(CONCEPT, start, concept),
+        *(Watched("the context", t.erase_from) for t in shown if t.erase_from),
+        *(Watched("a concept too", t.concept, mentioned(words, t.concept)) for t in shown[1:]),
+        *(controls or [Watched(EMPTY, "")]),
+    ]
+    return list({item.prompt: item for item in reversed(listed)}.values())[::-1]
 
 
 def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
@@ -59,25 +70,6 @@ def mentioned(vocabulary: Vocabulary, text: str) -> Concept | None:
 
 def _names(text: str, concept: Concept) -> bool:
     return f" {concept.name} " in f" {text.lower().replace(',', ' ')} "
-
-
-def _controlled(model: DiffusionModel, words: Vocabulary, text: str, texts: Sequence[str]) -> list[Watched]:
-    """The concept itself, its neighbour and something unrelated; `texts` name what is no control."""
-    taken = {c for c in words.concepts if any(_names(t, c) or words.find(t) == c for t in texts)}
-    concept = mentioned(words, text)
-    listed = [Watched(CONCEPT, text, concept)]
-    if concept:
-        subjects = [c for c in (words.find(SUBJECT), *words.of_kind("object")) if c]
-        shown = subjects[:1] if concept.kind != "object" else []
-        if text == concept.phrase:
-            listed = [Watched(CONCEPT, joined([*shown, concept]), concept)]
-        kin = [c for c in words.of_kind(concept.kind) if c not in taken]
-        kin = [c for c in kin if c.category == concept.category] or kin
-        for near in by_similarity(model, concept, kin)[:1]:
-            listed.append(Watched(NEIGHBOUR, joined([*shown, near]), near))
-            taken.add(near)
-    far = _unrelated(words, taken)
-    return listed + ([Watched(STRANGER, far.phrase, far)] if far else [])
 
 
 def _unrelated(words: Vocabulary, taken: set[Concept]) -> Concept | None:

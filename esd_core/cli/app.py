@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from esd_core.cli import drawing_commands, erase_command, evaluate_command, info_command, sweep_command
+import esd_core
+from esd_core.cli import drawing_commands, erase_command, info_command, sweep_command
 from esd_core.cli.options import LOADING, load, taking
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
@@ -50,10 +51,10 @@ app = typer.Typer(
 for command in (
     erase_command.erase,
     sweep_command.sweep,
-    evaluate_command.evaluate,
     drawing_commands.sample,
     drawing_commands.compare,
     drawing_commands.probe,
+    drawing_commands.evaluate,
     info_command.info,
 ):
     app.command()(command)
@@ -69,10 +70,9 @@ Strength = Annotated[float, typer.Option(min=-10, max=10, help="1 is as trained.
 @export.command("official")
 def export_official(erasure: ErasureFile, out: NewFile) -> None:
     """The tensors alone, as the authors' 2025 script saves and loads them."""
-    from esd_core.erasure import Erasure
     from esd_core.exchange.formats import write_official
 
-    typer.echo(write_official(Erasure.load(erasure), out))
+    typer.echo(write_official(esd_core.Erasure.load(erasure), out))
 
 
 @export.command("diffusers")

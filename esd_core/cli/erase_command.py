@@ -10,17 +10,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import esd_core
 from esd_core.cli import options as shared
 from esd_core.cli.options import ERASING, LOADING, AsJson, group, note, option
 from esd_core.config import PRESETS, EraseConfig, Target, preset, usual_preset
-
-if TYPE_CHECKING:
-    from esd_core.checkpoint import Checkpoint
-    from esd_core.models import DiffusionModel
 
 Concepts = Annotated[
     list[str] | None,
@@ -79,7 +76,9 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     loaded = shared.load(model, device)
     config = in_its_words(loaded, config)
     pictures = read_pictures(images, config.image_size or loaded.image_size) if images else None
-    run = erasing_run.carry_out(loaded, config, images=pictures, out=out, rest=rest, team=team)
+    run = erasing_run.resumed(loaded, config, out, rest) if rest and out else erasing_run.Run(loaded, config)
+    steps = esd_core.erase(loaded, config, images=pictures, resume=rest, team=team)
+    erasing_run.carry_out(run, steps, out, team)
     team.leave()
     if team.leads:
         typer.echo(json.dumps(run.summary()) if as_json else run.text())
@@ -106,7 +105,7 @@ def targets(
 
 
 def former(
-    rest: Checkpoint, named: list[Target], given: dict[str, Any], model: str
+    rest: esd_core.Checkpoint, named: list[Target], given: dict[str, Any], model: str
 ) -> tuple[EraseConfig, str]:
     """Options and model of the run that left this checkpoint, with what is given now in their place, which
     `Checkpoint.check` refuses where it may not differ."""
@@ -122,7 +121,7 @@ def refuse_former(folder: Path | None) -> None:
     shared.writable((folder or Path("outputs")) / "config.json")
 
 
-def in_its_words(model: DiffusionModel, config: EraseConfig) -> EraseConfig:
+def in_its_words(model: esd_core.DiffusionModel, config: EraseConfig) -> EraseConfig:
     """The config with names of the model's vocabulary as its phrases ("cat" -> "a cat"), after
     refusing prompts the model cannot read and warning of words it has never seen."""
 

@@ -21,15 +21,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from torch import Tensor
 from tqdm import tqdm
 
 from esd_core.checkpoint import Checkpoint
 from esd_core.cli.options import free, note, slug
 from esd_core.config import EraseConfig
-from esd_core.erasing import DivergenceError, EraseStep, erase
+from esd_core.erasing import DivergenceError, EraseStep
 from esd_core.erasure import Erasure
 from esd_core.files import write_text
 from esd_core.models import DiffusionModel
@@ -45,16 +44,6 @@ SAVING = 0.05  # share of its time that a run may spend on saving many weights
 EXIT_CODES = {"done": 0, "diverged": 1, "stopped": 130}  # 130: as shells report Ctrl-C
 
 
-class Row(NamedTuple):
-    """A line of loss.csv. Update 0 precedes any."""
-
-    update: int
-    loss: float | None  # before the update
-    seconds: float
-    examples_seen: int
-    held_out_error: float | None
-
-
 @dataclass
 class Run:
     """What a run has measured so far, and what of it is kept."""
@@ -62,7 +51,7 @@ class Run:
     model: DiffusionModel
     config: EraseConfig
     folder: Path | None = None
-    rows: list[Row] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # lines of loss.csv; update 0 precedes any
     erasure: Erasure | None = None  # as in the folder
     ending: Literal["done", "diverged", "stopped"] = "stopped"
 
@@ -74,13 +63,14 @@ class Run:
 
     def add(self, step: EraseStep, *, measure: bool = False) -> None:
         """Note a step; the held-out error is measured about 20 times a run, and if asked for."""
-        if self.rows and self.rows[-1].update == step.iteration:
+        if self.rows and self.rows[-1]["update"] == step.iteration:
             return  # where a run goes on
         total = self.config.iterations
         due = measure or step.iteration % max(1, total // 20) == 0 or step.iteration == total
         error = step.held_out_error() if due else None
         error = error if error is not None and math.isfinite(error) else None
-        self.rows.append(Row(step.iteration, step.loss, round(step.seconds, 3), step.examples_seen, error))
+        row = {"update": step.iteration, "loss": step.loss, "seconds": round(step.seconds, 3)}
+        self.rows.append({**row, "examples_seen": step.examples_seen, "held_out_error": error})
 
     def save(self, erasure: Erasure, rest: Checkpoint | None = None) -> None:
         """Write, or replace, the erasure, its losses and, last, where to go on: a kill in between loses no
@@ -89,10 +79,10 @@ class Run:
         self.erasure = erasure
         erasure.save(self.folder / ERASURE)
         table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([Row._fields, *self.rows])
+        csv.writer(table, lineterminator="\n").writerows([self.rows[0], *(row.values() for row in self.rows)])
         write_text(self.folder / LOSSES, table.getvalue())
-        losses = [row.loss for row in self.rows if row.loss is not None]
-        errors = [(row.update, row.held_out_error) for row in self.rows if row.held_out_error is not None]
+        losses = [loss for row in self.rows if (loss := row["loss"]) is not None]
+        errors = [(row["update"], e) for row in self.rows if (e := row["held_out_error"]) is not None]
         figures.save_png(figures.loss_figure(losses, errors), self.folder / "loss.png")
         if rest:
             rest.save(self.folder / CHECKPOINT)
@@ -116,8 +106,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """JSON values on what is kept: losses and errors end where the erasure does."""
         updates = self.erasure.provenance["iterations_done"] if self.erasure else 0
-        rows = [row for row in self.rows if row.update <= updates]
-        losses = [row.loss for row in rows if row.loss is not None]
+        rows = [row for row in self.rows if row["update"] <= updates]
+        losses = [loss for row in rows if (loss := row["loss"]) is not None]
         return {
             "ending": self.ending,
             "folder": str(self.folder) if self.folder else None,
@@ -127,11 +117,11 @@ class Run:
             "train_method": self.config.train_method,
             "eta": self.config.eta,
             "updates": updates,
-            "seconds": rows[-1].seconds if rows else 0.0,
+            "seconds": rows[-1]["seconds"] if rows else 0.0,
             "parameters": sum(t.numel() for t in self.erasure.tensors.values()) if self.erasure else 0,
             "first_loss": losses[0] if losses else None,
             "last_loss": losses[-1] if losses else None,
-            "held_out_error": rows[-1].held_out_error if rows else None,
+            "held_out_error": rows[-1]["held_out_error"] if rows else None,
         }
 
     def text(self) -> str:
@@ -162,9 +152,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def resumed(model: DiffusionModel, config: EraseConfig, folder: Path, rest: Checkpoint) -> Run:
     """The run of a folder, with the lines of its loss.csv up to the checkpoint."""
     with (folder / LOSSES).open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))[1:]
-    rows = [Row(*(json.loads(cell or "null") for cell in line)) for line in lines]
-    return Run(model, config, folder, [row for row in rows if row.update <= rest.iteration], rest.erasure)
+        rows = [{k: json.loads(v or "null") for k, v in row.items()} for row in csv.DictReader(file)]
+    known = [row for row in rows if row["update"] <= rest.iteration]
+    return Run(model, config, folder, known, rest.erasure)
 
 
 class CtrlC:
@@ -187,24 +177,9 @@ class CtrlC:
         note("\nstopping after this update; Ctrl-C again quits at once")
 
 
-def carry_out(
-    model: DiffusionModel,
-    config: EraseConfig,
-    *,
-    images: Tensor | None = None,
-    out: Path | None = None,
-    rest: Checkpoint | None = None,
-    team: Team = ALONE,
-) -> Run:
-    """Erase and write the run's folder, however the run ends.
-
-    Args:
-        images, team: as in `erasing.erase`. Only the first process writes; Ctrl-C ends all at once.
-        out: the folder; default as in `Run.begin`.
-        rest: the checkpoint in `out`, to go on from.
-    """
-    run = resumed(model, config, out, rest) if rest and out else Run(model, config)
-    steps = erase(model, config, images=images, resume=rest, team=team)
+def carry_out(run: Run, steps: Iterator[EraseStep], out: Path | None = None, team: Team = ALONE) -> None:
+    """Follow `erase` and write the run's folder, however the run ends; a new run's is `out`, or as in
+    `Run.begin`. Of several processes only the first writes; Ctrl-C ends all at once."""
     try:
         _follow(run, steps, out, team)
     except DivergenceError as error:
@@ -215,14 +190,13 @@ def carry_out(
     except KeyboardInterrupt:
         run.ending = "stopped"
         note(f"interrupted; {'what was saved before is kept' if run.erasure else 'nothing is kept'}")
-        return run
+        return
     if run.folder and run.erasure:
         try:
             run.draw()
         except KeyboardInterrupt:
             run.ending = "stopped"
             note("interrupted; before_after.png is not drawn, all else is saved")
-    return run
 
 
 def _follow(run: Run, steps: Iterator[EraseStep], out: Path | None, team: Team) -> None:

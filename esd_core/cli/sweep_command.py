@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -69,17 +70,10 @@ def sweep(table: Table, out: Out = None, processes: Processes = 1, **options: An
     out = out or Path("outputs") / table.stem
     writable(out / "results.csv")
     if processes > 1:  # the same command in each
-        command = [
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(processes),
-            "-m",
-            "esd_core",
-        ]
-        command += ["sweep", str(table), "--model", model, "--out", str(out)]
-        command += ["--device", device] if device else []
-        raise typer.Exit(subprocess.run([sys.executable, "-m", *command], check=False).returncode)
+        launch = f"-m torch.distributed.run --standalone --nproc-per-node {processes} -m esd_core".split()
+        again = ["sweep", str(table), "--model", model, "--out", str(out)]
+        again += ["--device", device] if device else []
+        raise typer.Exit(subprocess.run([sys.executable, *launch, *again], check=False).returncode)
     team, device = parallel.join(device)
     loaded = load(model, device)
     planned = plan(loaded, runs)  # refuses what the model cannot read before any run
@@ -134,22 +128,16 @@ def read_table(text: str, model: str = "emoji") -> dict[EraseConfig, dict[str, s
 
 
 def _config(cells: dict[str, str]) -> EraseConfig:
-    """A run's options, from its cells by field."""
-    values = {name: _value(name, text) for name, text in cells.items() if name not in OWN_COLUMNS}
+    """A run's options, from its cells by field: numbers and texts, or JSON for true, false and lists."""
     target = {"concept": cells.get("concept", ""), "erase_from": cells.get("erase_from")}
+    values: dict[str, Any] = {name: text for name, text in cells.items() if name not in OWN_COLUMNS}
+    for name, text in values.items():
+        with suppress(ValueError):  # `EraseConfig` refuses the text
+            values[name] = {int: int, float: float, str: str}.get(OPTIONS[name].kind, json.loads)(text)
     config = preset(cells["preset"], [target], **values)  # type: ignore[list-item]
     if config.x_t_source == "images":
         raise ValueError("x_t_source 'images' needs a folder of images; use `erase --images`")
     return config
-
-
-def _value(name: str, text: str) -> Any:  # noqa: ANN401
-    """A cell as what the option is; true, false and lists as JSON. `EraseConfig` refuses what is neither."""
-    read: dict[type, Any] = {int: int, float: float, str: str}
-    try:
-        return read.get(OPTIONS[name].kind, json.loads)(text)
-    except ValueError:
-        return text
 
 
 def plan(model: esd_core.DiffusionModel, table: dict[EraseConfig, dict[str, str]]) -> list[Planned]:

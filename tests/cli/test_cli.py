@@ -20,6 +20,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from esd_core import erasing
 from esd_core.cli import app as main
 from esd_core.cli import erasing_run, options
 from esd_core.config import EraseConfig, preset
@@ -284,7 +285,7 @@ def test_words_never_seen_are_named(model):
 
 def interrupting(at: int, times: int = 1):
     """`erase`, but Ctrl-C is pressed once the update `at` has been handed over."""
-    real = erasing_run.erase
+    real = erasing.erase
 
     def stub(*arguments, **options):
         for step in real(*arguments, **options):
@@ -297,7 +298,7 @@ def interrupting(at: int, times: int = 1):
 
 
 def test_ctrl_c_finishes_the_update_and_keeps_everything(model, monkeypatch):
-    monkeypatch.setattr(erasing_run, "erase", interrupting(at=1))
+    monkeypatch.setattr(erasing, "erase", interrupting(at=1))
     made = run("erase", "a cat", *SHORT, "--model", model, "--json")
     assert made.exit_code == 130
     told = json.loads(made.stdout)
@@ -316,7 +317,7 @@ def heard():
 
 
 def test_a_second_ctrl_c_quits_at_once(model, monkeypatch, heard):
-    monkeypatch.setattr(erasing_run, "erase", interrupting(at=1, times=2))
+    monkeypatch.setattr(erasing, "erase", interrupting(at=1, times=2))
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "interrupted; nothing is kept" in made.stderr
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -327,7 +328,7 @@ def test_ctrl_c_before_there_is_anything_to_keep(model, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         yield
 
-    monkeypatch.setattr(erasing_run, "erase", stub)
+    monkeypatch.setattr(erasing, "erase", stub)
     made = run("erase", "a cat", *SHORT, "--model", model)
     assert made.exit_code == 130 and "nothing is kept" in made.stderr
     assert not Path("outputs").exists()
@@ -346,7 +347,7 @@ def test_ctrl_c_while_the_pictures_are_drawn(model, monkeypatch):
 def test_a_long_run_saves_on_its_way(model, monkeypatch):
     monkeypatch.setattr(erasing_run, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(erasing_run, "SAVING", float("inf"))
-    monkeypatch.setattr(erasing_run, "erase", interrupting(at=2, times=2))
+    monkeypatch.setattr(erasing, "erase", interrupting(at=2, times=2))
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o")
     assert made.exit_code == 130 and "what was saved before is kept" in made.stderr
     assert Erasure.load("o/erasure.safetensors").provenance["iterations_done"] == 2
@@ -354,14 +355,14 @@ def test_a_long_run_saves_on_its_way(model, monkeypatch):
 
 @pytest.mark.parametrize("updates", [3, 0, None])
 def test_divergence_keeps_the_last_good_state_if_there_is_one(model, erasure, monkeypatch, updates):
-    real, good = erasing_run.erase, Erasure.load(erasure)
+    real, good = erasing.erase, Erasure.load(erasure)
     kept = Erasure({}, "") if updates is None else replace(good, provenance={"iterations_done": updates})
 
     def stub(*arguments, **options):
         yield next(real(*arguments, **options))
         raise DivergenceError("the loss exploded; lower eta", kept)
 
-    monkeypatch.setattr(erasing_run, "erase", stub)
+    monkeypatch.setattr(erasing, "erase", stub)
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o", "--json")
     told = json.loads(made.stdout)
     assert made.exit_code == 1 and told["ending"] == "diverged"
@@ -372,7 +373,7 @@ def test_divergence_keeps_the_last_good_state_if_there_is_one(model, erasure, mo
 
 
 def test_after_a_divergence_the_summary_is_that_of_what_is_kept(model, monkeypatch):
-    real = erasing_run.erase
+    real = erasing.erase
 
     def stub(model, config, **options):
         for step in real(model, config, **options):
@@ -381,7 +382,7 @@ def test_after_a_divergence_the_summary_is_that_of_what_is_kept(model, monkeypat
                 kept = step.erasure
         raise DivergenceError("the loss exploded", kept)
 
-    monkeypatch.setattr(erasing_run, "erase", stub)
+    monkeypatch.setattr(erasing, "erase", stub)
     made = run("erase", "a cat", *SHORT, "--model", model, "--out", "o", "--json")
     assert made.exit_code == 1
     told, rows = json.loads(made.stdout), list(csv.DictReader(open("o/loss.csv")))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from esd_core.cli import erasing_run
+from esd_core import erasing
 from esd_core.cli.app import app
 from esd_core.erasure import Erasure
 
@@ -24,10 +24,11 @@ FILES = {"erasure.safetensors", "config.json", "loss.csv", "loss.png", "before_a
 # Saves after every update, and is killed once it has made the fourth.
 KILLED = """
 import os, signal, sys
+from esd_core import erasing
 from esd_core.cli import erasing_run
 from esd_core.cli.app import app
 
-erasing_run.SAVE_EVERY, erasing_run.SAVING, erase = 0.0, float("inf"), erasing_run.erase
+erasing_run.SAVE_EVERY, erasing_run.SAVING, erase = 0.0, float("inf"), erasing.erase
 
 def killed(*values, **named):
     for step in erase(*values, **named):
@@ -35,7 +36,7 @@ def killed(*values, **named):
             os.kill(os.getpid(), signal.SIGKILL)
         yield step
 
-erasing_run.erase = killed
+erasing.erase = killed
 app(sys.argv[1:])
 """
 
@@ -82,7 +83,7 @@ def erase(*arguments: str, ends: int = 0):
 def stopped(*arguments: str) -> None:
     """Ctrl-C once two updates are made; the third is finished."""
     with pytest.MonkeyPatch.context() as patched:
-        real = erasing_run.erase
+        real = erasing.erase
 
         def pressing(*values, **named):
             for step in real(*values, **named):
@@ -90,7 +91,7 @@ def stopped(*arguments: str) -> None:
                 if step.iteration == 2:
                     signal.raise_signal(signal.SIGINT)
 
-        patched.setattr(erasing_run, "erase", pressing)
+        patched.setattr(erasing, "erase", pressing)
         erase(*arguments, ends=130)
 
 

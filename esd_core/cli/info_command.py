@@ -25,6 +25,7 @@ def info(what: What = "emoji", as_json: AsJson = False) -> None:
         typer.echo(json.dumps(facts))
         return
     shown = facts | {"tensors": len(facts["tensors"])} if is_file else facts
+    shown = {f"{k} ({len(v)})" if isinstance(v, list) else k: v for k, v in shown.items()}
     layout: dict[str, Any] = dict(default_flow_style=None, width=96, allow_unicode=True)
     typer.echo(yaml.safe_dump(shown, sort_keys=False, **layout), nl=False)
 

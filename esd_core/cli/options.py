@@ -1,7 +1,4 @@
-"""The options of the commands, declared in groups, and what several commands make of theirs.
-
-Heavy modules are imported where they are used, so that `--help` is quick.
-"""
+"""The options of the commands, declared in groups, and what several commands make of theirs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The command `sweep`: a table of runs in, one table and one sheet out.
 
 Any number of processes share the runs; a killed sweep goes on later. A run is finished when its folder
-holds `result.json`; that file is written last, so whatever a kill cuts off is done again and nothing
-else is. Heavy modules are imported where they are used, so that `--help` is quick.
+holds `result.json`; that file is written last, so whatever a kill cuts off is done again and nothing else is.
 """
 
 from __future__ import annotations

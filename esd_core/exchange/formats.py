@@ -68,11 +68,8 @@ def _official_record(path: Path) -> dict[str, Any]:
 
 
 def write_official(erasure: Erasure, path: str | Path) -> Path:
-    """The file that the authors' 2025 script would have saved, in float32 (theirs is bfloat16).
-
-    Raises:
-        ValueError: the file exists, or its name does not end in .safetensors.
-    """
+    """The file that the authors' 2025 script would have saved, in float32 (theirs is bfloat16); ValueError if
+    it exists, or its name does not end in .safetensors."""
     if Path(path).exists():
         raise ValueError(f"{path} exists; name a new file")
     return write_safetensors(path, erasure.tensors)
@@ -81,14 +78,8 @@ def write_official(erasure: Erasure, path: str | Path) -> Path:
 def write_diffusers(
     model: DiffusionModel, erasure: Erasure, folder: str | Path, strength: float = 1.0
 ) -> Path:
-    """A complete pipeline folder with the edited UNet in place, and `erasure.json` on its origin.
-
-    Args:
-        strength: as in `Erasure.apply`.
-
-    Raises:
-        ValueError: the folder is not empty, or the erasure belongs to another model.
-    """
+    """A complete pipeline folder with the edited UNet, `strength` as in `Erasure.apply`, in place, and
+    `erasure.json` on its origin; ValueError if the folder is not empty, or the erasure another model's."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; name a new one")
@@ -105,11 +96,8 @@ def write_diffusers(
 
 
 def read_pictures(paths: Sequence[Path], size: int) -> Tensor:
-    """Pictures `(M, 3, size, size)` in [0, 1] from files and folders, cut to the middle square, on white.
-
-    Raises:
-        ValueError: there are none, or one is not readable or too large.
-    """
+    """Pictures `(M, 3, size, size)` in [0, 1] from files and folders, cut to the middle square, on white;
+    ValueError if there are none, or one is not readable or too large."""
     nested = [sorted(p.iterdir()) if p.is_dir() else [p] for p in paths]
     files = [f for group in nested for f in group if f in paths or f.suffix.lower() in PICTURES]
     if not files:

@@ -35,11 +35,7 @@ Axis = Annotated[tuple[Text, Annotated[str, Field(max_length=8000)]], BeforeVali
 
 @strict
 class Parameters:
-    """What a sheet of pictures was drawn with. All of it starts from one noise per seed.
-
-    Raises:
-        ValueError: a value is of the wrong kind or out of range.
-    """
+    """What a sheet of pictures was drawn with, all from one noise a seed; ValueError if a value cannot be."""
 
     prompts: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Several]
     seeds: Annotated[tuple[Annotated[int, within(SEEDS)], ...], BeforeValidator(as_tuple), Several]
@@ -70,14 +66,8 @@ def of(
     seeds: tuple[int, ...],
     **drawn: Any,
 ) -> Parameters:
-    """The parameters of pictures that are drawn now.
-
-    Args:
-        drawn: `guidance_scale` and other fields of `Parameters`, where they are not the defaults.
-
-    Raises:
-        ValueError: as `Parameters`.
-    """
+    """The parameters of pictures that are drawn now; `drawn` are `guidance_scale` and other fields that are
+    not the defaults. ValueError as `Parameters`."""
     if erasure:
         drawn |= {"erasure": erasure.hash, "config": card.repeatable(erasure)}
     versions = tuple(f"{name} {version(name)}" for name in ("torch", "diffusers"))
@@ -133,11 +123,8 @@ def save(picture: Image.Image, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> Parameters:
-    """The parameters of a PNG that this project made.
-
-    Raises:
-        ValueError: it is no PNG, too large, carries none, or carries nonsense.
-    """
+    """The parameters of a PNG that this project made; ValueError if it is none, too large, or carries none or
+    nonsense."""
     path = Path(path)
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise ValueError(f"{path.name} is no file, or larger than {LARGEST // 2**20} MB")

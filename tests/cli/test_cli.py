@@ -581,7 +581,7 @@ def test_info_describes_a_model(model, tiny):
     assert told["train_methods"]["full"] == told["parameters"]["unet"]
     assert 0 < told["train_methods"]["esd-x"] < told["train_methods"]["full"]
     assert told["objects"] == list(OBJECTS) and told["words"] == sorted(WORDS)
-    assert "objects: [cat, dog, rocket]\n" in ok("info", model)
+    assert "objects (3): [cat, dog, rocket]\n" in ok("info", model)
 
 
 def test_info_describes_an_erasure_without_its_model(erasure):

@@ -20,17 +20,16 @@ from esd_core.exchange import formats
 from esd_core.exchange.png_parameters import Parameters
 from ui.attention import tab as attention_tab
 from ui.compare import tab as compare_tab
-from ui.erase import moment
-from ui.erase import settings as erase_settings
+from ui.erase import fields as erase_fields
 from ui.erase import tab as erase_tab
 from ui.library import tab as library_tab
 from ui.library.tab import RestoredTab
 from ui.look import theme
 from ui.mixture import tab as mixture_tab
 from ui.scores import tab as scores_tab
-from ui.server import memory, processor, session, waiting
-from ui.shared import erasure_list, pictures
-from ui.shared.events import html
+from ui.server import memory, processor, waiting
+from ui.shared import erasure_list, markup
+from ui.shared.blocks import html
 
 # Equation 6 of the paper, as in esd_core/objective.py.
 EQUATION = (
@@ -103,35 +102,35 @@ def header(model: DiffusionModel) -> str:
 
 def recall_run(made: Parameters) -> dict[str, Any]:
     """The fields of Erase for the run that a picture's erasure came from, if it records one."""
-    return erase_settings.recall(made.config) if made.config else {}
+    return erase_fields.recall(made.config) if made.config else {}
 
 
 def build_demo(model: DiffusionModel) -> gr.Blocks:
     """The page, around one frozen model that all visitors share."""
     with gr.Blocks(
-        title="ESD Lab", analytics_enabled=False, delete_cache=(session.LIFETIME, session.LIFETIME)
+        title="ESD Lab", analytics_enabled=False, delete_cache=(memory.LIFETIME, memory.LIFETIME)
     ) as demo:
-        erasure, owned = moment.erasure_state(), erasure_list.state()
         ready, refusals = erasure_list.ready_made(model)
+        mine = erasure_list.Erasures.beside(ready)
         html(header(model))
         with gr.Tab("Erase"):
-            for_erase = erase_tab.build(model, erasure, owned, ready)
+            for_erase = erase_tab.build(model, mine)
         with gr.Tab("Compare") as comparing:
-            for_compare = compare_tab.build(model, erasure, owned, ready, comparing)
+            for_compare = compare_tab.build(model, mine, comparing)
         with gr.Tab("Scores") as scores:
-            scores_tab.build(model, erasure, scores)
+            scores_tab.build(model, mine.in_use, scores)
         with gr.Tab("Mixture") as mixture:
             mixture_tab.build(mixture)
         with gr.Tab("Attention") as attention:
-            attention_tab.build(model, erasure, attention)
+            attention_tab.build(model, mine.in_use, attention)
         with gr.Tab("Library") as library:
             of_run = RestoredTab("Erase", for_erase, recall_run)
             of_pictures = RestoredTab("Compare", for_compare, compare_tab.recall)
-            library_tab.build(model, erasure, owned, ready, library, [of_run, of_pictures])
+            library_tab.build(model, mine, library, [of_run, of_pictures])
         memory.look_after(demo)
     for refusal in refusals:  # of another model than theirs it is no news
-        (session.log.warning if model.name == "emoji" else session.log.info)(refusal)
-    waiting.share(demo, pictures.note)
+        (memory.log.warning if model.name == "emoji" else memory.log.info)(refusal)
+    waiting.share(demo, markup.note)
     return demo.queue(api_open=False, max_size=16)
 
 

@@ -27,13 +27,13 @@ from tests.conftest import WORDS
 from ui.compare import tab as compare_tab
 from ui.erase import fields as form
 from ui.erase import run as live
-from ui.erase import run_clock, run_record, settings
+from ui.erase import run_record
 from ui.erase import tab as erase_tab
-from ui.erase.moment import RunMoment, erasure_state
+from ui.erase.run_record import RunMoment
 from ui.look import theme
-from ui.server import session, stream
-from ui.server.stop import Job, halt
-from ui.shared import prompts, run_stages
+from ui.server import memory, stream
+from ui.server.stream import Job, halt
+from ui.shared import erasure_list, erasure_stages, prompts
 
 CONCEPTS = (
     Concept("cat", "a cat", "object", "animals"),
@@ -65,7 +65,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fields(**changes: Any) -> dict[str, Any]:
     """What the Erase tab sends when nothing was touched, but for `changes`."""
-    names = ("train_method", "eta", "seed", *settings.OF_PRESET)
+    names = ("train_method", "eta", "seed", *form.FILLED)
     values = {name: getattr(preset("live", "x"), name) for name in names}
     shown = dict(concept="cat", erase_from="", preset="live", randomise=False, iterations=6, batch_size=4)
     return {**values, **shown, **changes}
@@ -78,6 +78,12 @@ def last(moments: Iterator[RunMoment], part: str) -> Any:
 
 def erased(model: DiffusionModel, **changes: Any) -> Erasure:
     return last(erase_tab.erase(model, **fields(**changes)), "erasure")
+
+
+def compared(model: DiffusionModel, erasure: Erasure | None, **asked: Any) -> compare_tab.ComparisonMoment:
+    """The end of a comparison."""
+    *_, end = compare_tab.drawing(model, erasure, **asked)
+    return end
 
 
 # --- words
@@ -118,7 +124,7 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
     )
 
     def controls(**changes: Any) -> dict[str, str]:
-        config = settings.read(words, **fields(**changes))
+        config = form.read(words, **fields(**changes))
         watched = to_watch(words, config.concepts)
         assert len({w.prompt for w in watched}) == len(watched)
         return {w.role: w.prompt for w in watched if w.role in ("a neighbour", "unrelated")}
@@ -240,7 +246,7 @@ def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
 
 
 def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):
-    monkeypatch.setattr(run_clock, "REFRESH", 0.0)  # every update is due
+    monkeypatch.setattr(live, "REFRESH", 0.0)  # every update is due
     statuses = [s.status for s in erase_tab.erase(model, **fields(iterations=5))]
     told = [n for n in range(1, 6) if any(f"update {n} of 5" in str(s) for s in statuses)]
     assert told == [1, 2, 3, 4, 5]
@@ -264,7 +270,7 @@ def test_the_end_of_a_run_that_nobody_stopped_leaves_its_last_words(model: Diffu
 
 def test_statuses_come_no_faster_than_one_can_read(model: DiffusionModel):
     wanted = fields(iterations=3)
-    config = settings.read(model, **wanted)
+    config = form.read(model, **wanted)
     every = list(live.run(model, config, to_watch(model, config.concepts)))
     shown = list(stream.thinned(iter(every)))
     assert len(shown) < len(every)
@@ -299,14 +305,14 @@ def test_a_run_that_goes_on_beyond_its_end_has_stages_there_too(model: Diffusion
     end = list(erase_tab.erase(model, **fields(iterations=4)))[-1]
     began, *_, end = erase_tab.go_on(model, end.paused, 60)
     assert "with the settings that the run began with" in began.status
-    reached = [run_stages.updates(stage) for stage in run_stages.stages(end.erasure)]
-    assert reached == [0, 1, 3, 8, 23, 64]
+    reached = [erasure_stages.updates(stage) for stage in erasure_stages.stages(end.erasure)]
+    assert reached == [0, 1, 4, 16, 64]
 
 
 def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionModel, monkeypatch):
     list(erase_tab.erase(model, **fields(seed=11)))
     wanted = fields(seed=11, eta=2.0)
-    *_, afresh = erase(model, settings.read(model, **wanted))
+    *_, afresh = erase(model, form.read(model, **wanted))
 
     def refuse(*_: Any) -> None:
         raise AssertionError("the teacher was asked again")
@@ -322,20 +328,20 @@ def test_there_must_be_a_run_to_continue(model: DiffusionModel):
 
 
 def test_several_concepts_and_what_they_are_erased_from(model: DiffusionModel):
-    config = settings.read(model, **fields(concept="red,\nblue", erase_from="a red cat, a blue dog"))
+    config = form.read(model, **fields(concept="red,\nblue", erase_from="a red cat, a blue dog"))
     assert [(t.concept, t.erase_from) for t in config.concepts] == [
         ("red", "a red cat"),
         ("blue", "a blue dog"),
     ]
-    assert settings.read(model, **settings.recall(config)) == config
+    assert form.read(model, **form.recall(config)) == config
     small = replace(config, micro_batch_size=1, gradient_checkpointing=True)
-    assert settings.recall(small) == settings.recall(config)  # it learns the same
+    assert form.recall(small) == form.recall(config)  # it learns the same
     watched = [w.prompt for w in to_watch(model, config.concepts)]
     assert watched[1:4] == ["a red cat", "a blue dog", "blue"] and len(set(watched)) == len(watched)
-    plain = settings.read(model, **fields())
+    plain = form.read(model, **fields())
     assert to_watch(model, plain.concepts) == to_watch(model, "a cat")
     with pytest.raises(ValueError, match="2 contexts for 1 concepts"):
-        settings.read(model, **fields(erase_from="a dog, a cat"))
+        form.read(model, **fields(erase_from="a dog, a cat"))
 
 
 def test_reset_forgets_the_run(model: DiffusionModel):
@@ -370,7 +376,7 @@ def test_bad_input_is_refused_in_the_librarys_words(
     with pytest.raises(gr.Error) as refused:
         next(erase_tab.erase(model, **fields(**wrong)))
     assert sentence in refused.value.message
-    marked = [f for f in settings.check(model, **fields(**wrong)) if not f["is_valid"]]
+    marked = [f for f in form.check(model, **fields(**wrong)) if not f["is_valid"]]
     assert len(marked) == 1 and sentence in marked[0]["message"]
 
 
@@ -394,9 +400,9 @@ def test_bad_input_is_refused_in_the_librarys_words(
 def test_the_message_stands_at_the_field_it_is_about(
     model: DiffusionModel, field: str, wrong: dict[str, Any]
 ):
-    marked = dict(zip(fields(), settings.check(model, **fields(**wrong)), strict=True))
+    marked = dict(zip(fields(), form.check(model, **fields(**wrong)), strict=True))
     assert [name for name, said in marked.items() if not said["is_valid"]] == [field]
-    assert all(said["is_valid"] for said in settings.check(model, **fields()))
+    assert all(said["is_valid"] for said in form.check(model, **fields()))
 
 
 def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
@@ -411,8 +417,16 @@ def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
 
 
 def test_presets_fill_the_fields(model: DiffusionModel):
-    filled = dict(zip(settings.OF_PRESET, settings.fill("paper"), strict=True))
+    chosen = form.fill("paper", "esd-x", ("live", "esd-x"))
+    filled = dict(zip(form.FILLED, chosen, strict=True))
     assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
+
+
+def test_a_method_fills_in_its_rate_and_a_list_that_was_only_looked_at_nothing():
+    filled = dict(zip(form.FILLED, form.fill("live", "esd-u", ("live", "esd-x")), strict=True))
+    assert filled["learning_rate"] == preset("live", "x", train_method="esd-u").learning_rate
+    assert all(value is stream.SKIP for name, value in filled.items() if name != "learning_rate")
+    assert all(value is stream.SKIP for value in form.fill("live", "esd-x", ("live", "esd-x")))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +448,7 @@ def test_only_methods_that_change_something_are_offered(model: DiffusionModel):
 
 
 def test_strength_zero_is_the_base_model(model: DiffusionModel):
-    shown = compare_tab.draw(model, erased(model), **{**COMPARE, "strength": 0.0})
+    shown = compared(model, erased(model), **{**COMPARE, "strength": 0.0})
     drawn = r'base64,([^"]+)" alt="a dog, seed 2, (?:base|erased at strength 0)"'
     sources = re.findall(drawn, shown.table)
     base, after = (Image.open(io.BytesIO(base64.b64decode(source))) for source in sources)
@@ -449,7 +463,7 @@ def test_a_change_of_strength_before_there_is_an_erasure_leaves_the_page(model: 
 
 
 def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):
-    shown = compare_tab.draw(model, erased(model), **{**COMPARE, "prompt": " "})
+    shown = compared(model, erased(model), **{**COMPARE, "prompt": " "})
     assert shown.table.count("<img") == 3 * 2 * 3
     assert Path(shown.download).name == "comparison.png"
 
@@ -465,7 +479,7 @@ def test_an_empty_box_compares_what_erase_showed(model: DiffusionModel):
 )
 def test_a_bad_comparison_is_refused(model: DiffusionModel, wrong: dict[str, Any], sentence: str):
     with pytest.raises(gr.Error) as refused:
-        compare_tab.draw(model, erased(model, iterations=0), **{**COMPARE, **wrong})
+        compared(model, erased(model, iterations=0), **{**COMPARE, **wrong})
     assert sentence in refused.value.message
 
 
@@ -582,5 +596,5 @@ def test_a_cancelled_run_keeps_its_erasure_and_frees_the_model(url: str):
 
 
 def test_state_expires():
-    state = erasure_state()
-    assert state.time_to_live == session.LIFETIME and state.value is None
+    for state in erasure_list.Erasures.beside(())[:2]:
+        assert state.time_to_live == memory.LIFETIME and not state.value

@@ -192,7 +192,7 @@ def test_stop_frees_the_page_of_a_run_that_waits_in_line(page, monkeypatch: pyte
 def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 100_000)
     expect_updates(page)
-    assert waiting.length("run") == 1
+    assert len(waiting.LINES["run"]) == 1
     with page.expect_response("**/gradio_api/run/predict*"):
         page.reload()
     expect(page, STATUS, "Press Erase")
@@ -201,9 +201,9 @@ def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     erase(page, 3)
     expect(page, STATUS, "Done.")
     end = time.monotonic() + memory.GRACE
-    while waiting.length("run") and time.monotonic() < end:
+    while len(waiting.LINES["run"]) and time.monotonic() < end:
         page.wait_for_timeout(100)
-    assert waiting.length("run") == 0
+    assert len(waiting.LINES["run"]) == 0
 
 
 def test_the_keyboard_runs_and_stops(page):
@@ -383,6 +383,12 @@ def test_a_preset_fills_the_advanced_fields(page):
     page.get_by_role("option", name="paper").click()
     sync_api.expect(page.get_by_label("Iterations")).to_have_value("1000")
     sync_api.expect(page.get_by_label("Batch size")).to_have_value("1")
+    for field in ("Preset", "What is trained"):  # a list that is left as it was fills in nothing
+        page.get_by_label("Iterations").fill("7")
+        page.get_by_label(field).click()
+        page.mouse.click(5, 5)
+        page.wait_for_timeout(1000)
+        sync_api.expect(page.get_by_label("Iterations")).to_have_value("7")
 
 
 def test_every_presence_curve_has_a_colour_also_in_the_next_run(chromium, tmp_path: Path):

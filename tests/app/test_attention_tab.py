@@ -14,7 +14,7 @@ from esd_core.study.attention import ALL_LAYERS
 from tests.app.test_app import fields as erase_fields
 from tests.app.test_scores import model, url, walked  # noqa: F401
 from ui.attention import tab as attention_tab
-from ui.shared.run_stages import StagedErasure
+from ui.shared.erasure_stages import StagedErasure
 
 # The fixtures come from the tests of Scores by import.
 # ruff: noqa: F811

@@ -14,12 +14,12 @@ from PIL import Image
 from esd_core import DiffusionModel, EraseConfig, Erasure, compare, erase, preset
 from esd_core.study import comparison
 from esd_core.vocabulary import Vocabulary
-from tests.app.test_app import COMPARE, CONCEPTS
+from tests.app.test_app import COMPARE, CONCEPTS, compared
 from tests.conftest import WORDS
-from ui.compare import badges, grid, grid_panel, knobs
+from ui.compare import badges, grid, knobs
 from ui.compare import tab as compare_tab
 from ui.server import stream
-from ui.server.stop import Job, halt
+from ui.server.stream import Job, halt
 
 OPTIONS: dict[str, Any] = dict(guidance_scale=3.0, num_inference_steps=3, scheduler="ddim")
 FIXED: dict[str, Any] = dict(
@@ -91,7 +91,7 @@ def test_the_noise_is_what_the_columns_really_started_from(
 
 
 def test_the_badges_stand_on_the_page(model: DiffusionModel, erasure: Erasure):
-    shown = compare_tab.draw(model, erasure, **COMPARE)
+    shown = compared(model, erasure, **COMPARE)
     assert shown.status.count("<b>Checked</b>") == 3
 
 
@@ -111,14 +111,14 @@ def test_a_comparison_that_is_still_drawn_ends_when_the_next_one_begins(
 # --- the grid
 
 
-def planned(model: DiffusionModel, erasure: Erasure | None = None, **changes: str) -> grid.Grid:
-    knobs = dict(across="strength", columns="0, 1", down="prompt", rows="a cat; a dog\na rocket")
-    return grid.plan(model, erasure, **{**FIXED, **knobs, **changes})
+def planned(model: DiffusionModel, erasure: Erasure | None = None, **changes: str) -> knobs.Grid:
+    two = dict(across="strength", columns="0, 1", down="prompt", rows="a cat; a dog\na rocket")
+    return knobs.plan(model, erasure, **{**FIXED, **two, **changes})
 
 
 def test_a_cell_is_the_fixed_knobs_and_its_two(model: DiffusionModel):
     made = planned(model)
-    assert made.size == 6 and made.cell(2, 0) == {
+    assert len(made.cells) == 6 and made.cells[2, 0] == {
         "prompt": "a rocket",
         "strength": 0.0,
         "seed": 4,
@@ -170,14 +170,12 @@ def test_a_knob_fills_in_its_values_but_not_over_what_was_typed(model: Diffusion
         assert knobs.start(model, knob, typed) is stream.SKIP  # as after a list lost the focus
 
 
-def test_the_price_on_the_page_follows_the_erasure_in_use(model: DiffusionModel, erasure: Erasure):
+def test_the_cost_is_that_of_the_erasure_in_use(model: DiffusionModel, erasure: Erasure):
     fields = {**FIXED, "across": "strength", "columns": "0, 1", "down": "prompt", "rows": ""}
     record = {"config": EraseConfig(("a cat", "a dog", "red", "blue")).to_dict()}
     several = replace(erasure, provenance=record)
-    shown = grid.cost(model, erasure, **fields)
-    assert "6 pictures" in shown
-    assert "10 pictures" in grid_panel.price_again(model, shown, erasure=several, **fields)
-    assert grid_panel.price_again(model, "", erasure=several, **fields) is stream.SKIP
+    assert "6 pictures" in grid.cost(model, erasure, **fields)
+    assert "10 pictures" in grid.cost(model, several, **fields)
 
 
 def test_the_cost_counts_pictures(model: DiffusionModel):

@@ -10,12 +10,11 @@ import gradio as gr
 import pytest
 
 from esd_core import DiffusionModel, EraseConfig, Erasure
-from tests.app.test_app import COMPARE, cache, erased  # noqa: F401
+from tests.app.test_app import COMPARE, cache, compared, erased  # noqa: F401
 from tests.app.test_compare_proof import FIXED
 from tests.app.test_scores import model  # noqa: F401
-from ui.compare import grid
-from ui.compare import tab as compare_tab
-from ui.shared import erased_prompts
+from ui.compare import grid, knobs
+from ui.shared import erasure_text
 
 # The fixture comes from the tests of Scores by import.
 # ruff: noqa: F811
@@ -38,11 +37,11 @@ def of(model: DiffusionModel) -> Callable[..., Erasure]:
 
 
 def test_many_concepts_are_compared_one_by_one(model: DiffusionModel, of: Callable[..., Erasure]):
-    wanted = erased_prompts.defaults(model, of(*MANY), 8)
+    wanted = erasure_text.default_prompts(model, of(*MANY), 8)
     assert wanted == [*MANY]  # the neighbour and the stranger are among them
-    assert erased_prompts.defaults(model, of(*MANY), 4) == ["a cat", "a dog", "a rocket"]
-    assert erased_prompts.defaults(model, of("a cat", "red dog"), 1) == ["a cat", "a dog", "a rocket"]
-    shown = compare_tab.draw(model, of(*MANY), **{**COMPARE, "prompt": ""})
+    assert erasure_text.default_prompts(model, of(*MANY), 4) == ["a cat", "a dog", "a rocket"]
+    assert erasure_text.default_prompts(model, of("a cat", "red dog"), 1) == ["a cat", "a dog", "a rocket"]
+    shown = compared(model, of(*MANY), **{**COMPARE, "prompt": ""})
     assert shown.table.count('<th scope="row">') == 6 * 2
     assert "a cat, a dog, seed" not in shown.table
 
@@ -50,20 +49,20 @@ def test_many_concepts_are_compared_one_by_one(model: DiffusionModel, of: Callab
 def test_a_negative_prompt_has_the_concepts_it_has_room_for(
     model: DiffusionModel, of: Callable[..., Erasure]
 ):
-    assert erased_prompts.negative(model, of("a cat", "a dog")) == ("a cat, a dog", "")
-    text, says = erased_prompts.negative(model, of(*MANY))
+    assert erasure_text.negative_prompt(model, of("a cat", "a dog")) == ("a cat, a dog", "")
+    text, says = erasure_text.negative_prompt(model, of(*MANY))
     assert text is not None and MANY[-1] not in text and model.encode([text]) is not None
     kept = text.count(",") + 1
     with pytest.raises(ValueError, match="shorten it"):
         model.encode([", ".join(MANY[: kept + 1])])
     assert f"room for {kept} of the 6 concepts: {text}." in says
-    shown = compare_tab.draw(model, of(*MANY), **COMPARE)
+    shown = compared(model, of(*MANY), **COMPARE)
     assert f"negative prompt has room for {kept} of the 6" in shown.status
     assert shown.table.count("<img") == 2 * 2 * 3
 
 
 def test_a_concept_too_long_leaves_the_column_out(model: DiffusionModel, of: Callable[..., Erasure]):
-    shown = compare_tab.draw(model, of("a cat " * 9), **COMPARE)
+    shown = compared(model, of("a cat " * 9), **COMPARE)
     assert "too long for this model to read" in shown.status
     assert shown.table.count("<img") == 2 * 2 * 2 and "all 2 columns" in shown.status
 
@@ -71,19 +70,19 @@ def test_a_concept_too_long_leaves_the_column_out(model: DiffusionModel, of: Cal
 def test_a_file_that_names_no_concept_is_compared_on_the_visitors_prompts(
     model: DiffusionModel, of: Callable[..., Erasure]
 ):
-    shown = compare_tab.draw(model, of(), **COMPARE)
+    shown = compared(model, of(), **COMPARE)
     assert "names no concept" in shown.status and "unknown" not in shown.status
     assert shown.table.count("<img") == 2 * 2 * 2 and "negative prompt" not in shown.table
     with pytest.raises(gr.Error, match=ADVICE):
-        compare_tab.draw(model, of(), **{**COMPARE, "prompt": " "})
+        compared(model, of(), **{**COMPARE, "prompt": " "})
 
 
 def test_so_is_its_grid(model: DiffusionModel, of: Callable[..., Erasure]):
     fixed: dict[str, Any] = {**FIXED, "prompt": ""}
-    knobs = dict(across="strength", columns="0, 1", down="seed", rows="1, 2")
-    for rows in (knobs, {**knobs, "down": "prompt", "rows": ""}):
+    axes = dict(across="strength", columns="0, 1", down="seed", rows="1, 2")
+    for rows in (axes, {**axes, "down": "prompt", "rows": ""}):
         assert ADVICE in grid.cost(model, of(), **fixed, **rows)
-    own = {**knobs, "down": "prompt", "rows": "a dog"}
+    own = {**axes, "down": "prompt", "rows": "a dog"}
     assert "2 pictures" in grid.cost(model, of(), **fixed, **own)
-    many = {**knobs, "down": "prompt", "rows": ""}
-    assert grid.plan(model, of(*MANY), **fixed, **many).rows == MANY[:4]
+    many = {**axes, "down": "prompt", "rows": ""}
+    assert knobs.plan(model, of(*MANY), **fixed, **many).rows == MANY[:4]

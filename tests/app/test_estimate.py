@@ -51,13 +51,6 @@ def test_a_style_on_objects_takes_what_the_object_alone_predicts():
     assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16
 
 
-@pytest.mark.parametrize("iterations", [0, 1, 16, 40, 1000])
-def test_frames_are_few_and_cheap_beside_the_training(iterations: int):
-    frames = estimate.frames(iterations, update_seconds=0.2, frame_seconds=0.8)
-    assert len(frames) < 8 + 4 * 9 and all(0 < i < max(iterations, 1) for i in frames)
-    assert (iterations == 16) <= (frames == [4, 8, 12])
-
-
 @pytest.mark.parametrize("method", ["esd-x", "full"])
 def test_the_estimate_counts_the_examples_that_a_run_computes(
     tiny: DiffusionModel, method: str, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +64,7 @@ def test_the_estimate_counts_the_examples_that_a_run_computes(
     each_example = CallTime(0.0, 1.0)
     monkeypatch.setattr(timing, "evaluation", lambda _: each_example)
     monkeypatch.setattr(timing, "update", lambda *_: each_example)
-    told = estimate.estimate(tiny, config, prompts=4, seeds=2, steps=8)
+    told = estimate.estimate(tiny, config, [f"{n} cats" for n in range(4)])
     hook = tiny.unet.register_forward_pre_hook(count, with_kwargs=True)  # its copy has it, too
     try:
         for _ in erase(tiny, config):
@@ -85,18 +78,6 @@ def test_the_estimate_counts_the_examples_that_a_run_computes(
 def test_a_timing_takes_time(tiny: DiffusionModel):
     for timed in (timing.evaluation(tiny), timing.update(tiny, "esd-x")):
         assert timed(8) > 0
-
-
-def test_a_run_corrects_the_timing(tiny: DiffusionModel):
-    config = preset("live", "a cat", preserve_prompts=["a dog"], iterations=10)
-    timing.update(tiny, "esd-x")  # known, though hardly right: nobody's update takes a minute
-    timing.correct(tiny, "esd-x", estimate.examples(config), 60.0)
-    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
-    assert told.training == pytest.approx(600)
-    timing.correct(tiny, "esd-x", estimate.examples(config), 0.0)  # of a run without updates
-    timing.correct(tiny, "esd-x", estimate.examples(config), 0.05)
-    told = estimate.estimate(tiny, config, prompts=1, seeds=1, steps=1)
-    assert told.training == pytest.approx(0.5)
 
 
 def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):

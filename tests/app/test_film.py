@@ -9,9 +9,9 @@ import torch
 
 from esd_core import DiffusionModel, load_model, preset
 from esd_core.study.watched_prompts import EMPTY, Watched, to_watch
-from ui.erase import presence
+from ui.erase import curves
 from ui.erase import run as live
-from ui.erase.film import FRAMES, Film
+from ui.erase.pictures import FRAMES, Film
 
 WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
 PICTURES = torch.zeros(2, 1, 3, 8, 8)
@@ -47,7 +47,7 @@ def test_costly_frames_are_rarer():
 def test_it_says_which_seed_after_how_many_updates():
     html = filmed(16, 0.2, 0.8).html()
     assert 'alt="a cat, seed 1, after 12 updates"' in html and html.count("<img") == 10
-    assert 'alt="no words, seed 1, before"' in html
+    assert 'alt="the empty prompt, seed 1, before"' in html
 
 
 def test_a_stopped_run_forgets_what_it_drew_after_its_checkpoint():
@@ -65,21 +65,28 @@ def emoji() -> DiffusionModel:
 
 
 def test_a_model_without_clip_has_no_presence(tiny: DiffusionModel):
-    assert presence.judge(tiny) is None
-    assert presence.score(tiny, WATCHED, torch.zeros(2, 2, 3, 16, 16)) == []
+    assert curves.judge(tiny) is None
+    assert curves.presences(tiny, 0, WATCHED, torch.zeros(2, 2, 3, 16, 16)) == []
 
 
 def test_the_empty_prompt_is_watched_once():
-    assert presence.with_empty(WATCHED) == WATCHED
-    assert [w.prompt for w in presence.with_empty(WATCHED[:1])] == ["a cat", ""]
+    assert curves.with_empty(WATCHED) == WATCHED
+    assert [w.prompt for w in curves.with_empty(WATCHED[:1])] == ["a cat", ""]
 
 
-def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row():
-    both = [Watched("the concept", "a cat"), *[Watched("a concept too", p) for p in ("b", "c")]]
-    made = presence.points(4, [*both, Watched("unrelated", "d")], [0.6, 0.2, 0.4, 0.9])
-    assert made == [(4, pytest.approx(0.4), "the concept"), (4, 0.9, "unrelated")]
-    frame = presence.frame(made)
-    assert list(frame["prompt"].unique()) == list(presence.COLOURS)
+def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row(emoji, monkeypatch):
+    class Judge:
+        def presence(self, drawn: torch.Tensor, _: object) -> torch.Tensor:
+            return drawn.mean()
+
+    monkeypatch.setattr(curves, "judge", lambda _: Judge())
+    cat = emoji.vocabulary.find("cat")
+    both = [Watched("the concept", "a cat", cat), *[Watched("a concept too", p) for p in ("b", "c")]]
+    drawn = torch.tensor([0.6, 0.2, 0.4, 0.9]).reshape(4, 1, 1, 1, 1)
+    made = curves.presences(emoji, 4, [*both, Watched("unrelated", "d")], drawn)
+    assert made == [(4, pytest.approx(0.4), "the concept"), (4, pytest.approx(0.9), "unrelated")]
+    frame = curves.presence_curve(made)
+    assert list(frame["prompt"].unique()) == list(curves.COLOURS)
     assert len(frame.dropna()) == 2
 
 

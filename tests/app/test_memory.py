@@ -150,8 +150,7 @@ def test_the_longest_idle_visitor_makes_room_and_nobody_active(model: DiffusionM
 
 
 def test_a_page_that_was_left_takes_no_ones_place(model: DiffusionModel, monkeypatch):
-    monkeypatch.setattr(memory, "left_at", {})
-    demo = app.build_demo(model)
+    demo, now = app.build_demo(model), datetime.datetime.now
     holder = StateHolder()
     demo.state_session_capacity = 3
     holder.set_blocks(demo)
@@ -160,46 +159,37 @@ def test_a_page_that_was_left_takes_no_ones_place(model: DiffusionModel, monkeyp
     for i in range(5):  # pages that come and go
         holder[f"visit {i}"]
         memory.left(holder, f"visit {i}")
-        memory.forget(holder)
         assert f"visit {i}" in holder  # its connection may come back
-        memory.forget(holder, grace=0)
+        memory.forget(holder, f"visit {i}", now())
         assert f"visit {i}" not in holder
-    memory.left_at["back"] = datetime.datetime.now() - datetime.timedelta(hours=1)
-    memory.forget(holder)  # left, but it has made something since
-    assert list(memory.kept(holder).values()) == [400, 400] and not memory.left_at
+    memory.forget(holder, "back", now() - datetime.timedelta(minutes=1))  # it has made something since
+    assert list(memory.kept(holder).values()) == [400, 400]
 
 
 def test_what_a_page_kept_goes_with_it(model: DiffusionModel, monkeypatch):
-    monkeypatch.setattr(memory, "left_at", {})
+    monkeypatch.setattr(memory, "GRACE", 0.2)
     holder = StateHolder()
     holder.set_blocks(app.build_demo(model))
     session(holder, "gone", Erasure({"w": torch.zeros(100)}, ""), 0)
     memory.left(holder, "gone")
     memory.left(holder, "never came")
-    memory.forget(holder)
     assert memory.kept(holder) == {"gone": 400}
-    memory.forget(holder, grace=0)
-    assert memory.kept(holder) == {}
+    assert wait_for(lambda: memory.kept(holder) == {}, 20)
 
 
-def test_of_two_threads_that_forget_a_page_one_does(model: DiffusionModel, monkeypatch):
-    both, deleted = threading.Barrier(2), []
-
-    class Together(dict):
-        def items(self) -> Any:  # both have seen the page before either takes it
-            found = list(super().items())
-            both.wait(10)
-            return found
-
-    monkeypatch.setattr(memory, "left_at", Together(gone=datetime.datetime.now()))
+def test_two_threads_may_drop_the_same_page(model: DiffusionModel):
     holder = StateHolder()
     holder.set_blocks(app.build_demo(model))
     session(holder, "gone", Erasure({"w": torch.zeros(100)}, ""), 0)
-    monkeypatch.setattr(holder, "delete_state", deleted.append)
-    with ThreadPoolExecutor(2) as pool:
-        for ended in [pool.submit(memory.forget, holder, 0) for _ in range(2)]:
-            ended.result()
-    assert deleted == ["gone"] and "gone" not in holder
+    (state,) = (block for block, *_ in holder["gone"].state_components)
+
+    def meanwhile(_: object) -> None:
+        state.delete_callback = lambda _: None
+        memory.drop(holder, "gone")
+
+    state.delete_callback = meanwhile
+    memory.drop(holder, "gone")
+    assert memory.kept(holder) == {"gone": 0}
 
 
 def test_a_visitor_at_work_outlasts_many_pages(model: DiffusionModel):

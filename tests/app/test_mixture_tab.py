@@ -16,7 +16,7 @@ from esd_core.plane.mixture import generate, noise, ring
 from esd_core.plane.network import MixtureNet, erase_class, trained
 from tests.app.test_app_browser import arrive, chromium, expect, page, shoot, url  # noqa: F401
 from tests.app.test_looks_browser import violations
-from ui.mixture import class_text, question, training
+from ui.mixture import class_text, question
 from ui.mixture import panels as mixture_panels
 from ui.mixture import tab as mixture_tab
 from ui.mixture.question import ALL, OTHERS, PAST, STAYS, Ends
@@ -41,7 +41,7 @@ def frozen() -> MixtureNet:
 def test_every_ready_made_list_reads_and_is_centred_where_it_says():
     for text in class_text.PRESETS.values():
         seen = class_text.read(text)
-        assert class_text.written(seen.mixture) and seen.mixture.weights.sum() == pytest.approx(1)
+        assert seen.mixture.weights.sum() == pytest.approx(1)
     read = class_text.read(RING)
     assert torch.allclose(read.mixture.means, ring().means, atol=1e-3)
     assert read.middle.norm() < 1e-3 and read.names == ("A", "B", "C")
@@ -208,9 +208,9 @@ def test_erasing_a_class_from_a_network_reaches_the_exact_target(frozen: Mixture
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "FIT", 30)
-    monkeypatch.setattr(training, "ERASE", 10)
-    training.learned.clear()
+    monkeypatch.setattr(mixture_tab, "FIT", 30)
+    monkeypatch.setattr(mixture_tab, "ERASE", 10)
+    mixture_tab.LEARNED.clear()
 
 
 def test_training_streams_and_ends_with_a_network(short: None):
@@ -228,10 +228,10 @@ def test_training_streams_and_ends_with_a_network(short: None):
 
 
 def test_few_networks_are_kept(short: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "KEPT", 1)
+    monkeypatch.setattr(mixture_tab, "KEPT", 1)
     for text in (RING, class_text.PRESETS["A wide concept"]):
-        list(training.train(text, 0, 1.0))
-    assert list(training.learned) == [class_text.PRESETS["A wide concept"]]
+        list(mixture_tab.train(text, "A", 400, 1.0, 1.0))
+    assert list(mixture_tab.LEARNED) == [class_text.PRESETS["A wide concept"]]
 
 
 # --- in a browser

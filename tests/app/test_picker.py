@@ -11,7 +11,7 @@ from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS
 from tests.conftest import WORDS
-from ui.erase import fields, picker, preview
+from ui.erase import fields, picker, pictures
 from ui.server import stream
 
 
@@ -28,7 +28,7 @@ def test_thumbnails_come_in_batches_and_are_drawn_once(
     moments = list(thumbnails.of(objects))
     first = [shown for shown in moments if shown is not stream.SKIP]
     assert [len(shown) for shown in first] == [2, 3]
-    assert len(moments) == len(first) + 2 * preview.STEPS  # others compute in between
+    assert len(moments) == len(first) + 2 * pictures.STEPS  # others compute in between
     assert [name for _, name in first[-1]] == ["cat", "dog", "rocket"]
     assert list(thumbnails.of(objects)) == first  # nothing is drawn again
     assert Image.open(first[-1][0][0]).size == (16, 16)

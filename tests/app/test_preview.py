@@ -11,9 +11,9 @@ import torch
 from esd_core import DiffusionModel, preset
 from esd_core.erasure import shared_copy
 from esd_core.study.watched_prompts import to_watch
-from ui.erase import presence, preview
+from ui.erase import curves, pictures
 from ui.erase import run as live
-from ui.erase.moment import RunMoment
+from ui.erase.run_record import RunMoment
 from ui.server import memory
 from ui.server.stream import SKIP
 
@@ -22,13 +22,13 @@ PROMPTS = ["a cat", "a dog"]
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    preview.forget()
-    monkeypatch.setattr(live, "EXAMPLES", live.KeptExamples(runs=preview.RUNS))
+    pictures.FROZEN.clear()
+    monkeypatch.setattr(live, "EXAMPLES", live.KeptExamples(runs=pictures.RUNS))
 
 
 def drawn(model: DiffusionModel, unet: Any, listed: list[str] = PROMPTS) -> tuple[list, Any]:
     """What a drawing shows on its way, and its pictures."""
-    seen, drawing = [], preview.draw(model, unet, listed, (1, 2), int)
+    seen, drawing = [], pictures.draw(model, unet, listed, (1, 2), int)
     while True:
         try:
             seen.append(next(drawing))
@@ -37,32 +37,32 @@ def drawn(model: DiffusionModel, unet: Any, listed: list[str] = PROMPTS) -> tupl
 
 
 def test_the_frozen_models_pictures_are_drawn_once(tiny: DiffusionModel):
-    seen, pictures = drawn(tiny, tiny.unet)
-    assert seen == [*range(1, preview.STEPS + 1)] and pictures.shape[:2] == (2, 2)
+    seen, first = drawn(tiny, tiny.unet)
+    assert seen == [*range(1, pictures.STEPS + 1)] and first.shape[:2] == (2, 2)
     again, same = drawn(tiny, tiny.unet)
-    assert again == [] and same is pictures is preview.known(tiny, PROMPTS, (1, 2))
+    assert again == [] and same is first is pictures.known(tiny, PROMPTS, (1, 2))
 
 
 def test_an_edited_models_pictures_are_drawn_anew_and_not_kept(tiny: DiffusionModel):
     edited = shared_copy(tiny.unet, [])
     _, first = drawn(tiny, edited)
     seen, second = drawn(tiny, edited)
-    assert len(seen) == preview.STEPS and torch.equal(first, second)
-    assert preview.known(tiny, PROMPTS, (1, 2)) is None
+    assert len(seen) == pictures.STEPS and torch.equal(first, second)
+    assert pictures.known(tiny, PROMPTS, (1, 2)) is None
 
 
 def test_another_models_pictures_are_not_taken_for_this_ones(tiny, tiny_v):
     drawn(tiny, tiny.unet)
-    assert preview.known(tiny_v, PROMPTS, (1, 2)) is None
+    assert pictures.known(tiny_v, PROMPTS, (1, 2)) is None
 
 
 def test_only_the_last_runs_are_remembered(tiny: DiffusionModel, monkeypatch):
-    monkeypatch.setattr(preview, "RUNS", 2)
+    monkeypatch.setattr(pictures, "RUNS", 2)
     for prompt in ("a cat", "a dog"):
         drawn(tiny, tiny.unet, [prompt])
     drawn(tiny, tiny.unet, ["a cat"])  # asked for again: the dog is now the oldest
     drawn(tiny, tiny.unet, ["a rocket"])
-    known = [p for p in ("a cat", "a dog", "a rocket") if preview.known(tiny, [p], (1, 2)) is not None]
+    known = [p for p in ("a cat", "a dog", "a rocket") if pictures.known(tiny, [p], (1, 2)) is not None]
     assert known == ["a cat", "a rocket"]
 
 
@@ -78,8 +78,8 @@ def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel
     config = preset("live", "a cat", iterations=2, batch_size=2, trajectories=3, seed=0)
     fresh = run(tiny, config)
     assert "Before: drawing" in told(fresh) and "Collecting examples from the frozen model ·" in told(fresh)
-    preview.forget()
-    live.EXAMPLES = live.KeptExamples(runs=preview.RUNS)
+    pictures.FROZEN.clear()
+    live.EXAMPLES = live.KeptExamples(runs=pictures.RUNS)
     before = live.prepare(tiny, config, to_watch(tiny, "a cat"))
     assert before.shape[:2] == (len(to_watch(tiny, "a cat")), 2)
     ready = run(tiny, config)
@@ -103,4 +103,4 @@ def test_examples_too_large_to_keep_are_collected_again(tiny: DiffusionModel, mo
 
 
 def test_the_empty_prompt_is_watched_last(tiny: DiffusionModel):
-    assert presence.with_empty(to_watch(tiny, "a cat"))[-1].prompt == ""
+    assert curves.with_empty(to_watch(tiny, "a cat"))[-1].prompt == ""

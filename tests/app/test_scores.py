@@ -22,8 +22,8 @@ from tests.app.test_app import fields as erase_fields
 from tests.conftest import WORDS
 from ui.scores import tab as scores_tab
 from ui.scores.panels import CONTEXT, NULL
-from ui.shared import run_stages
-from ui.shared.run_stages import StagedErasure, StageKeeper
+from ui.shared import erasure_stages
+from ui.shared.erasure_stages import StagedErasure, StageKeeper
 
 SCORES: dict[str, Any] = dict(prompt="cat", seed=1, t=701, eta=1.0, guidance_scale=4.0, stage=9)
 
@@ -40,7 +40,7 @@ def walked(model: DiffusionModel) -> StagedErasure:
 
 
 def run(model: DiffusionModel, config: EraseConfig) -> StagedErasure:
-    kept = StageKeeper(config.iterations)
+    kept = StageKeeper()
     for step in erase(model, config):
         kept.note(step)
     return kept.end(step.erasure)
@@ -72,7 +72,7 @@ def test_every_picture_says_prompt_model_and_seed(model: DiffusionModel, walked:
 
 
 def test_the_stages_lead_from_the_concept_towards_the_target(model: DiffusionModel, walked: StagedErasure):
-    count = len(run_stages.stages(walked))
+    count = len(erasure_stages.stages(walked))
     seen = [scores_tab.draw(model, walked, **{**SCORES, "stage": i}).numbers for i in range(count)]
     assert [n["updates"] for n in seen] == [0, 1, 2, 4, 8, 16]
     positions = [n["eps_edited"]["position"] for n in seen]
@@ -157,7 +157,7 @@ def url(model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_api_shows_each_visitor_their_own_model(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
     ann.submit(**erase_fields(), api_name="/erase").result(timeout=60)
-    call: dict[str, Any] = {**SCORES, "stage": run_stages.STAGES + 1, "api_name": "/scores"}
+    call: dict[str, Any] = {**SCORES, "stage": erasure_stages.STAGES + 1, "api_name": "/scores"}
     anns, bobs = ann.predict(**call)[-1], bob.predict(**call)[-1]
     assert anns["updates"] == 6 and bobs["updates"] is None
     assert bobs["eps_edited"] == bobs["eps_concept"] != anns["eps_edited"]
@@ -171,7 +171,7 @@ def test_nobody_waits_for_another_visitors_training(url: str):
     job = ann.submit(**erase_fields(iterations=100_000), api_name="/erase")
     while not any("of 100000 · " in str(moment[0]) for moment in job.outputs()):
         time.sleep(0.05)
-    call: dict[str, Any] = {**SCORES, "stage": run_stages.STAGES + 1, "api_name": "/scores"}
+    call: dict[str, Any] = {**SCORES, "stage": erasure_stages.STAGES + 1, "api_name": "/scores"}
     assert bob.submit(**call).result(timeout=30)[-1]["updates"] is None
     assert not job.done()
     job.cancel()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gradio as gr
 
 from esd_core import Erasure
-from ui.erase.moment import RunMoment, busy
-from ui.server.stop import Job, halt
+from ui.erase.run_record import RunMoment
+from ui.erase.tab import busy
+from ui.server.stream import Job, halt
 
 
 def test_a_stopped_run_ends_at_its_next_step():

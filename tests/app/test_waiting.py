@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ui.erase.moment import RunMoment
+from ui.erase.run_record import RunMoment
 from ui.server import waiting
-from ui.server.stop import Job, halt
+from ui.server.stream import Job, halt
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_run_begins_when_the_one_before_it_ends():
     assert status(second) == "b0" and "another run" in status(third)
     second.close()  # a closed stream hands its place on
     assert [shown.status for shown in third] == ["c0", "c1", "c2"]
-    assert waiting.length("run") == 0
+    assert len(waiting.LINES["run"]) == 0
 
 
 def test_stop_takes_a_run_out_of_the_line():
@@ -54,7 +54,7 @@ def test_stop_takes_a_run_out_of_the_line():
     waits = in_line("b", job)
     assert "Waiting" in status(waits)
     halt(job)
-    assert list(waits) == [] and waiting.length("run") == 1
+    assert list(waits) == [] and len(waiting.LINES["run"]) == 1
     first.close()
 
 

@@ -19,7 +19,7 @@ import torch
 
 from esd_core import DiffusionModel
 from esd_core.vocabulary import Vocabulary
-from tests.app.test_app import COMPARE, CONCEPTS, cache, erased, fields  # noqa: F401
+from tests.app.test_app import COMPARE, CONCEPTS, cache, compared, erased, fields  # noqa: F401
 from tests.conftest import WORDS
 from ui.attention import tab as attention_tab
 from ui.compare import grid
@@ -27,7 +27,7 @@ from ui.compare import tab as compare_tab
 from ui.erase import tab as erase_tab
 from ui.scores import tab as scores_tab
 from ui.server import processor, stream, zerogpu
-from ui.server.stop import Job, halt
+from ui.server.stream import Job, halt
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_stop_reaches_it(model: DiffusionModel):
 def test_looks_come_back_too(model: DiffusionModel):
     cat = erased(model, iterations=2)
     *_, shown = zerogpu.lent(partial(compare_tab.drawing, model), lend)(cat, **COMPARE)
-    assert shown.table == compare_tab.draw(model, cat, **COMPARE).table
+    assert shown.table == compared(model, cat, **COMPARE).table
     *_, numbers = zerogpu.lent(partial(scores_tab.draw, model), lend)(cat, "cat", 1, 700, 1, 4, 9)
     assert numbers["updates"] == 2
     zerogpu.lent(partial(attention_tab.draw, model), lend)(cat, "cat", 1, 700, "mean of all layers")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, Target, erase
 from esd_core.exchange import png_parameters
-from tests.app.test_app import COMPARE, cache  # noqa: F401
+from tests.app.test_app import COMPARE, cache, compared  # noqa: F401
 from tests.app.test_attention_tab import ATTENTION
 from tests.app.test_scores import SCORES
 from ui.attention import tab as attention_tab
@@ -60,7 +60,7 @@ def page(model: DiffusionModel, erasure: Erasure) -> list[Any]:
     return [
         *library,
         *erasure_choice.offer((), owned, erasure),
-        *compare_tab.draw(model, erasure, **{**COMPARE, "prompt": SHORT}),
+        *compared(model, erasure, **{**COMPARE, "prompt": SHORT}),
         grid.cost(model, erasure, **fixed, **knobs),
         *list(grid.draw(model, erasure, **fixed, **knobs))[-1],
         *scores_tab.follow(erasure, "unseen"),
@@ -83,8 +83,8 @@ def test_no_tab_shows_a_strangers_markup(model: DiffusionModel, record: dict[str
 def test_nor_does_a_picture_that_was_restored(model: DiffusionModel, tmp_path: Path):
     made = replace(png_parameters.of(model, None, (HOSTILE,), (1,)), base=HOSTILE, model=HOSTILE)
     png_parameters.save(png_parameters.stamp(Image.new("RGB", (2, 2)), made), tmp_path / "a.png")
-    compared = library_tab.RestoredTab("Compare", {"prompt": None}, compare_tab.recall)
-    said, *_ = library_tab.restore(model, (), [compared], (), str(tmp_path / "a.png"))
+    restored = library_tab.RestoredTab("Compare", {"prompt": None}, compare_tab.recall)
+    said, *_ = library_tab.restore(model, (), [restored], (), str(tmp_path / "a.png"))
     assert "&lt;img" in said and "<img" not in said
 
 

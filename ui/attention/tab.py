@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from esd_core import DiffusionModel, Erasure, denoise
 from esd_core.study.attention import ALL_LAYERS, END, PADDING, START, attention_maps, layer_labels
 from esd_core.study.figures import sequential
 from ui.server import stream
-from ui.shared import events, layout, noisy_latent, pictures
+from ui.shared import blocks, markup, noisy_latent
 
 IMPLIED = "picture implied"
 INTRO = """<div class="esd-intro"><p>In every cross-attention layer each cell of the latent divides
@@ -69,14 +68,14 @@ def draw(
             shares[name].append((token, float(of_tokens[i].mean())))
         heat = {name: sequential(of_tokens[i], most) for name, of_tokens in maps.items()}
         cards += _card(token, heat, {name: own[i][1] for name, own in shares.items()}, f"{context}, {layer}")
-    return AttentionView(pictures.note(text), f'<div class="esd-tokens">{cards}</div>', shares)
+    return AttentionView(markup.note(text), f'<div class="esd-tokens">{cards}</div>', shares)
 
 
 def _card(token: str, drawn: dict[str, Tensor], shares: dict[str, float], context: str) -> str:
     """One token: its map in each model, with its mean share; or the picture that each implies."""
     kind = "esd-map" if shares else "esd-implied"
     pair = "".join(
-        f'<div class="{kind}">{pictures.img(picture, f"{token}, {name} model, {context}")}'
+        f'<div class="{kind}">{markup.img(picture, f"{token}, {name} model, {context}")}'
         f"<small>{name} {f'{shares[name]:.1%}' if shares else ''}</small></div>"
         for name, picture in drawn.items()
     )
@@ -92,11 +91,9 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, str]:
 
 def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab: what to look at on the left, the maps on the right."""
-    with layout.columns():
-        with layout.panel():
-            fields: dict[str, Any] = {"erasure": erasure, **noisy_latent.fields(model)}
-            go = gr.Button("Show", variant="primary", elem_id="attention-run")
-            fields["t"] = noisy_latent.timestep(model)
+    with blocks.columns():
+        with blocks.panel():
+            fields, go = noisy_latent.choices(model, erasure, "attention")
             fields["layer"] = gr.Dropdown(
                 [ALL_LAYERS, *layer_labels(model.unet)],
                 value=ALL_LAYERS,
@@ -104,15 +101,8 @@ def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
                 label="Layer",
                 info="In the order in which the UNet runs them",
             )
-        with layout.result("attention-result"):
-            events.html(INTRO)
-            parts = [events.html(label="status"), events.html(label="maps")]
+        with blocks.result(elem_id="attention-result"):
+            blocks.html(INTRO)
+            parts = [blocks.html(label="status"), blocks.html(label="maps")]
             parts.append(gr.JSON(visible=False, label="Shares"))
-    noisy_latent.wire(
-        partial(draw, model),
-        (fields, parts),
-        events.public("attention", draw),
-        go,
-        [fields["t"], fields["layer"]],
-        (tab, follow, [fields["prompt"]]),
-    )
+    noisy_latent.wire(model, draw, "attention", (fields, go, parts), (tab, follow, ["prompt"]))

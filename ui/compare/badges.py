@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from esd_core import Comparison, DiffusionModel, Erasure
-from esd_core.sampling import Step, sample
+from esd_core.sampling import sample
 
 
 class Badge(NamedTuple):
@@ -40,11 +40,15 @@ def badges(
         options: of `sample`, as the comparison used them.
     """
     zero, hashes = erasure.apply(model, 0.0), list(dict.fromkeys(made.starts.values()))
-    base, at_zero = (_first_step(model, unet, made, **options) for unet in (model.unet, zero))
+    places = [(prompt, seed) for prompt in made.prompts for seed in made.seeds]
+    base, at_zero = (
+        next(sample(model, [p for p, _ in places], seeds=[s for _, s in places], unet=unet, **options))
+        for unet in (model.unet, zero)
+    )
     zeroed = not _changed(model, zero) and torch.equal(at_zero.output_guided, base.output_guided)
     tensors, sizes = _changed(model, edited), {n: p.numel() for n, p in model.unet.named_parameters()}
     same = f"the same noise starts all {len(made.starts)} columns"
-    numbers = f"{sum(sizes[n] for n in tensors):,} of {sum(sizes.values()):,} numbers"
+    differ = f"{len(tensors)} of {len(sizes)} tensors differ, {sum(sizes[n] for n in tensors):,} of "
     return [
         Badge(
             len(hashes) == 1,
@@ -58,22 +62,10 @@ def badges(
         ),
         Badge(
             bool(tensors) or strength == 0,
-            f"{len(tensors)} of {len(sizes)} tensors differ, {numbers}",
+            f"{differ}{sum(sizes.values()):,} numbers",
             f"the UNet of the column erased, at strength {strength:g}, against the base",
         ),
     ]
-
-
-def _first_step(
-    model: DiffusionModel,
-    unet: UNet2DConditionModel,
-    made: Comparison,
-    **options: Any,  # noqa: ANN401
-) -> Step:
-    """The first denoising step of a column that `unet` draws."""
-    prompts = [prompt for prompt in made.prompts for _ in made.seeds]
-    seeds = list(made.seeds) * len(made.prompts)
-    return next(sample(model, prompts, seeds=seeds, unet=unet, keep_pair=False, **options))
 
 
 def _changed(model: DiffusionModel, unet: UNet2DConditionModel) -> list[str]:

@@ -10,8 +10,8 @@ from gradio.events import Dependency
 
 from esd_core import Erasure
 from ui.server import stream
-from ui.shared import erasure_list, events
-from ui.shared.erasure_list import ErasureList
+from ui.shared import blocks, erasure_list
+from ui.shared.erasure_list import ErasureList, Erasures
 
 
 def offer(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tuple[Any, ...]:
@@ -48,13 +48,7 @@ def build(ready: ErasureList) -> gr.Dropdown:
 
 
 def wire(
-    erasure: gr.State,
-    owned: gr.State,
-    ready: ErasureList,
-    chosen: gr.Dropdown,
-    tab: gr.Tab,
-    go: gr.Button,
-    dial: gr.Slider,
+    mine: Erasures, chosen: gr.Dropdown, tab: gr.Tab, go: gr.Button, dial: gr.Slider
 ) -> list[Dependency]:
     """Connect the events. The API has one of them: `use_erasure`.
 
@@ -65,15 +59,15 @@ def wire(
     Returns:
         those after which another erasure may be in use.
     """
-    mine = [owned, erasure]
-    offered = gr.on([tab.select, go.click], partial(offer, ready), mine, [*mine, chosen], **events.AT_ONCE)
-    dial.input(partial(name, ready), mine, chosen, **events.AT_ONCE)
+    both, ready = [mine.owned, mine.in_use], mine.ready
+    offered = gr.on([tab.select, go.click], partial(offer, ready), both, [*both, chosen], **blocks.AT_ONCE)
+    dial.input(partial(name, ready), both, chosen, **blocks.AT_ONCE)
     used = chosen.input(
         partial(erasure_list.choose, ready),
-        [owned, chosen],
-        erasure,
-        **events.public("use_erasure", erasure_list.choose),
-        **events.REFUSING,
-        **events.LATEST,
+        [mine.owned, chosen],
+        mine.in_use,
+        **blocks.public("use_erasure", erasure_list.choose),
+        **blocks.REFUSING,
+        **blocks.LATEST,
     )
     return [offered, used]

@@ -1,29 +1,30 @@
-"""A grid over any two knobs: what it asks for, what it costs, and drawing it picture by picture."""
+"""A grid over any two knobs: its fields, what it costs, and drawing it picture by picture."""
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
-from itertools import product
 from typing import Any, NamedTuple
 
+import gradio as gr
 import torch
+from gradio.events import Dependency
 
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.exchange import png_parameters
-from esd_core.sampling import Step, sample
+from esd_core.sampling import sample
 from esd_core.study import figures
-from esd_core.study.watched_prompts import to_watch
-from ui.compare.knobs import KNOBS, Value, label, values, written
-from ui.server import session, stream, zerogpu
-from ui.server.stop import Job
-from ui.shared import erased_prompts, pictures, prompts, timing
+from ui.compare.knobs import KNOBS, Grid, label, plan, start
+from ui.server import memory, stream, waiting, zerogpu
+from ui.server.stream import Job, halt
+from ui.shared import blocks, markup, timing
 
-MOST_PICTURES = 36  # so that one visitor cannot keep the others waiting
-MOST_DEFAULTS = 6  # prompts that an empty box stands for
 REFRESH = 1.0  # seconds between updates of the sheet on the page
+HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
+above; of several prompts and seeds the first is taken. Strength 0 is the base model.</small></p>"""
 
 
 class GridMoment(NamedTuple):
@@ -34,123 +35,13 @@ class GridMoment(NamedTuple):
     download: str = stream.SKIP
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Two knobs with their values; all others are fixed."""
-
-    across: str
-    columns: tuple[Value, ...]
-    down: str
-    rows: tuple[Value, ...]
-    fixed: dict[str, Value]  # a value for every knob
-
-    def cell(self, i: int, j: int) -> dict[str, Any]:
-        """All knobs of the picture in row i, column j."""
-        return {**self.fixed, self.down: self.rows[i], self.across: self.columns[j]}
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """(row, column) of every picture, in the order in which they are drawn."""
-        return list(product(range(len(self.rows)), range(len(self.columns))))
-
-    @property
-    def size(self) -> int:
-        """How many pictures."""
-        return len(self.places)
-
-    @property
-    def title(self) -> str:
-        """The fixed knobs, as one line."""
-        return ", ".join(label(n, self.fixed[n]) for n in KNOBS if n not in (self.across, self.down))
-
-    @property
-    def axes(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Both knobs with their values as `knobs.values` reads them, across first."""
-        return (self.across, written(self.columns)), (self.down, written(self.rows))
-
-
-class Sheet:
-    """The pictures of a grid that are drawn so far, for the page and as a file."""
-
-    def __init__(self, model: DiffusionModel, erasure: Erasure, grid: Grid) -> None:
-        self.grid, self.path = grid, session.new_file("grid.png")
-        shape = len(grid.rows), len(grid.columns), 3, model.image_size, model.image_size
-        self.drawn = torch.full(shape, 0.94)
-        self.erased = ", ".join(card.concepts(erasure)) or "not recorded"
-        one: dict[str, Any] = grid.fixed
-        self.parameters = png_parameters.of(
-            model,
-            erasure,
-            (one["prompt"],),
-            (one["seed"],),
-            strength=one["strength"],
-            guidance_scale=one["guidance scale"],
-            num_inference_steps=one["steps"],
-            scheduler=one["scheduler"],
-            axes=grid.axes,
-        )
-
-    def shown(self) -> tuple[str, str]:
-        """The labelled sheet as HTML, and the path of its file, which tells its settings."""
-        grid = self.grid
-        heads = [label(grid.down, v) for v in grid.rows], [label(grid.across, v) for v in grid.columns]
-        drawing = figures.sheet(self.drawn, *heads, title=grid.title)
-        png_parameters.save(png_parameters.stamp(drawing, self.parameters), self.path)
-        (across, columns), (down, rows) = grid.axes
-        alt = (
-            f"Grid of {grid.size} pictures, erased: {self.erased}; down: {down} {rows}; across: "
-            f"{across} {columns}; {grid.title}"
-        )
-        return pictures.shown_file(self.path, alt), str(self.path)
-
-
-def plan(
-    model: DiffusionModel,
-    erasure: Erasure | None,
-    across: str,
-    columns: str,
-    down: str,
-    rows: str,
-    **fixed: Value,
-) -> Grid:
-    """The grid that the fields describe.
-
-    Args:
-        fixed: a value for every knob, spaces as underscores; of prompts and seeds the first is
-            taken.
-
-    Raises:
-        ValueError: the knobs are the same, a value cannot be, or there are too many pictures.
-    """
-    if across == down:
-        raise ValueError(f"both knobs are {across!r}; choose two different ones")
-    empty = _defaults(model, erasure)
-    unread = empty or [""] * ("prompt" in (across, down))  # what an axis takes over is not drawn
-    one = {knob: values(model, knob, str(fixed[knob.replace(" ", "_")]), unread)[0] for knob in KNOBS}
-    made = Grid(across, values(model, across, columns, empty), down, values(model, down, rows, empty), one)
-    if made.size > MOST_PICTURES:
-        raise ValueError(
-            f"{len(made.rows)} rows of {len(made.columns)} make {made.size} pictures; "
-            f"ask for {MOST_PICTURES} or fewer"
-        )
-    return made
-
-
-def _defaults(model: DiffusionModel, erasure: Erasure | None) -> list[str]:
-    """The prompts that an empty box stands for; [] if the erasure does not say what it erases."""
-    if erasure is None:
-        first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-        return [w.prompt for w in to_watch(model, first)]
-    return erased_prompts.defaults(model, erasure, MOST_DEFAULTS) if card.concepts(erasure) else []
-
-
 def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str:  # noqa: ANN401
     """How many pictures, and how long they will take; else what is wrong."""
     try:
-        made = plan(model, erasure, **fields)
+        cells = plan(model, erasure, **fields).cells.values()
     except ValueError as refused:
         return f'<p class="esd-cost">{escape(str(refused))}</p>'
-    call, cells = timing.evaluation(model), [made.cell(*place) for place in made.places]
+    call = timing.evaluation(model)
     seconds = sum(cell["steps"] * call(1 if cell["guidance scale"] in (0, 1) else 2) for cell in cells)
     number = f"{len(cells)} picture{'s' if len(cells) != 1 else ''}"
     return f'<p class="esd-cost">{number}, about {timing.duration(seconds)}</p>'
@@ -167,38 +58,147 @@ def draw(
     with stream.refusals():
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; run Erase first")
-        made = plan(model, erasure, **fields)
-        sheet, total, shown_at = Sheet(model, erasure, made), made.size, time.perf_counter()
-        strengths = {made.cell(*place)["strength"] for place in made.places}
+        grid = plan(model, erasure, **fields)
+        cells, sheet, shown_at = grid.cells, Sheet(model, erasure, grid), time.perf_counter()
+        strengths = {cell["strength"] for cell in cells.values()}
         unets = {strength: erasure.apply(model, strength) for strength in strengths}
-        for n, place in enumerate(made.places):
-            for at in job.until_stop(_steps(model, made.cell(*place), unets)):
-                text = f"Picture {n + 1} of {total}, step {at.step + 1}"
-                yield GridMoment(pictures.note(text, done=n / total))
+        for n, (place, cell) in enumerate(cells.items(), 1):
+            how = {"unet": unets[cell["strength"]], "keep_pair": False, **_sampling(cell)}
+            for at in job.until_stop(sample(model, cell["prompt"], seeds=[cell["seed"]], **how)):
+                text = f"Picture {n} of {len(cells)}, step {at.step + 1}"
+                yield GridMoment(markup.note(text, done=(n - 1) / len(cells)))
                 latents = at.latents
             if job.stopped:
-                if n:
+                if n > 1:
                     yield GridMoment(stream.SKIP, *sheet.shown())
                 return
             sheet.drawn[place] = model.decode(latents)[0]
-            ended = n + 1 == total
+            ended = n == len(cells)
             # On ZeroGPU Stop does not reach this side of the stream, and what is not shown is lost.
             if ended or zerogpu.on() or time.perf_counter() - shown_at >= REFRESH:
-                text = f"{n + 1} of {total} pictures; {escape(made.title)}."
-                done, tone = (None, "good") if ended else ((n + 1) / total, "plain")
-                yield GridMoment(pictures.note(text, done=done, tone=tone), *sheet.shown())
+                text = f"{n} of {len(cells)} pictures; {escape(grid.title)}."
+                done, tone = (None, "good") if ended else (n / len(cells), "plain")
+                yield GridMoment(markup.note(text, done=done, tone=tone), *sheet.shown())
                 shown_at = time.perf_counter()
 
 
-def _steps(model: DiffusionModel, cell: dict[str, Any], unets: dict[float, Any]) -> Iterator[Step]:
-    """The denoising steps of one picture."""
-    return sample(
-        model,
-        cell["prompt"],
-        seeds=[cell["seed"]],
-        unet=unets[cell["strength"]],
-        guidance_scale=cell["guidance scale"],
-        num_inference_steps=cell["steps"],
-        scheduler=cell["scheduler"],
-        keep_pair=False,
+def _sampling(knobs: dict[str, Any]) -> dict[str, Any]:
+    names = {"guidance scale": "guidance_scale", "steps": "num_inference_steps", "scheduler": "scheduler"}
+    return {name: knobs[knob] for knob, name in names.items()}
+
+
+class Sheet:
+    """The pictures of a grid that are drawn so far, for the page and as a file."""
+
+    def __init__(self, model: DiffusionModel, erasure: Erasure, grid: Grid) -> None:
+        self.grid, self.path = grid, memory.new_file("grid.png")
+        shape = len(grid.rows), len(grid.columns), 3, model.image_size, model.image_size
+        self.drawn = torch.full(shape, 0.94)
+        self.erased = ", ".join(card.concepts(erasure)) or "not recorded"
+        one: dict[str, Any] = grid.fixed
+        drawn = dict(strength=one["strength"], axes=grid.axes, **_sampling(one))
+        self.parameters = png_parameters.of(model, erasure, (one["prompt"],), (one["seed"],), **drawn)
+
+    def shown(self) -> tuple[str, str]:
+        """The labelled sheet as HTML, and the path of its file, which tells its settings."""
+        grid = self.grid
+        heads = [label(grid.down, v) for v in grid.rows], [label(grid.across, v) for v in grid.columns]
+        drawing = figures.sheet(self.drawn, *heads, title=grid.title)
+        png_parameters.save(png_parameters.stamp(drawing, self.parameters), self.path)
+        (across, columns), (down, rows) = grid.axes
+        alt = (
+            f"Grid of {len(grid.cells)} pictures, erased: {self.erased}; down: {down} {rows}; across: "
+            f"{across} {columns}; {grid.title}"
+        )
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        return f'<img class="esd-sheet" src="data:image/png;base64,{data}" alt="{escape(alt)}">', str(
+            self.path
+        )
+
+
+def controls(model: DiffusionModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Which knobs, which values, by the names that the API gives the fields; their fold, the cost, Draw
+    and Stop."""
+    knobs: dict[str, Any] = {}
+    with gr.Accordion("Grid over two knobs", open=False) as fold:
+        blocks.html(HINT)
+        for name, listed, label, knob in (
+            ("across", "columns", "Across", "strength"),
+            ("down", "rows", "Down", "prompt"),
+        ):
+            knobs[name] = gr.Dropdown(list(KNOBS), value=knob, label=label, filterable=False)
+            knobs[listed] = gr.Textbox(
+                KNOBS[knob],
+                label=f"Values {label.lower()}",
+                max_length=2000,
+                placeholder="The erased concept, a neighbour, something unrelated",
+                info="Separated by commas; prompts by semicolons or new lines",
+            )
+            both = [knobs[name], knobs[listed]]
+            knobs[name].input(partial(start, model), both, knobs[listed], **blocks.AT_ONCE, **blocks.LATEST)
+        price = blocks.html(elem_id="grid-cost")
+        with gr.Row():
+            go = gr.Button("Draw grid", elem_id="grid-draw", min_width=110)
+            stop = gr.Button("Stop", interactive=False, elem_id="grid-stop", min_width=110)
+    return knobs, dict(fold=fold, price=price, go=go, stop=stop)
+
+
+def results() -> list[Any]:
+    """Where a `GridMoment` appears."""
+    status = blocks.html(label="status", elem_id="grid-status")
+    sheet = blocks.html(label="sheet", elem_id="grid-sheet")
+    download = gr.DownloadButton("Download the grid", visible=False, elem_classes="esd-download")
+    sheet.change(lambda: gr.DownloadButton(visible=True), None, download, **blocks.AT_ONCE)
+    return [status, sheet, download]
+
+
+def wire(
+    model: DiffusionModel,
+    page: dict[str, Any],
+    fields: dict[str, Any],
+    shown: list[Any],
+    chosen: Sequence[Dependency],
+) -> None:
+    """Connect the events. The API has one of them: `grid`.
+
+    Args:
+        page: the fold, the cost and the buttons of `controls`.
+        fields: all that a grid depends on, by name.
+        chosen: the events after which another erasure may be in use.
+    """
+    go, stop, job = page["go"], page["stop"], gr.State(Job())
+    # Not the erasure's change: gradio would hash it after every event.
+    touched = [field.change for field in fields.values() if not isinstance(field, gr.State)]
+    # Of two edits in quick succession the browser has, rarely, told of the first alone.
+    touched += [field.blur for field in fields.values() if isinstance(field, gr.Textbox)]
+    if not zerogpu.on():  # where a timing would cost the visitor's minutes of a GPU
+        priced: dict[str, Any] = dict(
+            fn=partial(cost, model), inputs_kwargs=fields, outputs=page["price"], **blocks.QUIET
+        )
+        priced |= dict(concurrency_id=waiting.LOOK)
+        gr.on([page["fold"].expand, *touched], **priced, **blocks.LATEST)
+        for event in chosen:
+            event.success(**priced)
+    drawing = go.click(busy, None, [go, stop, job], **blocks.AT_ONCE).then(
+        partial(draw, model),
+        inputs_kwargs={"job": job, **fields},
+        outputs=shown,
+        **blocks.public("grid", draw),
+        **blocks.long(waiting.GRID, shown[0]),
     )
+    for over, failed in ((drawing.then, False), (drawing.failure, True)):
+        over(partial(ended, failed=failed), job, [shown[0], go, stop], **blocks.AT_ONCE)
+    stop.click(halt, job, stop, **blocks.AT_ONCE)
+
+
+def busy() -> tuple[gr.Button, gr.Button, Job]:
+    """Draw and Stop while a grid is drawn, and its job."""
+    return gr.Button(interactive=False), gr.Button(interactive=True), Job()
+
+
+def ended(job: Job, failed: bool = False) -> tuple[str, gr.Button, gr.Button]:
+    """Wait for the next grid; of one that was not finished, say what is left."""
+    left = "is as it was last shown" if failed else "shows what was finished"
+    said = markup.note(f"{'Not finished' if failed else 'Stopped'}. The sheet, if there is one, {left}.")
+    buttons = gr.Button(interactive=True), gr.Button(interactive=False)
+    return said if job.stopped or failed else stream.SKIP, *buttons

@@ -1,18 +1,23 @@
-"""What a grid can vary: each knob's name and range, its values as a visitor types and reads them."""
+"""What a grid can vary: each knob with its values as a visitor types and reads them, and two as a grid."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
+from typing import Any
 
-from esd_core import DiffusionModel
+from esd_core import DiffusionModel, Erasure, card
 from esd_core.config import GUIDANCE, SEEDS
 from esd_core.erasure import STRENGTHS
 from esd_core.sampling import SCHEDULERS
+from esd_core.study.watched_prompts import to_watch
 from ui.server import stream
-from ui.shared import erased_prompts, prompts
+from ui.shared import erasure_text, prompts
 
 MOST_STEPS = 100
+MOST_PICTURES = 36  # of a grid, so that one visitor cannot keep the others waiting
+MOST_DEFAULTS = 6  # prompts that an empty box stands for
 EMPTY_PROMPT = '""'
 # What a knob starts with when it is chosen.
 KNOBS = {
@@ -42,7 +47,7 @@ def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tup
     if knob == "prompt":
         if found := listed_prompts(model, text, "\n;") or empty:
             return tuple(found)
-        raise ValueError(erased_prompts.NOT_NAMED)
+        raise ValueError(erasure_text.NOT_NAMED)
     if parts := [part for part in re.split(r"[\s,;]+", text or "") if part]:
         return tuple(_value(knob, part) for part in parts)
     raise ValueError(f"{knob}: give at least one value, such as {KNOBS[knob]}")
@@ -101,3 +106,72 @@ def label(knob: str, value: Value) -> str:
     if knob == "prompt":
         return str(value) or "(empty prompt)"
     return f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Two knobs with their values; all others are fixed."""
+
+    across: str
+    columns: tuple[Value, ...]
+    down: str
+    rows: tuple[Value, ...]
+    fixed: dict[str, Value]  # a value for every knob
+
+    @property
+    def cells(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """All knobs of each picture, by (row, column), in the order in which they are drawn."""
+        return {
+            (i, j): {**self.fixed, self.down: row, self.across: column}
+            for i, row in enumerate(self.rows)
+            for j, column in enumerate(self.columns)
+        }
+
+    @property
+    def title(self) -> str:
+        """The fixed knobs, as one line."""
+        return ", ".join(label(n, self.fixed[n]) for n in KNOBS if n not in (self.across, self.down))
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Both knobs with their values as `knobs.values` reads them, across first."""
+        return (self.across, written(self.columns)), (self.down, written(self.rows))
+
+
+def plan(
+    model: DiffusionModel,
+    erasure: Erasure | None,
+    across: str,
+    columns: str,
+    down: str,
+    rows: str,
+    **fixed: Value,
+) -> Grid:
+    """The grid that the fields describe.
+
+    Args:
+        fixed: a value for every knob, spaces as underscores; of prompts and seeds the first is taken.
+
+    Raises:
+        ValueError: the knobs are the same, a value cannot be, or there are too many pictures.
+    """
+    if across == down:
+        raise ValueError(f"both knobs are {across!r}; choose two different ones")
+    empty = _defaults(model, erasure)
+    unread = empty or [""] * ("prompt" in (across, down))  # what an axis takes over is not drawn
+    one = {knob: values(model, knob, str(fixed[knob.replace(" ", "_")]), unread)[0] for knob in KNOBS}
+    made = Grid(across, values(model, across, columns, empty), down, values(model, down, rows, empty), one)
+    if len(made.cells) > MOST_PICTURES:
+        raise ValueError(
+            f"{len(made.rows)} rows of {len(made.columns)} make {len(made.cells)} pictures; "
+            f"ask for {MOST_PICTURES} or fewer"
+        )
+    return made
+
+
+def _defaults(model: DiffusionModel, erasure: Erasure | None) -> list[str]:
+    """The prompts that an empty box stands for; [] if the erasure does not say what it erases."""
+    if erasure is None:
+        first = prompts.phrase(model, prompts.first_choice(model))
+        return [w.prompt for w in to_watch(model, first)]
+    return erasure_text.default_prompts(model, erasure, MOST_DEFAULTS) if card.concepts(erasure) else []

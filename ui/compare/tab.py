@@ -17,16 +17,16 @@ from esd_core.exchange.png_parameters import Parameters
 from esd_core.sampling import SCHEDULERS
 from esd_core.study.comparison import At, comparing
 from esd_core.study.figures import comparison_sheet
-from ui.compare import badges, erasure_choice, grid_panel, knobs, picture_slider
-from ui.compare.picture_slider import DrawnPairs
-from ui.server import session, stream, waiting
-from ui.shared import erased_prompts, erasure_text, events, layout, pictures
-from ui.shared.erasure_list import ErasureList
+from ui.compare import badges, erasure_choice, grid, knobs, pictures
+from ui.compare.pictures import DrawnPairs
+from ui.server import memory, stream, waiting
+from ui.shared import blocks, erasure_text, markup
+from ui.shared.erasure_list import Erasures
 
 MOST_PICTURES = 16  # a column, so that one visitor cannot keep the others waiting
 COLUMNS = ("base", "erased", "negative prompt")
 KEYS = '<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> compares</p>'
-IDLE = pictures.note(
+IDLE = markup.note(
     "Here you put an erasure to the test: a ready-made one, one of yours, or one from a file "
     "opened in the Library. Press Compare, and every prompt is drawn three times from one noise: "
     "by the base model, by the erased one, and by the base model with the concept as negative "
@@ -60,12 +60,6 @@ class Latest:
         self.begun += 1
         own = self.begun
         return takewhile(lambda _: self.begun == own, moments)
-
-
-def draw(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> ComparisonMoment:  # noqa: ANN401
-    """The end of `drawing`."""
-    *_, end = drawing(model, erasure, **fields)
-    return end
 
 
 def drawing(
@@ -108,13 +102,13 @@ def parameters(
     noises = [int(seed) for seed in knobs.values(model, "seed", seeds, [])]
     wanted = knobs.listed_prompts(model, prompt, "\n")
     if not wanted:
-        wanted = erased_prompts.defaults(model, erasure, MOST_PICTURES // len(noises))
+        wanted = erasure_text.default_prompts(model, erasure, MOST_PICTURES // len(noises))
     if (count := len(wanted) * len(noises)) > MOST_PICTURES:
         raise ValueError(
             f"{len(wanted)} prompts with {len(noises)} seeds make {count} pictures a column; "
             f"ask for {MOST_PICTURES} or fewer"
         )
-    negative, _ = erased_prompts.negative(model, erasure)
+    negative, _ = erasure_text.negative_prompt(model, erasure)
     options = {**options, "strength": strength, "negative_prompt": negative or ""}
     return png_parameters.of(model, erasure, tuple(wanted), tuple(noises), **options)
 
@@ -129,21 +123,21 @@ def moments(
     def at_work(at: At) -> ComparisonMoment:
         own = min(at.step / asked.num_inference_steps, 1)  # pndm takes a step more
         done = (columns.index(at.column) + own) / len(columns)
-        return ComparisonMoment(pictures.note(f"Drawing the column {at.column}: step {at.step}", done=done))
+        return ComparisonMoment(markup.note(f"Drawing the column {at.column}: step {at.step}", done=done))
 
     steps = comparing(model, edited, asked.prompts, asked.seeds, negative_prompt=negative, **options)
     made = yield from stream.between(steps, at_work)
-    yield ComparisonMoment(pictures.note("Checking that nothing else differs", done=1))
+    yield ComparisonMoment(markup.note("Checking that nothing else differs", done=1))
     proof = badges.html(badges.badges(model, erasure, asked.strength, edited, made, **options))
-    yield ComparisonMoment(pictures.note("Laying out the pictures", done=1))
-    path, pairs = session.new_file("comparison.png"), picture_slider.of(made, asked)
+    yield ComparisonMoment(markup.note("Laying out the pictures", done=1))
+    path, pairs = memory.new_file("comparison.png"), DrawnPairs.of(made, asked)
     png_parameters.save(png_parameters.stamp(comparison_sheet(made), asked), path)
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
         f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}, at strength "
-        f"{asked.strength:g}.{erased_prompts.negative(model, erasure)[1]}"
+        f"{asked.strength:g}.{erasure_text.negative_prompt(model, erasure)[1]}"
     )
-    status = pictures.note(text, tone="good") + proof
+    status = markup.note(text, tone="good") + proof
     yield ComparisonMoment(status, pictures.table(made, asked), *pairs.shown(0), str(path), pairs)
 
 
@@ -178,23 +172,21 @@ def redraw(
         yield from drawing(model, erasure, strength=strength, **rest)
 
 
-def build(
-    model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: ErasureList, tab: gr.Tab
-) -> dict[str, Any]:
+def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab) -> dict[str, Any]:
     """Lay out the tab: what to draw on the left, the pictures on the right; returns the choices."""
-    chosen = erasure_choice.build(ready)
-    with layout.columns():
-        with layout.panel():
+    chosen = erasure_choice.build(mine.ready)
+    with blocks.columns():
+        with blocks.panel():
             choices, go = fields()
-            asked = grid_panel.controls(model)
-        with layout.result("compare-result"):
+            axes, page = grid.controls(model)
+        with blocks.result(elem_id="compare-result"):
             parts, pair = results()
-            sheet = grid_panel.results()
-    used = erasure_choice.wire(erasure, owned, ready, chosen, tab, go, choices["strength"])
-    wire(model, {"erasure": erasure, **choices}, go, pair, parts)
+            sheet = grid.results()
+    used = erasure_choice.wire(mine, chosen, tab, go, choices["strength"])
+    wire(model, {"erasure": mine.in_use, **choices}, go, pair, parts)
     fixed = {GRID_NAMES.get(name, name): field for name, field in choices.items()}
-    grid_panel.wire(model, asked, {"erasure": erasure, **fixed, **asked.knobs}, sheet, used)
-    return choices | asked.knobs
+    grid.wire(model, page, {"erasure": mine.in_use, **fixed, **axes}, sheet, used)
+    return choices | axes
 
 
 def fields() -> tuple[dict[str, Any], gr.Button]:
@@ -208,11 +200,11 @@ def fields() -> tuple[dict[str, Any], gr.Button]:
     )
     seeds = gr.Textbox("1, 2", label="Seeds", info="Each prompt is drawn once per seed")
     says = "0 is the base model, 1 as trained; below 0 draws the concept more strongly"
-    strength = layout.slider("Strength", (-1, 2), 1, 0.1, says, elem_id="strength")
+    strength = blocks.slider("Strength", (-1, 2), 1, 0.1, says, elem_id="strength")
     go = gr.Button("Compare", variant="primary", elem_id="compare-run")
-    events.html(KEYS)
+    blocks.html(KEYS)
     with gr.Accordion("Sampling", open=False):
-        guidance = layout.slider("Guidance scale", (-5, 20), 4, 0.5, buttons=None)
+        guidance = blocks.slider("Guidance scale", (-5, 20), 4, 0.5, buttons=None)
         steps = gr.Slider(1, 100, 20, step=1, label="Steps")
         scheduler = gr.Dropdown(list(SCHEDULERS), value="ddim", label="Scheduler", filterable=False)
     choices = dict(prompt=prompt, seeds=seeds, strength=strength, guidance_scale=guidance)
@@ -221,12 +213,12 @@ def fields() -> tuple[dict[str, Any], gr.Button]:
 
 def results() -> tuple[dict[str, Any], gr.Dropdown]:
     """Where each part of a `ComparisonMoment` appears, and the list of its pairs."""
-    status = events.html(IDLE, label="status")
+    status = blocks.html(IDLE, label="status")
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            table = events.html(label="table")
+            table = blocks.html(label="table")
         with gr.Column(scale=2, min_width=240):
-            pair, slider, caption, pairs = picture_slider.build()
+            pair, slider, caption, pairs = pictures.slider()
             download = gr.DownloadButton("Download as one sheet", visible=False)
     parts = dict(status=status, table=table, slider=slider, caption=caption, download=download, pairs=pairs)
     return parts, pair
@@ -239,20 +231,13 @@ def wire(
     on_model = dict(
         inputs_kwargs={**fields, "latest": gr.State(Latest())},
         outputs=[parts[name] for name in ComparisonMoment._fields],
-        **events.LATEST,
-        **events.long(waiting.MODEL, parts["status"]),
+        **blocks.LATEST,
+        **blocks.long(waiting.MODEL, parts["status"]),
     )
-    pressed = go.click(partial(drawing, model), **events.public("compare", drawing), **on_model)
+    pressed = go.click(partial(drawing, model), **blocks.public("compare", drawing), **on_model)
     # Its `release` knows nothing of arrow keys. What it is moved to while a comparison is drawn is
     # drawn next.
     moved = fields["strength"].input(partial(redraw, model), api_visibility="private", **on_model)
     revealed = [pair, *(parts[name] for name in ("slider", "caption", "download"))]
     for drawn in (pressed, moved):
-        drawn.success(reveal, [parts["pairs"], pair], revealed, **events.AT_ONCE)
-
-
-def reveal(pairs: DrawnPairs | None, chosen: str | None) -> tuple[Any, ...]:
-    """Bring out what has no place before something is drawn."""
-    if pairs is None:
-        return (gr.skip(),) * 4
-    return *picture_slider.follow(pairs, chosen), gr.DownloadButton(visible=True)
+        drawn.success(pictures.reveal, [parts["pairs"], pair], revealed, **blocks.AT_ONCE)

@@ -1,4 +1,4 @@
-"""The Erase tab: fields and picker ask, settings reads them, run erases, moment is what it shows.
+"""The Erase tab: `fields` ask and are read, `run` erases, `run_record` is what it shows and keeps.
 
-A run's record keeps its film, presence curves and preview pictures; estimate says what it will take.
+`pictures` and `curves` are its parts; `estimate` says what it will take; `picker` offers concepts by picture.
 """

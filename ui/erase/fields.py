@@ -1,17 +1,42 @@
-"""The Erase tab's choices: what each is called, what it says of itself, where it starts."""
+"""The Erase tab's fields: how they are laid out, what a preset fills in, and the run they describe."""
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from esd_core import TRAIN_METHODS, DiffusionModel, EraseConfig, preset, select
-from esd_core.config import OPTIONS, usual_preset
+from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, EraseConfig, preset, select
+from esd_core.config import MEMORY_ONLY, OPTIONS, SEEDS, usual_preset
+from esd_core.erasing import refuse_nothing
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS, count
-from ui.shared import events
+from ui.server import stream
+from ui.shared import blocks, erasure_text, prompts
 
+# The options that a preset fills in, with what their fields do not have from `esd_core.config`. Its
+# other options stay behind the scenes.
+FILLED: dict[str, dict[str, Any]] = {
+    "iterations": dict(label="Iterations", info=None, min_width=110),
+    "learning_rate": dict(label="Learning rate", info=None, step=1e-5),
+    "batch_size": dict(label="Batch size"),
+    "start_guidance": dict(label="Start guidance", step=0.5),
+    "num_inference_steps": dict(label="Sampling steps"),
+    "x_t_source": dict(
+        label="Whose trajectories", info="edited is the paper's choice, frozen the authors' of 2025"
+    ),
+    "preserve": dict(label="Preserve", step=0.5),
+}
+# How refusals begin that are about a field without beginning with its name.
+ABOUT = {
+    "train_method": ("unknown train method",),
+    "preset": ("unknown preset",),
+    "preserve": ("x_t_source 'images', preserve",),
+    "batch_size": ("points 'last'",),
+    "eta": ("with eta",),
+}
 # Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
 REASONS = {
     "esd-x": "the usual choice: prompts that do not name the concept change least",
@@ -38,33 +63,6 @@ PRESET_LINES = {
 }
 
 
-def methods(model: DiffusionModel) -> dict[str, str]:
-    """Train methods that change something in this UNet, each with a line that says what."""
-    total, lines = sum(p.numel() for p in model.unet.parameters()), {}
-    for name in TRAIN_METHODS:
-        try:
-            number = count(model.unet, select(model.unet, name))
-        except ValueError:  # selects nothing here
-            continue
-        what = DESCRIPTIONS[name][0].upper() + DESCRIPTIONS[name][1:]
-        why = REASONS[name][0].upper() + REASONS[name][1:]
-        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
-    return lines
-
-
-def rate(name: str, method: str) -> float:
-    """The learning rate that a preset has for a method."""
-    return preset(name, "anything", train_method=method).learning_rate
-
-
-def in_both_units(eta: float | None, erase_from: str) -> str:
-    """What η is in the paper, and what the authors' 2025 script calls the chosen one."""
-    if eta is None:  # while another is typed
-        return "1 is the paper's."
-    official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
-    return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
-
-
 def main(model: DiffusionModel) -> dict[str, Any]:
     """The choices that matter most."""
     config, lines = preset(usual_preset(model.name), "anything"), methods(model)
@@ -76,20 +74,19 @@ def main(model: DiffusionModel) -> dict[str, Any]:
         placeholder="Everywhere",
         info="Or only from a prompt, such as the concept “red” from “a red house”",
     )
-    eta = fields["eta"] = gr.Number(
-        config.eta, label="Erasing strength η", step=0.5, info=in_both_units(config.eta, "")
-    )
+    says = in_both_units(config.eta, "")
+    eta = fields["eta"] = option(config, "eta", label="Erasing strength η", step=0.5, info=says)
     gr.on(
         [eta.change, fields["erase_from"].change],
         lambda *now: gr.Number(info=in_both_units(*now)),
         [eta, fields["erase_from"]],
         eta,
-        **events.AT_ONCE,
-        **events.LATEST,
+        **blocks.AT_ONCE,
+        **blocks.LATEST,
     )
     with gr.Row():
-        for name in ("iterations", "seed"):
-            fields[name] = number(config, name, name.capitalize(), info=None, min_width=110)
+        fields["iterations"] = option(config, "iterations")
+        fields["seed"] = option(config, "seed", label="Seed", info=None, min_width=110)
     fields["randomise"] = gr.Checkbox(False, label="New seed for every run", container=False)
     return fields
 
@@ -98,36 +95,107 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
     """The rest; a preset fills them in."""
     usual = usual_preset(model.name)
     config = preset(usual, "anything")
-    held = "" if model.vocabulary else "; of this model, the empty one only"
-    return {
-        "preset": explained(PRESET_LINES, usual, "Preset"),
-        "learning_rate": number(config, "learning_rate", "Learning rate", info=None, step=1e-5),
-        "batch_size": number(config, "batch_size", "Batch size"),
-        "start_guidance": number(config, "start_guidance", "Start guidance", step=0.5),
-        "num_inference_steps": number(config, "num_inference_steps", "Sampling steps"),
-        "x_t_source": gr.Dropdown(
-            [source for source in OPTIONS["x_t_source"].choices if source != "images"],
-            value=config.x_t_source,
-            label="Whose trajectories",
-            filterable=False,
-            info="edited is the paper's choice, frozen the authors' of 2025",
-        ),
-        "preserve": number(config, "preserve", "Preserve", info=OPTIONS["preserve"].help + held, step=0.5),
-    }
+    fields: dict[str, Any] = {"preset": explained(PRESET_LINES, usual, "Preset")}
+    fields |= {name: option(config, name) for name in FILLED if name != "iterations"}
+    if not model.vocabulary:
+        fields["preserve"].info += "; of this model, the empty one only"
+    return fields
 
 
-def number(config: EraseConfig, name: str, label: str, **more: Any) -> gr.Number:  # noqa: ANN401
+def option(config: EraseConfig, name: str, **how: Any) -> gr.Number | gr.Dropdown:  # noqa: ANN401
     """The field of an option, with what its declaration says of it unless told otherwise.
 
-    It has no bounds: Gradio would refuse a number outside of them in words of its own.
+    A number has no bounds: Gradio would refuse what lies beyond them in words of its own.
     """
-    option = OPTIONS[name]
-    whole = dict(precision=0) if option.kind is int else {}
-    return gr.Number(getattr(config, name), label=label, **{"info": option.help, **whole, **more})
+    declared, value = OPTIONS[name], getattr(config, name)
+    how = {"info": declared.help, **FILLED.get(name, {}), **how}
+    if declared.choices:
+        listed = [choice for choice in declared.choices if choice != "images"]  # which need files
+        return gr.Dropdown(listed, value=value, filterable=False, **how)
+    return gr.Number(value, precision=0 if declared.kind is int else None, **how)
 
 
 def explained(lines: dict[str, str], value: str, label: str) -> gr.Dropdown:
     """A list whose info text explains the chosen one."""
     listed = gr.Dropdown(list(lines), value=value, label=label, info=lines[value], filterable=False)
-    listed.change(lambda name: gr.Dropdown(info=lines[name]), listed, listed, **events.AT_ONCE)
+    listed.change(lambda name: gr.Dropdown(info=lines[name]), listed, listed, **blocks.AT_ONCE)
     return listed
+
+
+def methods(model: DiffusionModel) -> dict[str, str]:
+    """Train methods that change something in this UNet, each with a line that says what."""
+    total, lines = sum(p.numel() for p in model.unet.parameters()), {}
+    for name in TRAIN_METHODS:
+        try:
+            number = count(model.unet, select(model.unet, name))
+        except ValueError:  # selects nothing here
+            continue
+        what, why = (text[0].upper() + text[1:] for text in (DESCRIPTIONS[name], REASONS[name]))
+        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
+    return lines
+
+
+def in_both_units(eta: float | None, erase_from: str) -> str:
+    """What η is in the paper, and what the authors' 2025 script calls the chosen one."""
+    if eta is None:  # while another is typed
+        return "1 is the paper's."
+    official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
+    return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
+
+
+def fill(name: str, method: str, before: tuple[str, str]) -> list[Any]:
+    """The values of FILLED after a choice: all of a new preset's, and a new method's learning rate.
+
+    Args:
+        before: preset and method when one of the lists was opened. A list that only loses the focus tells
+            of a choice, too, and fills in nothing.
+    """
+    config, changed = preset(name, "anything", train_method=method), (name, method) != tuple(before)
+    filled = FILLED if name != before[0] else ["learning_rate"] if changed else []
+    return [getattr(config, option) if option in filled else stream.SKIP for option in FILLED]
+
+
+def read(model: DiffusionModel, randomise: bool = False, **values: Any) -> EraseConfig:  # noqa: ANN401
+    """The run that the fields describe, with a new seed each time if `randomise`.
+
+    Raises:
+        ValueError: a field holds what `esd_core` refuses.
+    """
+    erase_from, name = values.pop("erase_from"), values.pop("preset")
+    concepts = prompts.targets(model, values.pop("concept"), erase_from)
+    config = preset(
+        name, concepts, **values | ({"seed": secrets.randbelow(SEEDS[1] + 1)} if randomise else {})
+    )
+    # The text encoder refuses what it cannot read, and a run what the model reads as the empty prompt.
+    refuse_nothing(model, config)
+    with prompts.of_context(erase_from):
+        model.encode([t.erase_from or "" for t in concepts])
+    return config
+
+
+def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Before anything runs: which field is wrong, and why, said beside it."""
+    wrong, message = "", ""
+    try:
+        read(model, **values)
+    except ValueError as refused:
+        message = str(refused)
+        wrong = next((n for n in values if message.startswith((f"{n} is ", *ABOUT.get(n, ())))), "concept")
+    return [gr.validate(name != wrong, message) for name in values]
+
+
+def recall(config: EraseConfig) -> dict[str, Any]:
+    """The fields that describe a run, but for how little memory it took; `read` inverts it.
+
+    Raises:
+        ValueError: the run has options that no field shows.
+    """
+    config = replace(config, **{name: getattr(EraseConfig, name) for name in MEMORY_ONLY})
+    shown: dict[str, Any] = {name: getattr(config, name) for name in (*FILLED, "train_method", "eta", "seed")}
+    contexts = [t.erase_from or "" for t in config.concepts]
+    texts = dict(concept=erasure_text.of_run(config), erase_from=", ".join(contexts) if any(contexts) else "")
+    same = all(t.weight == 1 and "," not in t.concept for t in config.concepts)
+    for name in PRESETS:
+        if same and preset(name, config.concepts, **shown) == config:
+            return {**shown, **texts, "preset": name, "randomise": False}
+    raise ValueError("its run has options that this page does not show; repeat it with Python")

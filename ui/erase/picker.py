@@ -1,7 +1,6 @@
 """A gallery of what can be erased, drawn by the model itself, once, when somebody first looks.
 
-Thumbnails belong to the loaded weights, so they are drawn rather than shipped; all visitors share
-them.
+Thumbnails belong to the loaded weights, so they are drawn rather than shipped; all visitors share them.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from esd_core.sampling import generating
 from esd_core.study.figures import to_pil
 from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept
-from ui.erase import preview
+from ui.erase import pictures
 from ui.server import stream, waiting
-from ui.shared import events
+from ui.shared import blocks
 
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
@@ -64,7 +63,7 @@ class Thumbnails:
             return
         wanted = [prompt_of(self.model, c) for c in missing]
         made = yield from generating(
-            self.model, wanted, lambda _: stream.SKIP, seeds=[SEED] * len(missing), **preview.PREVIEW
+            self.model, wanted, lambda _: stream.SKIP, seeds=[SEED] * len(missing), **pictures.SAMPLING
         )
         for concept, picture in zip(missing, made, strict=True):
             if concept.name not in self.files:  # else another visitor has drawn it meanwhile
@@ -72,6 +71,11 @@ class Thumbnails:
                 small.thumbnail((SIDE, SIDE))
                 small.save(path)
                 self.files[concept.name] = str(path)
+
+
+def pick(event: gr.SelectData) -> str:
+    """The name of the picture that was clicked."""
+    return event.value["caption"]
 
 
 def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
@@ -95,26 +99,17 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
                     elem_classes="esd-picker",
                     object_fit="contain",
                 )
-            opened = [tab.select] if streams else [fold.expand, tab.select]
             # Not the queue of training: who looks at pictures does not wait for another's run.
-            streams += [
-                on(
-                    partial(thumbnails.of, concepts(model, kind)),
-                    None,
-                    gallery,
-                    concurrency_id=waiting.PICK,
-                    concurrency_limit=len(KINDS),
-                    show_progress="minimal",
-                    api_visibility="private",
-                )
-                for on in opened
-            ]
-            gallery.select(_picking(concepts(model, kind)), None, concept, **events.AT_ONCE)
+            opened = gr.on(
+                [tab.select] if streams else [fold.expand, tab.select],
+                partial(thumbnails.of, concepts(model, kind)),
+                None,
+                gallery,
+                concurrency_id=waiting.PICK,
+                concurrency_limit=len(KINDS),
+                show_progress="minimal",
+                api_visibility="private",
+            )
+            streams.append(opened)
+            gallery.select(pick, None, concept, **blocks.AT_ONCE)
     fold.collapse(None, cancels=streams, queue=False, api_visibility="private")
-
-
-def _picking(listed: Sequence[Concept]) -> Any:  # noqa: ANN401
-    def picked(event: gr.SelectData) -> str:  # gradio finds no event data in a partial
-        return listed[event.index].name
-
-    return picked

@@ -6,9 +6,10 @@ its next yield, is prompt, and keeps the erasure that was yielded last.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -23,31 +24,29 @@ from esd_core import (
     KeptExamples,
     erase,
 )
-from esd_core.examples import Examples, collect, collectable
+from esd_core.examples import collect, collectable
+from esd_core.sampling import finish
 from esd_core.study.watched_prompts import Watched
-from ui.erase import estimate, presence, preview
-from ui.erase.film import Film
-from ui.erase.moment import RunMoment
-from ui.erase.preview import SEEDS
-from ui.erase.run_clock import RunClock
-from ui.erase.run_record import Paused, RunRecord
-from ui.server import memory
-from ui.shared import erasure_text, pictures, timing
-from ui.shared.run_stages import StageKeeper
+from ui.erase import curves, pictures
+from ui.erase.pictures import SEEDS, Film, strip
+from ui.erase.run_record import Paused, RunMoment, RunRecord
+from ui.server import memory, stream
+from ui.shared import erasure_text, markup
+from ui.shared.timing import duration
 
+REFRESH = 0.8  # seconds between updates of the plots and of what Stop keeps
 # Whoever tries another eta, method or rate on the same concept does not wait for the teacher again.
-EXAMPLES = KeptExamples(runs=preview.RUNS)
+EXAMPLES = KeptExamples(runs=pictures.RUNS)
 
 
 def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Iterator[RunMoment]:
     """Draw the frozen model's pictures, erase, and draw them again from the same noise."""
-    film = Film(presence.with_empty(prompts), SEEDS[0], config.iterations)
-    record = RunRecord(prompts, StageKeeper(config.iterations), film)
-    sitting = Sitting(model, config, record, RunClock(config.iterations))
-    text = f"Drawing {pictures.quoted(erasure_text.of_run(config))} and its controls before anything changes"
+    record = RunRecord(prompts, Film(curves.with_empty(prompts), SEEDS[0], config.iterations))
+    sitting = Sitting(model, config, record)
+    text = f"Drawing {markup.quoted(erasure_text.of_run(config))} and its controls before anything changes"
     yield RunMoment(
-        pictures.note(text, done=0),
-        pictures.strip(prompts, SEEDS),
+        markup.note(text, done=0),
+        strip(prompts, SEEDS),
         film="",
         erasure=None,
         seed=config.seed,
@@ -56,9 +55,8 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
     )
     before = yield from sitting.draw(None)
     record.before = before[: len(prompts)]
-    status = pictures.note("Collecting examples from the frozen model", done=0)
-    strip = pictures.strip(prompts, SEEDS, record.before)
-    yield RunMoment(status, strip, **record.add_frame(model, 0, before))
+    status = markup.note("Collecting examples from the frozen model", done=0)
+    yield RunMoment(status, strip(prompts, SEEDS, record.before), **record.add_frame(model, 0, before))
     yield from sitting.train()
 
 
@@ -67,11 +65,10 @@ def go_on(model: DiffusionModel, paused: Paused, iterations: int) -> Iterator[Ru
     checkpoint, record = paused.checkpoint, paused.record
     config, made = replace(checkpoint.config, iterations=iterations), checkpoint.iteration
     record.forget_after(made)
-    record.stages.extend(iterations, checkpoint.erasure)
     record.film.iterations = iterations
     text = f"Going on after update {made}, with the settings that the run began with"
-    yield RunMoment(pictures.note(text), film=record.film.html(), **record.plots(config))
-    yield from Sitting(model, config, record, RunClock(iterations)).train(checkpoint)
+    yield RunMoment(markup.note(text), film=record.film.html(), **record.plots(config))
+    yield from Sitting(model, config, record).train(checkpoint)
 
 
 def prepare(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) -> Tensor:
@@ -79,14 +76,11 @@ def prepare(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watche
 
     Nothing here is for the page: a part of it made while the page is laid out would stay in it.
     """
-    watched = [item.prompt for item in presence.with_empty(prompts)]
-    for _ in preview.draw(model, model.unet, watched, SEEDS, int):
-        pass
+    watched = [item.prompt for item in curves.with_empty(prompts)]
+    drawn = finish(pictures.draw(model, model.unet, watched, SEEDS, int))
     with closing(erase(model, config)) as run:
         EXAMPLES.keep(next(run).examples)
-    presence.judge(model)
-    drawn = preview.known(model, watched)
-    assert drawn is not None
+    curves.judge(model)
     return drawn[: len(prompts)]
 
 
@@ -97,13 +91,18 @@ class Sitting:
     model: DiffusionModel
     config: EraseConfig
     record: RunRecord
-    clock: RunClock
+    began: float = field(default_factory=time.perf_counter)
+    refreshed: float = 0.0  # when the curves were shown last
+    frame: float = 0.0  # seconds that the last frame took
+    update: float = 0.0  # seconds of an update, their mean; 0 before there is one
+    first: tuple[int, float] | None = None  # iteration and training seconds when it began
 
     def train(self, resume: Checkpoint | None = None) -> Iterator[RunMoment]:
         """Every update; curves and what Stop keeps now and then; frames as the film wants."""
         examples = EXAMPLES.find(self.model, self.config)
         if examples is None and resume is None and collectable(self.config):
-            examples = yield from self._collect()
+            collecting = collect(self.model, self.config)
+            examples = yield from stream.between(collecting, lambda _: self._collecting(), share=0)
         try:
             for step in erase(self.model, self.config, resume=resume, examples=examples):
                 if memory.tensor_bytes(step.examples) <= memory.EXAMPLES:
@@ -113,45 +112,39 @@ class Sitting:
             yield finished(diverged.erasure, self.model)._replace(paused=None)
             raise
 
-    def _collect(self) -> Generator[RunMoment, None, Examples]:
-        """The teacher's examples, with a status between its calls."""
-        collecting = collect(self.model, self.config)
-        while True:
-            try:
-                next(collecting)
-            except StopIteration as end:
-                return end.value
-            text = f"Collecting examples from the frozen model · {self.clock.text(0)}"
-            yield RunMoment(pictures.note(text, done=0))
+    def _collecting(self) -> RunMoment:
+        text = f"Collecting examples from the frozen model · {self._time(0)}"
+        return RunMoment(markup.note(text, done=0))
 
     def _show(self, step: EraseStep) -> Iterator[RunMoment]:
         """One update on the page; step 0 is the run's beginning, and a resumed run's first its last."""
         record, left = self.record, dict[str, Any]()
         final, made = step.iteration == self.config.iterations, step.loss is not None
-        self.clock.note(step)
+        self.first = start, seconds = self.first or (step.iteration, step.seconds)
+        if step.iteration > start:
+            self.update = (step.seconds - seconds) / (step.iteration - start)
         record.stages.note(step)
         if step.loss is not None:
             record.losses.append((step.iteration, step.loss))
-        if final or not made or self.clock.refresh():
+        if final or not made or time.perf_counter() - self.refreshed >= REFRESH:
+            self.refreshed = time.perf_counter()
             if (error := step.held_out_error()) is not None and (made or not record.errors):
                 record.errors.append((step.iteration, error))
             left = self._left(step) if final or made else {}  # a run that has just begun leaves nothing new
             yield RunMoment(self._progress(step), **left, **record.curves())
         else:
             yield RunMoment(self._progress(step))
-        if final or (made and record.film.due(step.iteration, self.clock.update, self.clock.frame)):
+        if final or (made and record.film.due(step.iteration, self.update, self.frame)):
             yield from self._frame(step, final, left or self._left(step))
 
     def _frame(self, step: EraseStep, final: bool, left: dict[str, Any]) -> Iterator[RunMoment]:
         """Pictures of the edited model; the final ones with the last word on the run."""
         record, prompts = self.record, self.record.prompts
         now = yield from self.draw(step, SEEDS if final else SEEDS[:1])
-        strip = pictures.strip(prompts, SEEDS, record.before, now[: len(prompts)], step.iteration)
-        seen = dict(strip=strip, **record.add_frame(self.model, step.iteration, now))
+        seen = record.add_frame(self.model, step.iteration, now)
+        seen["strip"] = strip(prompts, SEEDS, record.before, now[: len(prompts)], step.iteration)
         yield RunMoment(**left, **seen)
         if final:  # once more in full, for those who read only the last moment
-            examples = estimate.examples(self.config)
-            timing.correct(self.model, self.config.train_method, examples, self.clock.update)
             error = record.errors[-1][1] if record.errors else None
             yield finished(left["erasure"], self.model, error)._replace(
                 seed=self.config.seed, paused=left["paused"], **record.curves(), **seen
@@ -169,26 +162,36 @@ class Sitting:
     ) -> Generator[RunMoment, None, Tensor]:
         """The film's prompts, `(prompts, seeds, 3, H, W)`; yields a status at every denoising step."""
         unet, label = (step.unet, f"Update {step.iteration}") if step else (self.model.unet, "Before")
-        done = step.iteration / max(self.config.iterations, 1) if step else 0
-        film = self.record.film
+        made, begun = step.iteration if step else 0, time.perf_counter()
 
-        def status(made: int) -> RunMoment:
-            text = f"{label}: drawing, step {made} of {preview.STEPS} · {self.clock.text(film.every)}"
-            return RunMoment(pictures.note(text, done=done))
+        def status(drawn: int) -> RunMoment:
+            text = f"{label}: drawing, step {drawn} of {pictures.STEPS} · {self._time(made)}"
+            return RunMoment(markup.note(text, done=made / max(self.config.iterations, 1)))
 
-        with self.clock.drawing():
-            return (yield from preview.draw(self.model, unet, film.wanted, seeds, status))
+        wanted = [item.prompt for item in self.record.film.prompts]
+        pictured = yield from pictures.draw(self.model, unet, wanted, seeds, status)
+        self.frame = time.perf_counter() - begun
+        return pictured
+
+    def _time(self, made: int) -> str:
+        """Time since the button was pressed and, once that is known, what is left after `made` updates."""
+        text = duration(time.perf_counter() - self.began)
+        if not self.update:
+            return text
+        updates = self.config.iterations - made
+        frames = self.record.film.left(updates) if updates else 1
+        return f"{text}, about {duration(updates * self.update + frames * self.frame)} left"
 
     def _progress(self, step: EraseStep) -> str:
         total, errors = self.config.iterations, self.record.errors
         parts = [
-            f"Erasing {pictures.quoted(erasure_text.of_run(self.config))}",
+            f"Erasing {markup.quoted(erasure_text.of_run(self.config))}",
             f"update {step.iteration} of {total}",
-            self.clock.text(self.record.film.every),
+            self._time(step.iteration),
         ]
         parts += [] if step.loss is None else [f"loss {step.loss:.4f}"]
         parts += [f"held-out error {errors[-1][1]:.2f}"] if errors else []
-        return pictures.note(" · ".join(parts), done=step.iteration / max(total, 1))
+        return markup.note(" · ".join(parts), done=step.iteration / max(total, 1))
 
 
 def finished(erasure: Erasure, model: DiffusionModel, error: float | None = None) -> RunMoment:
@@ -204,5 +207,5 @@ def finished(erasure: Erasure, model: DiffusionModel, error: float | None = None
     )
     if error is not None:
         text += f" On examples it never trained on, the error is {error:.0%} of what it was."
-    status = pictures.note(text, tone="good")
+    status = markup.note(text, tone="good")
     return RunMoment(status, erasure=erasure, download=erasure_text.download(erasure))

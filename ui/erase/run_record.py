@@ -1,35 +1,36 @@
-"""What a run has shown so far: its pictures, curves and stages, from which Continue goes on."""
+"""What a run shows on the page, and its record of what it has shown, from which Continue goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
 from torch import Tensor
 
-from esd_core import Checkpoint, DiffusionModel, EraseConfig
+from esd_core import Checkpoint, DiffusionModel, EraseConfig, Erasure
 from esd_core.study.watched_prompts import Watched
-from ui.erase import presence
-from ui.erase.film import Film
-from ui.shared.run_stages import StageKeeper
+from ui.erase import curves
+from ui.erase.pictures import Film
+from ui.server.stream import SKIP
+from ui.shared.erasure_stages import StageKeeper
 
-ROWS = 300  # of a curve, at most
 # The presets that repeat the authors' scripts keep none back, as those do not.
 NOTHING_HELD_OUT = "Nothing to measure: this run trains on every example and holds none out."
+Curve = pd.DataFrame | gr.LinePlot
 
 
 @dataclass
 class RunRecord:
     """Grows with every update; the visitor's paused run keeps it."""
 
-    prompts: Sequence[Watched]  # of the strip; the film and `presences` add the empty one
-    stages: StageKeeper
+    prompts: Sequence[Watched]  # of the strip; the film adds the empty one
     film: Film
+    stages: StageKeeper = field(default_factory=StageKeeper)
     before: Tensor | None = None  # pictures (prompts, seeds, 3, H, W) of the frozen model
-    presences: presence.Points = field(default_factory=list)
+    presences: curves.Presences = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
 
@@ -43,26 +44,22 @@ class RunRecord:
 
     def add_frame(self, model: DiffusionModel, update: int, drawn: Tensor) -> dict[str, Any]:
         """Note pictures `(prompts, seeds, 3, H, W)` of the film's prompts; what the page shows then."""
-        watched = self.film.prompts
         self.film.add(update, drawn)
-        scores = presence.score(model, watched, drawn[:, :1])
         self.presences = [point for point in self.presences if point[0] != update]
-        self.presences += presence.points(update, watched, scores)
-        return dict(film=self.film.html(), presence=presence.frame(self.presences))
+        self.presences += curves.presences(model, update, self.film.prompts, drawn[:, :1])
+        return dict(film=self.film.html(), presence=curves.presence_curve(self.presences))
 
     def curves(self) -> dict[str, Any]:
         """Loss and error for the page."""
-        return dict(loss=curve(self.losses, "loss"), error=curve(self.errors, "error"))
+        return dict(loss=curves.curve(self.losses, "loss"), error=curves.curve(self.errors, "error"))
 
     def plots(self, config: EraseConfig) -> dict[str, Any]:
         """All curves with their axes, for a run that begins or goes on."""
+        shown = {**self.curves(), "presence": curves.presence_curve(self.presences)}
+        axis: dict[str, Any] = dict(x_lim=[0, max(config.iterations, 1)])
+        plots = {name: gr.LinePlot(frame, **axis) for name, frame in shown.items()}
         why = "" if config.held_out else NOTHING_HELD_OUT
-        x_lim = [0, max(config.iterations, 1)]
-        return dict(
-            presence=gr.LinePlot(presence.frame(self.presences), x_lim=x_lim),
-            loss=gr.LinePlot(curve(self.losses, "loss"), x_lim=x_lim),
-            error=gr.LinePlot(curve(self.errors, "error"), x_lim=x_lim, caption=why),
-        )
+        return plots | {"error": gr.LinePlot(shown["error"], caption=why, **axis)}
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,16 @@ class Paused:
     record: RunRecord
 
 
-def curve(points: list[tuple[int, float]], name: str) -> pd.DataFrame:
-    """A plot's data: at most about ROWS rows, the last one always."""
-    kept = points[:: len(points) // ROWS + 1]
-    if points and kept[-1] != points[-1]:
-        kept = [*kept, points[-1]]
-    return pd.DataFrame(kept, columns=["update", name]).astype({"update": int, name: float})
+class RunMoment(NamedTuple):
+    """What a run changes on the page, in the order of its event's outputs; SKIP leaves a part as it is."""
+
+    status: str = SKIP
+    strip: str = SKIP
+    film: str = SKIP
+    presence: Curve = SKIP
+    loss: Curve = SKIP
+    error: Curve = SKIP
+    erasure: Erasure | None = SKIP
+    download: str = SKIP
+    seed: int = SKIP
+    paused: Paused | None = SKIP

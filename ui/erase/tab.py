@@ -11,18 +11,18 @@ import gradio as gr
 
 from esd_core import DiffusionModel, Erasure
 from esd_core.study.watched_prompts import to_watch
-from ui.erase import estimate, fields, picker, presence, preview, settings
+from ui.erase import curves, estimate, fields, picker, pictures
 from ui.erase import run as live
-from ui.erase.moment import RunMoment, busy, idle
-from ui.erase.run_record import Paused, curve
-from ui.server import processor, session, stream, waiting, zerogpu
-from ui.server.stop import Job, halt
-from ui.shared import erasure_list, erasure_text, events, pictures, prompts
-from ui.shared.erasure_list import ErasureList
-from ui.shared.events import AT_ONCE, LATEST, html
+from ui.erase.pictures import strip
+from ui.erase.run_record import Paused, RunMoment
+from ui.server import memory, processor, stream, waiting, zerogpu
+from ui.server.stream import Job, halt
+from ui.shared import blocks, erasure_list, erasure_text, markup, prompts
+from ui.shared.blocks import AT_ONCE, LATEST, html
+from ui.shared.erasure_list import Erasures
 
 MOST_WATCHED = 3  # concepts in the film
-IDLE = pictures.note("Press Erase. The same seeds appear below, before and after.")
+IDLE = markup.note("Press Erase. The same seeds appear below, before and after.")
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
 picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
 more than to anything else.</p>"""
@@ -46,7 +46,7 @@ def erase(
     """
     job = job or Job()
     with stream.refusals():
-        config = settings.read(model, **values)
+        config = fields.read(model, **values)
         moments = live.run(model, config, to_watch(model, config.concepts, MOST_WATCHED))
         yield from stream.thinned(job.until_stop(moments))
 
@@ -67,6 +67,19 @@ def go_on(
         yield from stream.thinned(job.until_stop(live.go_on(model, paused, config.iterations)))
 
 
+def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """The buttons Erase, Stop, Continue, Reset and Download while a run goes on, and its job."""
+    off, on = gr.Button(interactive=False), gr.Button(interactive=True)
+    return off, on, off, off, gr.DownloadButton(value=None, interactive=False), Job()
+
+
+def idle(erasure: Erasure | None, paused: Paused | None) -> tuple[gr.Button | gr.DownloadButton, ...]:
+    """The same buttons when nothing runs."""
+    on, off = gr.Button(interactive=True), gr.Button(interactive=False)
+    more, clear = (gr.Button(interactive=kept is not None) for kept in (paused, erasure))
+    return on, off, more, clear, gr.DownloadButton(interactive=erasure is not None)
+
+
 def ended(
     model: DiffusionModel, job: Job, erasure: Erasure | None, paused: Paused | None, failed: bool = False
 ) -> tuple[Any, ...]:
@@ -75,7 +88,7 @@ def ended(
     if (job.stopped or failed) and left is None:
         former = paused.checkpoint.erasure if paused else erasure
         waited = "it began; the run before it is as it was" if paused else "anything was learned"
-        said = pictures.note(f"{'Failed' if failed else 'Stopped'} before {waited}.")
+        said = markup.note(f"{'Failed' if failed else 'Stopped'} before {waited}.")
         shown = RunMoment(said, download=erasure_text.download(former) if former else stream.SKIP)
     elif left is not None and (job.stopped or failed):
         shown = live.finished(left, model)
@@ -84,32 +97,24 @@ def ended(
 
 def reset() -> tuple[Any, ...]:
     """Forget the run; the erasures in the Library's list stay."""
-    errors = gr.LinePlot(curve([], "error"), caption="")
-    shown = RunMoment(IDLE, "", "", presence.frame([]), curve([], "loss"), errors, None, paused=None)
-    return *shown, *idle(None, None)
+    errors = gr.LinePlot(curves.curve([], "error"), caption="")
+    plots = curves.presence_curve([]), curves.curve([], "loss"), errors
+    return *RunMoment(IDLE, "", "", *plots, erasure=None, paused=None), *idle(None, None)
 
 
 def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
-    """What the run that the fields describe would take; raises what `settings.check` reports."""
-    config = settings.read(model, **values)
-    drawn = [item.prompt for item in presence.with_empty(to_watch(model, config.concepts, MOST_WATCHED))]
-    again = preview.known(model, drawn) is not None
-    made = estimate.estimate(model, config, len(drawn), len(preview.SEEDS), preview.STEPS, again)
-    if live.EXAMPLES.find(model, config):
-        made = made._replace(collecting=0)
-    return estimate.sentence(made, config)
+    """What the run that the fields describe would take; raises what `fields.check` reports."""
+    config = fields.read(model, **values)
+    return estimate.cost(model, config, to_watch(model, config.concepts, MOST_WATCHED))
 
 
-def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: ErasureList) -> Parts:
+def build(model: DiffusionModel, mine: Erasures) -> Parts:
     """Lay out the tab: the choices on the left, what happens on the right; returns the choices.
 
-    Args:
-        erasure: the visitor's, which a run replaces.
-        owned: the visitor's list, where a run that ended puts it.
-        ready: everybody's.
+    A run replaces the erasure in use; its end puts it on the visitor's list.
     """
-    with gr.Row(elem_classes="esd-columns"):
-        with gr.Column(scale=3, min_width=300, elem_classes="esd-panel"):
+    with blocks.columns():
+        with blocks.panel():
             chosen = dict(concept=prompts.field(model, "Concept to erase", CONCEPT_INFO, elem_id="concept"))
             if model.vocabulary:
                 picker.build(model, chosen["concept"])
@@ -119,11 +124,11 @@ def build(model: DiffusionModel, erasure: gr.State, owned: gr.State, ready: Eras
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
                 chosen |= fields.advanced(model)
-        with gr.Column(scale=8, min_width=300, elem_id="erase-result"):
+        with blocks.result(elem_id="erase-result"):
             page |= results(model, first_look(model, chosen))
-    page |= dict(erasure=erasure, seed=chosen["seed"], job=gr.State(Job()))
+    page |= dict(erasure=mine.in_use, seed=chosen["seed"], job=gr.State(Job()))
     for run in wire_runs(model, chosen, page):
-        wire_end(model, run, page, owned, ready)
+        wire_end(model, run, page, mine)
     wire_fields(model, chosen, price)
     return chosen
 
@@ -146,11 +151,11 @@ def first_look(model: DiffusionModel, chosen: Parts) -> str:
     may need minutes for them, and draws when it is asked to; so does one whose GPU is lent by call.
     """
     if not model.vocabulary or zerogpu.on():
-        first = prompts.phrase(model, prompts.first_choice(model) or "Van Gogh")
-        return pictures.strip(to_watch(model, first), preview.SEEDS)
-    config = settings.read(model, **{name: field.value for name, field in chosen.items()})
+        first = prompts.phrase(model, prompts.first_choice(model))
+        return strip(to_watch(model, first), pictures.SEEDS)
+    config = fields.read(model, **{name: field.value for name, field in chosen.items()})
     watched = to_watch(model, config.concepts, MOST_WATCHED)
-    return pictures.strip(watched, preview.SEEDS, live.prepare(model, config, watched))
+    return strip(watched, pictures.SEEDS, live.prepare(model, config, watched))
 
 
 def results(model: DiffusionModel, first: str) -> Parts:
@@ -158,16 +163,10 @@ def results(model: DiffusionModel, first: str) -> Parts:
     page: Parts = dict(status=html(IDLE, label="status"))
     page["strip"] = html(first, label="before and after")
     page["film"] = html(label="film")
-    with gr.Column(visible=presence.possible(model), elem_classes="esd-plots"):
+    with gr.Column(visible=bool(model.clip_path and model.vocabulary), elem_classes="esd-plots"):
         html(PRESENCE)
-        page["presence"] = plot(
-            presence.frame([]),
-            "Presence",
-            color=presence.COLUMNS[2],
-            color_map=presence.COLOURS,
-            height=220,
-            elem_id="erase-presence",
-        )
+        how = dict(color="prompt", color_map=curves.COLOURS, height=220, elem_id="erase-presence")
+        page["presence"] = curves.plot(curves.presence_curve([]), "Presence", **how)
     with gr.Row(elem_classes="esd-plots"):
         for name, label in (
             ("loss", "Loss of each update"),
@@ -175,27 +174,12 @@ def results(model: DiffusionModel, first: str) -> Parts:
         ):
             with gr.Column(min_width=260):
                 html(f"<h2>{label}</h2>")  # with a heading of its own, Gradio clips the axis
-                page[name] = plot(curve([], name), label, height=200)
+                page[name] = curves.plot(curves.curve([], name), label, height=200)
     page["download"] = gr.DownloadButton(
         "Download the erasure", interactive=False, size="md", elem_classes="esd-download"
     )
-    page["paused"] = gr.State(None, time_to_live=session.LIFETIME)
+    page["paused"] = gr.State(None, time_to_live=memory.LIFETIME)
     return page
-
-
-def plot(frame: Any, label: str, **more: Any) -> gr.LinePlot:  # noqa: ANN401
-    """A curve over the updates, of the frame's second column."""
-    return gr.LinePlot(
-        frame,
-        x=frame.columns[0],
-        y=frame.columns[1],
-        x_title="update",
-        y_title=" ",
-        label=label,
-        show_label=False,
-        buttons=[],
-        **more,
-    )
 
 
 def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, Any]:
@@ -204,7 +188,7 @@ def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, A
     The API has two of these events: `erase` and `continue`.
     """
     outputs, buttons = [page[name] for name in RunMoment._fields], [page[name] for name in BUTTONS]
-    job, running = page["job"], dict(outputs=outputs, **events.long(waiting.RUN, page["status"]))
+    job, running = page["job"], dict(outputs=outputs, **blocks.long(waiting.RUN, page["status"]))
     # Three links of a chain, because a refused validator would not reach the last one.
     erasing = (
         page["go"]
@@ -213,41 +197,42 @@ def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, A
             inputs_kwargs=chosen,
             outputs=[*buttons, job],
             concurrency_limit=None,
-            validator=processor.in_turns(partial(settings.check, model)),
-            **events.QUIET,
+            validator=processor.in_turns(partial(fields.check, model)),
+            **blocks.QUIET,
         )
         .success(
             partial(erase, model),
             inputs_kwargs={"job": job, **chosen},
             **running,
-            **events.public("erase", erase),
+            **blocks.public("erase", erase),
         )
     )
     begun = page["more"].click(busy, None, [*buttons, job], **AT_ONCE)
     paused = [page["paused"], chosen["iterations"], job]
-    continuing = begun.success(partial(go_on, model), paused, **running, **events.public("continue", go_on))
+    continuing = begun.success(partial(go_on, model), paused, **running, **blocks.public("continue", go_on))
     page["end"].click(halt, job, page["end"], **AT_ONCE)
     page["clear"].click(reset, None, [*outputs, *buttons], **AT_ONCE)
     return erasing, continuing
 
 
-def wire_end(model: DiffusionModel, run: Any, page: Parts, owned: gr.State, ready: ErasureList) -> None:  # noqa: ANN401
+def wire_end(model: DiffusionModel, run: Any, page: Parts, mine: Erasures) -> None:  # noqa: ANN401
     """When a run is over: say what it leaves, give the buttons back, put its erasure on the list."""
     inputs = [page[name] for name in ("job", "erasure", "paused")]
     outputs = [page[name] for name in ("status", "download", *BUTTONS)]
-    keep = partial(erasure_list.keep, besides=ready)
+    keep = partial(erasure_list.keep, besides=mine.ready)
     # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
     for over, failed in ((run.then, False), (run.failure, True)):
         told = over(partial(ended, model, failed=failed), inputs, outputs, **AT_ONCE)
-        told.then(keep, [owned, page["erasure"]], owned, **AT_ONCE)
+        told.then(keep, [mine.owned, mine.in_use], mine.owned, **AT_ONCE)
 
 
 def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:
     """A preset fills in other fields, a method its rate; every change asks for the cost anew."""
-    plan = [chosen["preset"], chosen["train_method"]]
-    filled = [chosen[name] for name in settings.OF_PRESET]
-    chosen["preset"].input(settings.fill, plan, filled, **AT_ONCE, **LATEST)
-    chosen["train_method"].input(fields.rate, plan, chosen["learning_rate"], **AT_ONCE, **LATEST)
+    lists = [chosen["preset"], chosen["train_method"]]
+    before = gr.State([field.value for field in lists])
+    gr.on([field.focus for field in lists], lambda *now: now, lists, before, **AT_ONCE)
+    filled = [chosen[name] for name in fields.FILLED]
+    gr.on([field.input for field in lists], fields.fill, [*lists, before], filled, **AT_ONCE, **LATEST)
     if zerogpu.on():  # where a timing would cost the visitor's minutes of a GPU
         return
     # Without triggers: when the page opens, and when a field changes. It checks as Erase does,
@@ -258,7 +243,7 @@ def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:
         inputs_kwargs=chosen,
         outputs=price,
         concurrency_id=waiting.LOOK,
-        validator=processor.in_turns(partial(settings.check, model)),
-        **events.QUIET,
+        validator=processor.in_turns(partial(fields.check, model)),
+        **blocks.QUIET,
         **LATEST,
     )

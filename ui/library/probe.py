@@ -17,8 +17,8 @@ from esd_core import DiffusionModel, Erasure, Probe, card
 from esd_core.study.clip_probe import Score, probing
 from esd_core.study.watched_prompts import mentioned
 from ui.server import stream, waiting
-from ui.shared import erasure_text, events, layout, pictures
-from ui.shared.tables import table
+from ui.shared import blocks, erasure_text, markup
+from ui.shared.markup import table
 
 MOST_PICTURES = 8  # a prompt, so that one visitor cannot keep the others waiting
 GROUPS = 4  # of prompts that `probing` scores
@@ -57,18 +57,14 @@ def measure(
         judge = Probe.of(model)
         phrase = phrase_of(judge, erasure, concept)
         found: dict[str, list[Score]] = {BASE: [], ERASED: []}
-        unets = {BASE: model.unet, ERASED: erasure.apply(model)}
-        steps = {
-            state: probing(model, phrase, unet=unet, judge=judge, seeds=range(pictures_each))
-            for state, unet in unets.items()
-        }
-        yield from stream.thinned(scoring(phrase, steps, found))
+        scoring = _score(model, erasure, phrase, judge, range(pictures_each), found)
+        yield from stream.thinned(scoring)
     said = (
-        f"{pictures.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
+        f"{markup.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
         f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}."
     )
     numbers = {"concept": phrase, **{state: list(map(asdict, own)) for state, own in found.items()}}
-    yield ProbeMoment(pictures.note(said, tone="good"), compared(*found.values()), numbers)
+    yield ProbeMoment(markup.note(said, tone="good"), compared(*found.values()), numbers)
 
 
 def phrase_of(judge: Probe, erasure: Erasure, concept: str) -> str:
@@ -85,17 +81,22 @@ def phrase_of(judge: Probe, erasure: Erasure, concept: str) -> str:
     raise ValueError("this erasure names no concept of the model's list; type one to look for")
 
 
-def scoring(
-    phrase: str, steps: dict[str, Iterator[Score | int]], found: dict[str, list[Score]]
+def _score(
+    model: DiffusionModel,
+    erasure: Erasure,
+    phrase: str,
+    judge: Probe,
+    seeds: range,
+    found: dict[str, list[Score]],
 ) -> Iterator[ProbeMoment]:
     """Put what each state's steps find there, with a status after every step."""
-    for state, own in steps.items():
-        text = f"Drawing {pictures.quoted(phrase)} and its controls: {state}"
-        for at in own:
+    for state, unet in ((BASE, model.unet), (ERASED, erasure.apply(model))):
+        text = f"Drawing {markup.quoted(phrase)} and its controls: {state}"
+        for at in probing(model, phrase, unet=unet, judge=judge, seeds=seeds):
             if isinstance(at, Score):
                 found[state].append(at)
             done = sum(map(len, found.values())) / (2 * GROUPS)
-            yield ProbeMoment(pictures.note(text, done=done))
+            yield ProbeMoment(markup.note(text, done=done))
 
 
 def compared(before: list[Score], after: list[Score]) -> str:
@@ -113,7 +114,7 @@ def compared(before: list[Score], after: list[Score]) -> str:
 def build(model: DiffusionModel, erasure: gr.State) -> None:
     """Lay out the question and, below it, the answer. The API has one event: `probe`."""
     with gr.Column(visible=model.clip_path is not None and model.vocabulary is not None):
-        events.html("<h2>Is it still drawn?</h2>", elem_classes="esd-prose")
+        blocks.html("<h2>Is it still drawn?</h2>", elem_classes="esd-prose")
         with gr.Row(elem_classes="esd-probing"):
             concept = gr.Textbox(
                 label="Concept to look for",
@@ -121,14 +122,14 @@ def build(model: DiffusionModel, erasure: gr.State) -> None:
                 min_width=180,
                 placeholder="Empty: what it erases",
             )
-            each = layout.slider("Pictures a prompt", (1, MOST_PICTURES), 2, 1, min_width=180)
+            each = blocks.slider("Pictures a prompt", (1, MOST_PICTURES), 2, 1, min_width=180)
         go = gr.Button("Measure", elem_id="probe-go", elem_classes="esd-download", size="md")
-        status, answer = events.html(label="status"), events.html(label="table")
+        status, answer = blocks.html(label="status"), blocks.html(label="table")
         numbers = gr.JSON(visible=False, label="numbers")
     go.click(
         partial(measure, model),
         inputs_kwargs=dict(erasure=erasure, concept=concept, pictures_each=each),
         outputs=[status, answer, numbers],
-        **events.public("probe", measure),
-        **events.long(waiting.MODEL, status),
+        **blocks.public("probe", measure),
+        **blocks.long(waiting.MODEL, status),
     )

@@ -15,11 +15,11 @@ from esd_core.exchange import png_parameters
 from esd_core.exchange.formats import largest, load_erasure
 from ui.library import probe
 from ui.server import stream
-from ui.shared import erasure_list, erasure_text, events, layout, pictures
-from ui.shared.erasure_list import ErasureList, ListedErasure
-from ui.shared.tables import table
+from ui.shared import blocks, erasure_list, erasure_text, markup
+from ui.shared.erasure_list import ErasureList, Erasures, ListedErasure
+from ui.shared.markup import table
 
-EMPTY = pictures.note("Nothing here yet: erase something, or open a file.")
+EMPTY = markup.note("Nothing here yet: erase something, or open a file.")
 NOT_REPEATABLE = "Its file does not record how it was made."
 
 
@@ -53,14 +53,14 @@ def show(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Lib
     lists = gr.Radio(options, value=key), gr.Dropdown(options, value=other)
     if key is None:
         off = gr.DownloadButton(value=None, interactive=False)
-        said = pictures.note("Choose an erasure; Compare then draws with it.") if listed else EMPTY
+        said = markup.note("Choose an erasure; Compare then draws with it.") if listed else EMPTY
         return LibraryView(said, *lists, "", off, off, off, "", "")
     kept = erasure_list.find(listed, key)
     files = (gr.DownloadButton(value=path, interactive=True) for path in kept.files())
     known = card.facts(kept.erasure)
     text = f"In use: {erasure_text.quoted(kept.erasure)}. Compare draws with it."
     programs = (known[name] or NOT_REPEATABLE for name in ("command_line", "python"))
-    return LibraryView(pictures.note(text, tone="good"), *lists, record(kept), *files, *programs)
+    return LibraryView(markup.note(text, tone="good"), *lists, record(kept), *files, *programs)
 
 
 def record(kept: ListedErasure) -> str:
@@ -133,29 +133,21 @@ def restore(
             f"it was drawn by another model ({made.base}), so expect other pictures; a learning "
             "rate that fits one model may ruin another"
         )
-    status = pictures.note(f"{escape('; '.join(said))}.", tone="good")
+    status = markup.note(f"{escape('; '.join(said))}.", tone="good")
     filled = (values[tab.name].get(name, stream.SKIP) for tab in tabs for name in tab.fields)
     return status, found or stream.SKIP, *filled
 
 
-def build(
-    model: DiffusionModel,
-    erasure: gr.State,
-    owned: gr.State,
-    ready: ErasureList,
-    tab: gr.Tab,
-    restored: Sequence[RestoredTab],
-) -> None:
+def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab, restored: Sequence[RestoredTab]) -> None:
     """Lay out the tab: the list and what can be done with it on the left, the record on the right.
 
     Args:
-        erasure: the one in use; `owned` is the visitor's list, `ready` everybody's.
         tab: the tab itself, whose opening brings the list up to date.
         restored: the tabs that a picture's settings fill in.
     """
-    mine = [owned, erasure]
-    with layout.columns():
-        with layout.panel():
+    owned, both, ready = mine.owned, [mine.owned, mine.in_use], mine.ready
+    with blocks.columns():
+        with blocks.panel():
             chosen = gr.Radio(
                 erasure_list.choices(ready),
                 label="Erasure in use",
@@ -163,27 +155,26 @@ def build(
                 info="The latest you made is in use; the others stay until you leave",
             )
             opened = opening(model, mine)
-            picture = restoring(model, mine, ready, restored)
-            second, added = adding(model, mine, ready)
-        with layout.result("library-result"):
+            picture = restoring(model, mine, restored)
+            second, added = adding(model, mine)
+        with blocks.result(elem_id="library-result"):
             shown = results(chosen, second)
-            probe.build(model, erasure)
-    tab.select(partial(refresh, ready), mine, [owned, *shown], **events.AT_ONCE)
+            probe.build(model, mine.in_use)
+    tab.select(partial(refresh, ready), both, [owned, *shown], **blocks.AT_ONCE)
     taken = chosen.input(
         partial(erasure_list.choose, ready),
         [owned, chosen],
-        erasure,
+        mine.in_use,
         api_visibility="private",
-        **events.REFUSING,
-        **events.LATEST,
+        **blocks.REFUSING,
+        **blocks.LATEST,
     )
     for event in (taken, opened, picture, added):
-        event.success(partial(show, ready), mine, shown, **events.AT_ONCE, **events.LATEST)
+        event.success(partial(show, ready), both, shown, **blocks.AT_ONCE, **blocks.LATEST)
 
 
-def opening(model: DiffusionModel, mine: list[gr.State]) -> Dependency:
+def opening(model: DiffusionModel, mine: Erasures) -> Dependency:
     """A place for a file, folded; what happens when one is there. The API has it: `open_erasure`."""
-    owned, erasure = mine
     with gr.Accordion("Open a file", open=False):
         file = gr.File(
             label="An erasure (.safetensors), ours or the authors'",
@@ -193,46 +184,44 @@ def opening(model: DiffusionModel, mine: list[gr.State]) -> Dependency:
         )
     return file.upload(
         partial(open_file, model),
-        [owned, file],
-        [owned, erasure, file],
+        [mine.owned, file],
+        [mine.owned, mine.in_use, file],
         show_progress="hidden",
-        **events.public("open_erasure", open_file),
+        **blocks.public("open_erasure", open_file),
     )
 
 
-def restoring(
-    model: DiffusionModel, mine: list[gr.State], ready: ErasureList, tabs: Sequence[RestoredTab]
-) -> Dependency:
+def restoring(model: DiffusionModel, mine: Erasures, tabs: Sequence[RestoredTab]) -> Dependency:
     """A place for a picture, folded; what happens when one is there."""
-    owned, erasure = mine
     with gr.Accordion("Restore settings from a picture", open=False):
         picture = gr.File(
             label="A PNG saved from this app", height=150, file_types=[".png"], elem_id="library-restore"
         )
-        said = events.html()
+        said = blocks.html()
     return picture.upload(
-        partial(restore, model, ready, tabs),
-        [owned, picture],
-        [said, erasure, *(field for tab in tabs for field in tab.fields.values())],
+        partial(restore, model, mine.ready, tabs),
+        [mine.owned, picture],
+        [said, mine.in_use, *(field for tab in tabs for field in tab.fields.values())],
         api_visibility="private",
-        **events.REFUSING,
+        **blocks.REFUSING,
     )
 
 
-def adding(model: DiffusionModel, mine: list[gr.State], ready: ErasureList) -> tuple[gr.Dropdown, Dependency]:
+def adding(model: DiffusionModel, mine: Erasures) -> tuple[gr.Dropdown, Dependency]:
     """Another erasure of the list, folded, and the button that adds it."""
     with gr.Accordion("Add another to it", open=False):
         strength = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the one in use")
-        second = gr.Dropdown(erasure_list.choices(ready), label="The other", filterable=False)
+        second = gr.Dropdown(erasure_list.choices(mine.ready), label="The other", filterable=False)
         other = gr.Slider(-1, 2, 1, step=0.1, label="Strength of the other")
         plus = gr.Button("Add", elem_id="library-add")
-    asked = [*mine, strength, second, other]
-    return second, plus.click(partial(add, model, ready), asked, mine, **events.QUIET, **events.LOOKING)
+    both = [mine.owned, mine.in_use]
+    asked, fn = [*both, strength, second, other], partial(add, model, mine.ready)
+    return second, plus.click(fn, asked, both, **blocks.QUIET, **blocks.LOOKING)
 
 
 def results(chosen: gr.Radio, second: gr.Dropdown) -> list[Any]:
     """Where each part of a `LibraryView` appears: the record, and how to take the erasure along."""
-    status, known = events.html(EMPTY), events.html()
+    status, known = blocks.html(EMPTY), blocks.html()
     with gr.Row(elem_classes="esd-downloads"):
         files = [
             gr.DownloadButton(what, interactive=False, size="md", min_width=150)

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 import torch
 
-from esd_core.plane.mixture import Mixture, ring
+from esd_core.plane.mixture import Mixture
 
 MOST_CLASSES, LARGEST, SPREADS, LONGEST = 6, 6.0, (0.05, 2.0), 16
 HEAD = "name, x, y, spread, weight"
@@ -45,24 +45,14 @@ class Classes:
         return (away > 3).all(1)
 
 
-def written(mixture: Mixture) -> str:
-    """The text that `read` reads."""
-    rows = zip(mixture.means.tolist(), mixture.stds.tolist(), mixture.weights.tolist(), strict=True)
-    return "\n".join(
-        f"{chr(ord('A') + k)}, {x + 0:.3f}, {y + 0:.3f}, {std:g}, {weight * len(mixture.stds):.3g}"
-        for k, ((x, y), std, weight) in enumerate(rows)
-    )
-
-
+RING = "A, 0, 2, {}, 1\nB, -1.732, -1, 0.4, 1\nC, 1.732, -1, 0.4, 1"
 PRESETS = {
-    "Three classes on a ring": written(ring()),
-    "A narrow concept": written(ring(std=(0.2, 0.4, 0.4))),
-    "A wide concept": written(ring(std=(0.8, 0.4, 0.4))),
+    "Three classes on a ring": RING.format(0.4),
+    "A narrow concept": RING.format(0.2),
+    "A wide concept": RING.format(0.8),
     "Near and far neighbours": "A, 0, 0, 0.4, 1\nB, 1.2, 0, 0.4, 1\nC, -3, 0, 0.4, 1",
-    "Five classes, one in the middle": "A, 0, 0, 0.3, 1\n"
-    + "\n".join(
-        f"{name}, {x}, {y}, 0.3, 1" for name, x, y in (("B", 2, 0), ("C", 0, 2), ("D", -2, 0), ("E", 0, -2))
-    ),
+    "Five classes, one in the middle": "A, 0, 0, 0.3, 1\nB, 2, 0, 0.3, 1\nC, 0, 2, 0.3, 1\n"
+    "D, -2, 0, 0.3, 1\nE, 0, -2, 0.3, 1",
 }
 
 

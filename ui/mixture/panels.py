@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from typing import Any, NamedTuple
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 
 from esd_core.config import GUIDANCE, OPTIONS
-from esd_core.plane.mixture import ALPHA_BAR, add_noise, generate, noise
+from esd_core.plane.mixture import ALPHA_BAR, PredictEps, add_noise, generate, noise
+from esd_core.plane.network import MixtureNet
 from ui.mixture import class_text, svg
 from ui.mixture.class_text import Classes
 from ui.mixture.question import Ends
-from ui.mixture.training import Networks
-from ui.shared.tables import table
+from ui.shared.markup import table
 
 SAMPLES, DRAWN, GRID = 2000, 400, 8  # for the numbers, of them shown, arrows a side
 RANGES = {"eta": OPTIONS["eta"].bounds, "guidance_scale": GUIDANCE, "t": (0, len(ALPHA_BAR) - 1)}
@@ -38,6 +39,24 @@ class Setup(NamedTuple):
     def name(self) -> str:
         """Of the concept, safe inside HTML."""
         return escape(self.classes.names[self.concept])
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A network that learned the classes, and its copy from which one is erased."""
+
+    text: str
+    concept: int
+    eta: float
+    frozen: MixtureNet
+    edited: MixtureNet | None = None  # None until erasing begins
+
+    @property
+    def target(self) -> PredictEps:
+        """The erased prediction for the class; before erasing, what it will be trained to be."""
+        if self.edited is None:
+            return self.frozen.guided(self.concept, -self.eta)
+        return self.edited.guided(self.concept, 1.0)
 
 
 def setup(text: str, concept: str, t: float, eta: float, guidance_scale: float) -> Setup:
@@ -79,20 +98,18 @@ def arrows(seen: Setup, networks: Networks | None) -> str:
         f"{_key('target', 'target')} Circles: one and two spreads of each class, noised to <i>t</i>. "
         "A click puts another class there."
     )
-    learned = _panel("Learned", drawn("no network yet"), _nothing_learned(seen))
+    learned = _panel(
+        "Learned",
+        drawn("no network yet"),
+        "Nothing learned yet. The button trains a small network on draws of these classes, then "
+        f"erases {seen.name} from it; a few seconds.",
+    )
     if networks is not None:
         with torch.no_grad():
             beside = drawn("learned and exact", null=target, target=networks.target(x, t))
         learned = _panel("Learned by a network", beside, _learned(seen, networks))
-    both = (_panel("Exact, from the formulas", exact, says), learned)
-    return _section("Predictions at one timestep", *both, kind="esd-two")
-
-
-def _nothing_learned(seen: Setup) -> str:
-    return (
-        "Nothing learned yet. The button trains a small network on draws of these classes, then "
-        f"erases {seen.name} from it; a few seconds."
-    )
+    exact = _panel("Exact, from the formulas", exact, says)
+    return _section("Predictions at one timestep", exact, learned, kind="esd-two")
 
 
 def _learned(seen: Setup, networks: Networks) -> str:

@@ -8,17 +8,22 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ui.mixture import class_text, panels, question, training
+from esd_core.plane.network import MixtureNet, erase_class, fit
+from ui.mixture import class_text, panels, question
+from ui.mixture.panels import Networks, Setup
 from ui.mixture.question import ANSWERS, QUESTION, Ends
-from ui.mixture.training import Networks
-from ui.server import session, stream, waiting
-from ui.shared import events, layout, pictures
+from ui.server import memory, stream, waiting
+from ui.shared import blocks, markup
 
 INTRO = """<div class="esd-intro"><p>The same erasing on data simple enough that nothing has to be
 learned: each class is a round heap of points, so the score of every class, of all data, and the
 erasing target have formulas. Arrows point where a prediction would move a noisy point: minus the
 predicted noise, which up to a factor that depends only on <i>t</i> is the score. Two dimensions
 exaggerate: in pictures, which have thousands, guidance overshoots less.</p></div>"""
+FIT, ERASE = 600, 120  # updates of a network's two trainings
+REFRESH = 0.3  # seconds between two pictures of a training
+KEPT = 16  # networks
+LEARNED: dict[str, MixtureNet] = {}  # by the classes' text: what one learns depends on nothing else
 FIRST, OWN = next(iter(class_text.PRESETS)), "Your own"
 # Where in the data a picture of the plane was clicked.
 CLICK = """element.addEventListener("click", (event) => {
@@ -59,10 +64,9 @@ def draw(
 ) -> MixtureView:
     """Exact scores of a Gaussian mixture; where sampling a class leads before and after erasing.
 
-    classes has a line per class: name, x, y, spread, weight. The samples after erasing are withheld
-    until prediction is one of stays, all, others, past. The last value returned has the numbers:
-    share nearest the class, median distance from the middle of the data, share farther than 3
-    spreads from every class.
+    classes has a line per class: name, x, y, spread, weight. The samples after erasing are withheld until
+    prediction is one of stays, all, others, past. The last value returned has the numbers: share nearest the
+    class, median distance from the middle of the data, share farther than 3 spreads from every class.
     """
     with stream.refusals():
         seen = panels.setup(classes, concept, t, eta, guidance_scale)
@@ -72,34 +76,48 @@ def draw(
         networks = None  # of other classes
     html, numbers = panels.samples(seen, prediction is not None, networks)
     if prediction is None:
-        status = pictures.note(f"Answer the question on the left, and the samples of {seen.name} appear.")
+        status = markup.note(f"Answer the question on the left, and the samples of {seen.name} appear.")
     else:
         ends, push = Ends(**numbers["erased"]), eta * guidance_scale
         right, said = question.feedback(seen.classes, seen.concept, prediction, ends, push)
-        status = pictures.note(said, tone="good" if right else "plain")
+        status = markup.note(said, tone="good" if right else "plain")
     return MixtureView(status, panels.arrows(seen, networks), html, numbers)
 
 
 def train(
     classes: str, concept: str, t: float, eta: float, guidance_scale: float
 ) -> Iterator[TrainingMoment]:
-    """Teach a network the classes and erase one from it.
+    """Teach a network the classes and erase one from it: a moment for every update.
 
     The page is drawn when it has ended, as its fields are by then.
     """
     with stream.refusals():
         seen = panels.setup(classes, concept, t, eta, guidance_scale)
     drawn_at = 0.0
-    for networks, said, done in training.train(seen.text, seen.concept, seen.eta):
-        status = pictures.note(said, done=done)
-        if done == 1:
-            yield TrainingMoment(status, networks=networks)
-        elif time.perf_counter() - drawn_at < training.REFRESH:
-            yield TrainingMoment(status)
-        else:
-            arrows = panels.arrows(seen, networks)
+    for networks, said, done in learning(seen):
+        moment = TrainingMoment(markup.note(said, done=done))
+        if time.perf_counter() - drawn_at >= REFRESH:
+            moment = moment._replace(arrows=panels.arrows(seen, networks))
             drawn_at = time.perf_counter()
-            yield TrainingMoment(status, arrows)
+        yield moment
+    for net in (networks.frozen, networks.edited):
+        net.requires_grad_(False).eval()
+    yield TrainingMoment(markup.note("Done", done=1), networks=networks)
+
+
+def learning(seen: Setup) -> Iterator[tuple[Networks, str, float]]:
+    """The networks so far, what is going on, and how much of it is done (0 to 1), at every update."""
+    net, whole = LEARNED.get(seen.text), FIT + ERASE
+    if net is None:
+        for update, (net, loss) in enumerate(fit(seen.classes.mixture, updates=FIT), 1):
+            said = f"Learning the classes: update {update} of {FIT}, loss {loss:.3f}"
+            yield Networks(seen.text, seen.concept, seen.eta, net), said, update / whole
+        LEARNED[seen.text] = net.requires_grad_(False).eval()
+        for oldest in [*LEARNED][:-KEPT]:
+            del LEARNED[oldest]
+    for update, (edited, loss) in enumerate(erase_class(net, seen.concept, seen.eta, updates=ERASE), 1):
+        said = f"Erasing: update {update} of {ERASE}, loss {loss:.3f}"
+        yield Networks(seen.text, seen.concept, seen.eta, net, edited), said, (FIT + update) / whole
 
 
 def pick(name: str) -> str:
@@ -131,16 +149,16 @@ def follow(classes: str, concept: str, asked: tuple[str, str]) -> tuple[Any, ...
 def build(tab: gr.Tab) -> None:
     """Lay out the tab: the classes, the question and the sliders on the left, what comes of them on
     the right."""
-    with layout.columns():
-        with layout.panel():
+    with blocks.columns():
+        with blocks.panel():
             preset = gr.Dropdown([*class_text.PRESETS, OWN], value=FIRST, label="Data", filterable=False)
             fields = choices()
             go = gr.Button("Erase in a network", variant="primary", elem_id="mixture-run")
-        with layout.result("mixture-result"):
-            events.html(INTRO)
-            status = events.html(label="status")
-            arrows = events.html(label="arrows", js_on_load=CLICK)
-            parts = [status, arrows, events.html(label="samples"), gr.JSON(visible=False, label="Numbers")]
+        with blocks.result(elem_id="mixture-result"):
+            blocks.html(INTRO)
+            status = blocks.html(label="status")
+            arrows = blocks.html(label="arrows", js_on_load=CLICK)
+            parts = [status, arrows, blocks.html(label="samples"), gr.JSON(visible=False, label="Numbers")]
     wire(fields, preset, go, tab, parts)
 
 
@@ -162,28 +180,28 @@ def choices() -> dict[str, Any]:
         question.choices(names[0]), label=QUESTION.format(name=names[0]), elem_id="mixture-predict"
     )
     both = "Of the target, and of the network when it is trained"
-    eta = layout.slider("Erasing strength η", (-2, 5), 1, 0.1, both)
+    eta = blocks.slider("Erasing strength η", (-2, 5), 1, 0.1, both)
     plain = "While sampling; 1 is the plain prediction"
-    guidance = layout.slider("Guidance scale w", (0, 10), 1, 0.5, plain)
-    t = layout.slider("Timestep t", (0, 999), 400, 1, "Of the arrows; 999 is noise, 0 clean")
+    guidance = blocks.slider("Guidance scale w", (0, 10), 1, 0.5, plain)
+    t = blocks.slider("Timestep t", (0, 999), 400, 1, "Of the arrows; 999 is noise, 0 clean")
     looked_at = dict(classes=classes, concept=concept, t=t, eta=eta, guidance_scale=guidance)
-    return looked_at | dict(prediction=prediction, networks=gr.State(None, time_to_live=session.LIFETIME))
+    return looked_at | dict(prediction=prediction, networks=gr.State(None, time_to_live=memory.LIFETIME))
 
 
 def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab, parts: list[Any]) -> None:
     """Connect the events. The API has one of them: `mixture`."""
     look: dict[str, Any] = dict(fn=draw, inputs_kwargs=fields, outputs=parts, show_progress="hidden")
-    look |= events.LATEST | events.LOOKING
+    look |= blocks.LATEST | blocks.LOOKING
     private: dict[str, Any] = dict(api_visibility="private")
     moved = [fields[name].input for name in ("t", "eta", "guidance_scale", "prediction")]
-    gr.on(moved, **look, **events.public("mixture", draw))
+    gr.on(moved, **look, **blocks.public("mixture", draw))
     (status, arrows, *_), classes, concept = parts, fields["classes"], fields["concept"]
     asked = gr.State((classes.value, concept.value))
     asking: dict[str, Any] = dict(fn=follow, inputs=[classes, concept, asked])
-    asking |= {"outputs": [concept, preset, fields["prediction"], asked], **events.REFUSING, **events.LATEST}
+    asking |= {"outputs": [concept, preset, fields["prediction"], asked], **blocks.REFUSING, **blocks.LATEST}
     for changed in (
-        preset.input(pick, preset, classes, **events.AT_ONCE, **events.LATEST),
-        arrows.click(place, classes, classes, **events.REFUSING, **events.LATEST, **private),
+        preset.input(pick, preset, classes, **blocks.AT_ONCE, **blocks.LATEST),
+        arrows.click(place, classes, classes, **blocks.REFUSING, **blocks.LATEST, **private),
     ):
         changed.success(**asking, **private).success(**look, **private)
     gr.on([classes.blur, classes.submit, concept.input], **asking, **private).success(**look, **private)
@@ -192,6 +210,6 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
         inputs_kwargs={name: fields[name] for name in ("classes", "concept", "t", "eta", "guidance_scale")},
         outputs=[status, arrows, fields["networks"]],
         **private,
-        **events.long(waiting.MODEL, status),
+        **blocks.long(waiting.MODEL, status),
     ).success(**look, **private)
     tab.select(**look, **private)

@@ -13,8 +13,7 @@ from torch import Tensor
 from esd_core import DiffusionModel
 from esd_core.study.figures import channels, diverging
 from esd_core.study.noise_predictions import Predictions
-from ui.shared.pictures import img, quoted
-from ui.shared.tables import table
+from ui.shared.markup import img, quoted, table
 
 NULL, CONCEPT, EDITED, CONTEXT, TARGET = (
     f"ε<sub>{name}</sub>" for name in ("null", "concept", "edited", "from", "target")
@@ -32,19 +31,8 @@ class LabelledPredictions:
     seed: int
     eta: float
     guidance_scale: float
-    updates: str | None  # of the edited model, "6 updates"; None if there is no erasure yet
-
-    @property
-    def by(self) -> str:
-        """The tag of what the edited model predicts."""
-        return "frozen so far" if self.updates is None else "trained"
-
-    @property
-    def state(self) -> str:
-        """Of the edited model."""
-        if self.updates is None:
-            return "not trained yet, so still the frozen model's"
-        return f"after {self.updates}"
+    by: str = "frozen so far"  # the tag of what the edited model predicts
+    state: str = "not trained yet, so still the frozen model's"  # of the edited model
 
     @property
     def from_context(self) -> bool:
@@ -67,9 +55,9 @@ class Prediction(NamedTuple):
     says: str  # HTML
 
 
-def compared(seen: LabelledPredictions) -> Iterator[Prediction]:
-    """What the loss of erasing is made of."""
-    p, centre, name = seen.predictions, seen.centre, quoted(seen.prompt)
+def predicted(seen: LabelledPredictions) -> Iterator[Prediction]:
+    """What the loss of erasing is made of, then what a sampler would follow from here."""
+    p, centre, name, by = seen.predictions, seen.centre, quoted(seen.prompt), seen.by
     words = "what the concept is erased from" if seen.from_context else "the same words"
     nothing = "The noise the frozen model sees when it is told nothing."
     yield Prediction(NULL, "eps_null", FROZEN, p.eps_null, nothing)
@@ -83,33 +71,28 @@ def compared(seen: LabelledPredictions) -> Iterator[Prediction]:
     )
     yield Prediction(TARGET, "target", FROZEN, p.target, target)
     answer = f"The edited model's answer to {words}, {seen.state}. Training pulls it to the target."
-    yield Prediction(EDITED, "eps_edited", seen.by, p.eps_edited, answer)
-
-
-def guided(seen: LabelledPredictions) -> Iterator[Prediction]:
-    """What a sampler would follow from here."""
-    frozen, edited = seen.predictions.guided(seen.guidance_scale)
-    goal = f"{NULL} + w ({CONTEXT} − {NULL})" if seen.from_context else NULL
+    yield Prediction(EDITED, "eps_edited", by, p.eps_edited, answer)
+    frozen, edited = p.guided(seen.guidance_scale)
     formula = f"{NULL} + w × the difference, w = {seen.guidance_scale:g}: what a sampler follows from here."
     yield Prediction("guided", "guided prediction", FROZEN, frozen, formula)
+    goal = f"{NULL} + w ({CONTEXT} − {NULL})" if seen.from_context else NULL
     own = (
         f"The same, of the edited model's own two predictions. On target and with {NULL} unmoved "
         f"it is {goal} − w η × the difference."
     )
-    yield Prediction("guided", "guided prediction of the edited model", seen.by, edited, own)
+    yield Prediction("guided", "guided prediction of the edited model", by, edited, own)
 
 
 def html(model: DiffusionModel, seen: LabelledPredictions) -> str:
     """A figure for x_t, for each prediction with what it implies, and for the difference."""
-    p, listed = seen.predictions, [*compared(seen), *guided(seen)]
+    p, listed = seen.predictions, list(predicted(seen))
     noisy, *implied = model.decode(torch.cat([p.x_t, *(p.x_0(one.eps) for one in listed)]))
     size = p.difference[0].norm(dim=0)
     largest = float(size.quantile(0.98)) * max(1.0, abs(seen.eta))  # but for outliers
+    leans = (diverging(p.towards_concept(one.eps), largest) for one in listed)
     figures = [
-        _figure(
-            seen, one, {"implied picture": picture, "lean": diverging(p.towards_concept(one.eps), largest)}
-        )
-        for one, picture in zip(listed, implied, strict=True)
+        _figure(seen, one, {"implied picture": picture, "lean": lean})
+        for one, picture, lean in zip(listed, implied, leans, strict=True)
     ]
     noise = (
         f"The noisy latent that all predictions are about, and beside it {NULL} itself, three of "
@@ -160,23 +143,14 @@ def line(seen: LabelledPredictions) -> str:
 
 def numbers(seen: LabelledPredictions) -> str:
     """Sizes, positions, cosines, distances."""
-    measures = seen.predictions.measures()
-    columns = {"size": "size", "cosine": "cosine", "position": "position", "to target": "to_target"}
-    names = {
-        "eps_null": NULL,
-        "eps_concept": CONCEPT,
-        "target": TARGET,
-        "eps_edited": EDITED,
-        "difference": DIFFERENCE,
-    }
-    rows = [
-        [
-            Markup(f"{name} <small>{seen.by if key == 'eps_edited' else FROZEN}</small>"),
-            *(_number(measures[key].get(column)) for column in columns.values()),
-        ]
-        for key, name in names.items()
-    ]
-    return table(["", *columns], rows, "the predictions in numbers", "esd-numbers")
+    names = dict(eps_null=NULL, eps_concept=CONCEPT, target=TARGET, eps_edited=EDITED, difference=DIFFERENCE)
+    columns, measures = ("size", "cosine", "position", "to_target"), seen.predictions.measures()
+    rows = []
+    for key, name in names.items():
+        head = Markup(f"{name} <small>{seen.by if key == 'eps_edited' else FROZEN}</small>")
+        rows.append([head, *(_number(measures[key].get(column)) for column in columns)])
+    heads = ["", *(column.replace("_", " ") for column in columns)]
+    return table(heads, rows, "the predictions in numbers", "esd-numbers")
 
 
 def _number(value: float | None) -> str:

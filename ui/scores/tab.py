@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -12,7 +11,7 @@ from esd_core.study.noise_predictions import predictions
 from ui.scores import panels as score_panels
 from ui.scores.panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, LabelledPredictions
 from ui.server import stream
-from ui.shared import events, layout, noisy_latent, pictures, run_stages
+from ui.shared import blocks, erasure_stages, markup, noisy_latent
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
 <i>x<sub>t</sub></i> and says which noise is in it: a prediction is <strong>noise, not a
@@ -56,29 +55,28 @@ def draw(
 ) -> ScoresView:
     """Noise predictions of the frozen and of this session's edited model at one x_t.
 
-    x_t comes from the frozen model's own guided trajectory for the prompt and seed, at the
-    timestep nearest to t. eta scales the target, guidance_scale the guided predictions. stage
-    counts the kept stages of the last erasing run: 0 is the frozen model, anything beyond the last
-    one means the last. The last value returned has all numbers: sizes (root mean square), positions
-    along eps_concept - eps_null, counted from eps_null or from what the concept is erased from,
-    cosines with it, and distances to the target.
+    x_t comes from the frozen model's own guided trajectory for the prompt and seed, at the timestep nearest
+    to t. eta scales the target, guidance_scale the guided predictions. stage counts the kept stages of the
+    last erasing run: 0 is the frozen model, anything beyond the last one means the last. The last value
+    returned has all numbers: sizes (root mean square), positions along eps_concept - eps_null, counted from
+    eps_null or from what the concept is erased from, cosines with it, and distances to the target.
     """
     with stream.refusals():
         target = noisy_latent.target(model, erasure, prompt)
         drawn, index = noisy_latent.point(model, target, seed, t, eta)
-        stages = run_stages.stages(erasure)
+        stages = erasure_stages.stages(erasure)
         edited = stages[min(max(int(stage), 0), len(stages) - 1)]
         unet = edited.apply(model) if edited else None
         at = predictions(model, drawn, index, eta=eta, unet=unet)
-        updates = noisy_latent.updates(edited) if erasure else None
-        seen = LabelledPredictions(at, target.concept, seed, eta, guidance_scale, updates)
+        trained = ("trained", f"after {noisy_latent.updates(edited)}") if erasure else ()
+        seen = LabelledPredictions(at, target.concept, seed, eta, guidance_scale, *trained)
         panels = score_panels.html(model, seen)
     text = noisy_latent.where(model, target, drawn, index, seed) + _state(edited, erasure)
     count = None if erasure is None else card.updates(edited) if edited else 0
     line = LINE_FROM if seen.from_context else LINE
     numbers = NUMBERS.format(centre=seen.centre, target=TARGET)
     return ScoresView(
-        pictures.note(text),
+        markup.note(text),
         panels,
         f'<div class="esd-prose">{line}{score_panels.line(seen)}</div>',
         f'<div class="esd-prose">{numbers}{score_panels.numbers(seen)}</div>',
@@ -92,7 +90,7 @@ def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
         return f" No erasure yet, so {EDITED} = {CONCEPT}."
     config, total = noisy_latent.config(erasure), card.updates(erasure)
     trained = f", trained with η = {config.eta:g}" if config else ""
-    done = f"{run_stages.updates(edited)} of {total} updates" if total else noisy_latent.updates(edited)
+    done = f"{erasure_stages.updates(edited)} of {total} updates" if total else noisy_latent.updates(edited)
     return f" <strong>Edited model: after {done}{trained}.</strong>"
 
 
@@ -100,8 +98,8 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
     """When the tab opens: prompt, eta and stages of an erasure made since the last time, and its key."""
     if (key := noisy_latent.key(erasure)) == seen:
         return gr.skip(), gr.skip(), gr.skip(), seen
-    stages, config, eta = run_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
-    counts = ", ".join(str(run_stages.updates(stage)) for stage in stages)
+    stages, config, eta = erasure_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
+    counts = ", ".join(str(erasure_stages.updates(stage)) for stage in stages)
     stage = gr.Slider(
         maximum=max(len(stages) - 1, 1),
         value=len(stages) - 1,
@@ -115,28 +113,19 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
 
 def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab: what to look at on the left, what is predicted there on the right."""
-    last = run_stages.STAGES + 1
-    with layout.columns():
-        with layout.panel():
-            fields: dict[str, Any] = {"erasure": erasure, **noisy_latent.fields(model)}
-            go = gr.Button("Show", variant="primary", elem_id="scores-run")
-            fields["t"] = noisy_latent.timestep(model)
+    last = erasure_stages.STAGES + 1
+    with blocks.columns():
+        with blocks.panel():
+            fields, go = noisy_latent.choices(model, erasure, "scores")
             own = "Of the target drawn here; training has used its own"
-            fields["eta"] = layout.slider("Erasing strength η", (-2, 5), 1, 0.1, own)
+            fields["eta"] = blocks.slider("Erasing strength η", (-2, 5), 1, 0.1, own)
             two = "Of the two guided predictions; x_t stays as it is"
-            fields["guidance_scale"] = layout.slider("Guidance scale w", (-5, 10), 4, 0.5, two)
-            fields["stage"] = layout.slider(
+            fields["guidance_scale"] = blocks.slider("Guidance scale w", (-5, 10), 4, 0.5, two)
+            fields["stage"] = blocks.slider(
                 "Stage of training", (0, last), last, 1, NOTHING_KEPT, interactive=False
             )
-        with layout.result("scores-result"):
-            events.html(INTRO)
-            parts = [events.html(label=label) for label in ("status", "panels", "line", "table")]
+        with blocks.result(elem_id="scores-result"):
+            blocks.html(INTRO)
+            parts = [blocks.html(label=label) for label in ("status", "panels", "line", "table")]
             parts.append(gr.JSON(visible=False, label="Numbers"))
-    noisy_latent.wire(
-        partial(draw, model),
-        (fields, parts),
-        events.public("scores", draw),
-        go,
-        [fields[name] for name in ("t", "eta", "guidance_scale", "stage")],
-        (tab, follow, [fields[name] for name in ("prompt", "eta", "stage")]),
-    )
+    noisy_latent.wire(model, draw, "scores", (fields, go, parts), (tab, follow, ["prompt", "eta", "stage"]))

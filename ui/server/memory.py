@@ -1,22 +1,29 @@
-"""What the visitors of an app keep in memory, all together: how much, how long, who makes room."""
+"""What the visitors of an app keep: how long, in which files, how much all together, who makes room.
+
+`gr.State` keeps one value per open page; the frozen model is shared by all and never changed.
+"""
 
 from __future__ import annotations
 
 import datetime
+import logging
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
-from gradio.state_holder import SessionState, StateHolder
+from gradio.state_holder import StateHolder
+from gradio.utils import get_upload_folder
 from torch import Tensor
 
-from ui.server.session import log
-from ui.server.stop import Job
+from ui.server.stream import Job
 
+LIFETIME = 3600  # seconds an erasure, and its file, are kept after their last change
 GRACE = 60  # seconds that what a page kept outlives it, for a connection that was only lost
 ENDING = 15  # seconds in which a job that was stopped may still use its page's states
 TOGETHER = 2 * 2**30  # bytes of tensors that all visitors keep together
@@ -26,7 +33,14 @@ IDLE = 60  # seconds without any event after which a visitor may have to make ro
 # Beyond this many pages Gradio forgets the one longest unused, whatever it keeps. Closed pages
 # count until `forget`; an open one takes a third of a megabyte besides its tensors.
 PAGES = 512
-left_at: dict[str, datetime.datetime] = {}  # when the page of a session was left
+log = logging.getLogger("esd_lab")
+
+
+def new_file(name: str) -> Path:
+    """A path in a fresh folder of Gradio's cache, which Gradio empties of old files."""
+    cache = Path(get_upload_folder())
+    cache.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=cache)) / name
 
 
 def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
@@ -35,15 +49,11 @@ def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
         yield value
     elif isinstance(value, torch.nn.Module):
         yield from value.state_dict().values()
-    elif isinstance(value, dict):
-        for part in value.values():
+    elif is_dataclass(value):
+        yield from tensors(vars(value))
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
             yield from tensors(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from tensors(part)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for part in fields(value):
-            yield from tensors(getattr(value, part.name))
 
 
 def tensor_bytes(value: Any) -> int:  # noqa: ANN401
@@ -58,12 +68,6 @@ def kept(holder: StateHolder) -> dict[str, int]:
     return {key: tensor_bytes(list(session.state_data.values())) for key, session in sessions}
 
 
-def delete(holder: StateHolder, key: str) -> None:
-    """Delete what a session keeps. Gradio raises if it is deleting the same as expired."""
-    with suppress(KeyError):
-        holder.delete_state(key)
-
-
 def make_room(holder: StateHolder, most: int = TOGETHER) -> int:
     """Drop what the longest idle visitors keep until all together keep at most `most` bytes.
 
@@ -73,53 +77,52 @@ def make_room(holder: StateHolder, most: int = TOGETHER) -> int:
     now, total = datetime.datetime.now(), sum(sizes.values())
     for key, own in sizes.items():
         used = holder.time_last_used.get(key, now)
-        if total <= most:
-            break
-        if own and (now - used).total_seconds() >= IDLE:
-            delete(holder, key)
-            stop(holder.session_data[key])  # its job may hold what a client's run has left
+        if own and total > most and (now - used).total_seconds() >= IDLE:
+            drop(holder, key)
             total, dropped = total - own, dropped + 1
     if dropped:
         log.info("dropped the erasures of %d idle visitors to make room", dropped)
     return dropped
 
 
-def stop(session: SessionState) -> None:
+def drop(holder: StateHolder, key: str) -> None:
+    """Stop what goes on for a page, which may hold what a client's run has left, and drop what it keeps."""
+    stop(holder, key)
+    with suppress(KeyError, RuntimeError):  # another thread drops the same; Gradio does what is expired
+        holder.delete_state(key)
+
+
+def stop(holder: StateHolder, key: str) -> None:
     """End what nobody waits for: Gradio lets a Python client's go on to its end."""
-    for key, value in list(session.state_data.items()):
+    session = holder.session_data.get(key)
+    for state, value in list(session.state_data.items()) if session else ():
         if isinstance(value, Job):
             value.stopped = True
-            session.state_data[key] = Job()  # for a client whose connection comes back
+            session.state_data[state] = Job()  # for a client whose connection comes back
 
 
 def left(holder: StateHolder, key: str) -> None:
     """A page was closed, or its connection lost: its erasing run or grid ends, and GRACE begins."""
-    if key in holder:
-        stop(holder.session_data[key])
-        left_at[key] = datetime.datetime.now()
-        timer = threading.Timer(GRACE, forget, [holder])
-        timer.daemon = True
-        timer.start()
+    if key not in holder:
+        return
+    stop(holder, key)
+    timer = threading.Timer(GRACE, forget, [holder, key, datetime.datetime.now()])
+    timer.daemon = True
+    timer.start()
 
 
-def forget(holder: StateHolder, grace: float | None = None) -> None:
-    """Forget the pages that were left `grace` (GRACE) seconds ago and did not come back.
+def forget(holder: StateHolder, key: str, when: datetime.datetime) -> None:
+    """Forget a page that was left then, unless it came back.
 
-    Gradio itself would keep what they have for an hour, and the session, which takes a visitor's
+    Gradio itself would keep what it has for an hour, and the session, which takes a visitor's
     place, for good.
     """
-    now = datetime.datetime.now()
-    for key, when in list(left_at.items()):
-        if (now - when).total_seconds() < (GRACE if grace is None else grace):
-            continue
-        if left_at.pop(key, None) is None:  # another thread forgets it
-            continue
-        used = holder.time_last_used.get(key, when)
-        if (used - when).total_seconds() <= ENDING:
-            delete(holder, key)
-            with holder.lock:
-                holder.session_data.pop(key, None)
-            holder.time_last_used.pop(key, None)
+    used = holder.time_last_used.get(key, when)
+    if (used - when).total_seconds() <= ENDING:
+        drop(holder, key)
+        with holder.lock:
+            holder.session_data.pop(key, None)
+        holder.time_last_used.pop(key, None)
 
 
 def look_after(demo: gr.Blocks) -> None:

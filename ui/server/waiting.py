@@ -15,8 +15,7 @@ from typing import Any
 import gradio as gr
 
 from ui.server import processor, zerogpu
-from ui.server.stop import Job
-from ui.server.stream import SKIP
+from ui.server.stream import SKIP, Job
 
 # The queues, each a concurrency_id of Gradio's.
 RUN, GRID = "run", "grid"
@@ -27,7 +26,7 @@ PLACES = 4  # under way of RUN, and of GRID; a run holds the memory of a trainin
 IN_LINE = 16  # under way and waiting; further ones stay in Gradio's queue
 POLL = 0.25  # seconds after which one that waits looks again whether its place has come
 
-_lines: dict[str, list[object]] = defaultdict(list)  # in the order in which they came
+LINES: dict[str, list[object]] = defaultdict(list)  # in the order in which they came
 
 
 def share(demo: gr.Blocks, status: Callable[[str], str]) -> None:
@@ -59,7 +58,7 @@ def in_line(
 
     @functools.wraps(fn)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        job, ticket, line = Job.among(args, kwargs), object(), _lines[queue]
+        job, ticket, line = Job.among(args, kwargs), object(), LINES[queue]
         line.append(ticket)
         try:
             yield as_it_was  # a stream without any moment would empty all of the page
@@ -72,11 +71,6 @@ def in_line(
             line.remove(ticket)
 
     return stream
-
-
-def length(queue: str) -> int:
-    """How many are under way or wait in it."""
-    return len(_lines[queue])
 
 
 def sentence(before: int, queue: str) -> str:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ui.server.stop import Job
+from ui.server.stream import Job
 
 SECONDS = 120  # of a GPU that a call may ask for; a longer run ends there and keeps what it has
 

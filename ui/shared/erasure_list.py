@@ -1,7 +1,4 @@
-"""A visitor's erasures: those they made, opened or added up. The ready-made ones are everybody's.
-
-`gr.State` keeps one list per open page, beside the erasure that the other tabs use.
-"""
+"""A visitor's erasures: those they made, opened or added up. The ready-made ones are everybody's."""
 
 from __future__ import annotations
 
@@ -10,14 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.exchange.formats import load_erasure
 from esd_core.files import write_text
-from ui.server import memory, session, stream
-from ui.shared import erasure_text, run_stages
+from ui.server import memory, stream
+from ui.shared import erasure_stages, erasure_text
 
 LONGEST, MEMORY = 8, 192 * 2**20  # erasures, and bytes of them, that one visitor may keep
 READY_MADE = Path(__file__).resolve().parents[2] / "assets" / "erasures"
@@ -57,14 +55,23 @@ class ListedErasure:
         return [str(erasure), *(str(erasure.with_suffix(suffix)) for suffix in texts)]
 
 
-def state() -> gr.State:
-    """A visitor's own list, empty at first."""
-    return gr.State((), time_to_live=session.LIFETIME, delete_callback=_remove_files)
-
-
 def _remove_files(owned: ErasureList) -> None:
     for kept in owned or ():
         shutil.rmtree(kept.folder, ignore_errors=True)
+
+
+class Erasures(NamedTuple):
+    """The erasures of a page."""
+
+    in_use: gr.State  # the visitor's own or chosen one; None until there is one
+    owned: gr.State  # the visitor's list
+    ready: ErasureList  # everybody's
+
+    @classmethod
+    def beside(cls, ready: ErasureList) -> Erasures:
+        """A visitor's own, none at first; a list that is dropped takes its files along."""
+        life: dict[str, Any] = dict(time_to_live=memory.LIFETIME)
+        return cls(gr.State(None, **life), gr.State((), delete_callback=_remove_files, **life), ready)
 
 
 def keep(
@@ -77,9 +84,9 @@ def keep(
     """
     if erasure is None or key_of((*besides, *owned), erasure):
         return owned
-    full = (*owned, ListedErasure(erasure, origin, session.new_file("x").parent))
+    full = (*owned, ListedErasure(erasure, origin, memory.new_file("x").parent))
     # With the stages that led to each.
-    first, sizes = 0, [memory.tensor_bytes(run_stages.stages(kept.erasure)) for kept in full]
+    first, sizes = 0, [memory.tensor_bytes(erasure_stages.stages(kept.erasure)) for kept in full]
     while first < len(owned) and (len(full) - first > LONGEST or sum(sizes[first:]) > MEMORY):
         first += 1
     _remove_files(full[:first])
@@ -113,14 +120,12 @@ def key_of(listed: Sequence[ListedErasure], erasure: Erasure | None) -> str | No
 
 
 def choices(listed: Sequence[ListedErasure]) -> list[tuple[str, str]]:
-    """(label, key), for a list to choose from; equal labels are numbered."""
-    all_labels, seen = Counter(kept.label for kept in listed), Counter[str]()
-    numbered = []
+    """(label, key), for a list to choose from; labels that come again are numbered."""
+    seen, numbered = Counter[str](), []
     for kept in listed:
-        seen[kept.label] += 1
-        again = all_labels[kept.label] > 1
-        numbered.append(f"{kept.label}, no. {seen[kept.label]}" if again else kept.label)
-    return [(label, kept.key) for label, kept in zip(numbered, listed, strict=True)]
+        seen[label := kept.label] += 1
+        numbered.append((f"{label}, no. {seen[label]}" if seen[label] > 1 else label, kept.key))
+    return numbered
 
 
 def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[ErasureList, list[str]]:
@@ -132,5 +137,5 @@ def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[Erasur
         except ValueError as refused:
             refusals.append(f"{path.name} is left out: {refused}")
         else:
-            listed.append(ListedErasure(erasure, "ready-made", session.new_file("x").parent, path.stem))
+            listed.append(ListedErasure(erasure, "ready-made", memory.new_file("x").parent, path.stem))
     return tuple(listed), refusals

@@ -1,14 +1,21 @@
-"""What the page calls an erasure: its concepts, its updates, its file."""
+"""What an erasure erases, in words: its name on the page, its file, the prompts that put it to the test.
+
+Its concepts may be many, and a file from elsewhere may not name any.
+"""
 
 from __future__ import annotations
 
 import re
+from html import escape
 
 from markupsafe import Markup
 
-from esd_core import EraseConfig, Erasure, card
-from ui.server import session
-from ui.shared import pictures
+from esd_core import DiffusionModel, EraseConfig, Erasure, card
+from esd_core.study.watched_prompts import to_watch
+from ui.server import memory
+from ui.shared import markup
+
+NOT_NAMED = "the file of this erasure does not say what it erases; write prompts of your own"
 
 
 def concepts(erasure: Erasure) -> str:
@@ -19,7 +26,7 @@ def concepts(erasure: Erasure) -> str:
 def quoted(erasure: Erasure) -> Markup:
     """The same for a sentence, as HTML."""
     named = card.concepts(erasure)
-    return pictures.quoted(", ".join(named)) if named else Markup("what its file does not say")
+    return markup.quoted(", ".join(named)) if named else Markup("what its file does not say")
 
 
 def by_updates(erasure: Erasure) -> str:
@@ -44,4 +51,43 @@ def file_name(erasure: Erasure) -> str:
 
 def download(erasure: Erasure) -> str:
     """Write its file for the download button."""
-    return str(erasure.save(session.new_file(file_name(erasure))))
+    return str(erasure.save(memory.new_file(file_name(erasure))))
+
+
+def default_prompts(model: DiffusionModel, erasure: Erasure, most: int) -> list[str]:
+    """The prompts that an empty box stands for: the first concept, the others one by one as far as
+    there is room, a neighbour, and something unrelated.
+
+    Raises:
+        ValueError: it does not say what it erases.
+    """
+    concepts = card.concepts(erasure)
+    if not concepts:
+        raise ValueError(NOT_NAMED)
+    first, *controls = (item.prompt for item in to_watch(model, concepts[0]))
+    others = concepts[1 : max(1, most - len(controls))]
+    return list(dict.fromkeys([first, *others, *controls]))
+
+
+def negative_prompt(model: DiffusionModel, erasure: Erasure) -> tuple[str | None, str]:
+    """Its concepts as a negative prompt, and a sentence in HTML on what was left out, if anything.
+
+    The concepts that the text encoder has no room for are left out; None leaves the column out.
+    """
+    concepts, says = card.concepts(erasure), ""
+    kept, room = concepts, model.tokenizer.model_max_length
+    while kept and len(model.tokenize([", ".join(kept)])["input_ids"][0]) > room:
+        kept = kept[:-1]
+    if not kept:
+        why = (
+            "Its first concept is too long for this model to read"
+            if concepts
+            else "Its file names no concept"
+        )
+        says = f" {why}, so there is no column of a negative prompt."
+    elif len(kept) < len(concepts):
+        says = (
+            f" The negative prompt has room for {len(kept)} of the {len(concepts)} concepts: "
+            f"{escape(', '.join(kept))}."
+        )
+    return ", ".join(kept) or None, says

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,48 +13,44 @@ from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import SEEDS
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from esd_core.teacher import Pairs
-from ui.shared import events, layout, pictures, prompts
+from ui.shared import blocks, markup, prompts
 
 
-def fields(model: DiffusionModel) -> dict[str, Any]:
-    """Which prompt, which noise."""
+def choices(model: DiffusionModel, erasure: gr.State, name: str) -> tuple[dict[str, Any], gr.Button]:
+    """Lay out which prompt, which noise and which point of the trajectory; the button shows it."""
     prompt = prompts.field(model, "Prompt", "Pick one, or type words the model knows")
     seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=SEEDS[1])
-    return {"prompt": prompt, "seed": seed}
-
-
-def timestep(model: DiffusionModel) -> gr.Slider:
-    """Which point of the trajectory."""
+    go = gr.Button("Show", variant="primary", elem_id=f"{name}-run")
     first, *_, before, last = timesteps(model)
     says = f"{first} is almost pure noise, {last} almost clean"
-    return layout.slider("Timestep t", (last, first), timesteps(model)[STEPS // 4], before - last, says)
+    t = blocks.slider("Timestep t", (last, first), timesteps(model)[STEPS // 4], before - last, says)
+    return dict(erasure=erasure, prompt=prompt, seed=seed, t=t), go
 
 
 def wire(
+    model: DiffusionModel,
     draw: Callable[..., Any],
-    asked: tuple[dict[str, Any], list[Any]],
-    public: dict[str, Any],
-    go: gr.Button,
-    moved: Sequence[Any],
-    opening: tuple[gr.Tab, Callable[..., Any], list[Any]],
+    name: str,
+    asked: tuple[dict[str, Any], gr.Button, list[Any]],
+    opening: tuple[gr.Tab, Callable[..., Any], list[str]],
 ) -> None:
     """Draw when it is asked for, when a field is moved, and when the tab opens.
 
     Args:
-        draw: what looks at the latent.
-        asked: its inputs by name, and its outputs.
-        public: how the API has it.
-        moved: the fields that draw at once.
+        draw: what looks at the latent; the API has it under `name`.
+        asked: its fields by name, the button, its outputs.
         opening: the tab, the function that lets fields follow the session's erasure (from it and
-            the key of the one they followed last: their values, and its key), and those fields.
+            the key of the one they followed last: their values, and its key), and their names.
     """
-    tab, follow, followed = opening
-    look: dict[str, Any] = dict(fn=draw, inputs_kwargs=asked[0], outputs=asked[1], show_progress="hidden")
-    look |= events.LATEST | events.LOOKING
-    go.click(**look, **public)
-    gr.on([field.input for field in moved], **look, api_visibility="private")
+    (fields, go, outputs), (tab, follow, followed) = asked, opening
+    look: dict[str, Any] = dict(fn=partial(draw, model), inputs_kwargs=fields, outputs=outputs)
+    look |= dict(show_progress="hidden", **blocks.LATEST, **blocks.LOOKING)
+    go.click(**look, **blocks.public(name, draw))
+    moved = [field.input for key, field in fields.items() if key not in ("erasure", "prompt", "seed")]
+    gr.on(moved, **look, api_visibility="private")
     seen = gr.State("unseen")
-    opened = tab.select(follow, [asked[0]["erasure"], seen], [*followed, seen], **events.AT_ONCE)
+    outs = [*(fields[key] for key in followed), seen]
+    opened = tab.select(follow, [fields["erasure"], seen], outs, **blocks.AT_ONCE)
     opened.then(**look, api_visibility="private")
 
 
@@ -86,7 +83,7 @@ def where(model: DiffusionModel, target: Target, drawn: Pairs, index: int, seed:
     name = target.erase_from or target.concept
     return (
         f"<i>x<sub>t</sub></i> at <i>t</i> = {int(drawn.t[index])} is from the frozen model's own "
-        f"guided trajectory for {pictures.quoted(name)}, seed {seed} ({STEPS} steps, guidance "
+        f"guided trajectory for {markup.quoted(name)}, seed {seed} ({STEPS} steps, guidance "
         f"{EraseConfig.start_guidance:g}): √{signal:.3f} <i>x</i><sub>0</sub> + √{1 - signal:.3f} "
         "noise."
     )

@@ -36,8 +36,7 @@ def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
     """Concepts, and what to erase each from, separated by commas or new lines.
 
     Raises:
-        ValueError: as `phrase`; or there are too many, or neither no contexts, nor one, nor one
-            for each.
+        ValueError: as `phrase`; or there are too many, or neither no contexts, nor one, nor one for each.
     """
     named, places = (
         [part for part in re.split(r"[,\n]", given or "") if part.strip()] for given in (text, erase_from)
@@ -84,9 +83,9 @@ def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:
 
 def field(model: DiffusionModel, label: str, info: str, **more: Any) -> gr.Dropdown | gr.Textbox:  # noqa: ANN401
     """Where a visitor names a concept: from the model's list if it has one, else in any words."""
-    if not (names := choices(model)):
-        return gr.Textbox("Van Gogh", label=label, max_length=300)
-    first = first_choice(model)
+    first, names = first_choice(model), choices(model)
+    if not names:
+        return gr.Textbox(first, label=label, max_length=300)
     return gr.Dropdown(names, value=first, allow_custom_value=True, label=label, info=info, **more)
 
 
@@ -97,5 +96,5 @@ def choices(model: DiffusionModel) -> list[str]:
 
 def first_choice(model: DiffusionModel) -> str:
     """What the first click erases."""
-    names = choices(model)
-    return FAVOURITE if FAVOURITE in names or not names else names[0]
+    names = choices(model) or ["Van Gogh"]
+    return FAVOURITE if FAVOURITE in names else names[0]

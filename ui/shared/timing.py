@@ -6,11 +6,10 @@ to be a straight line.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -33,53 +32,30 @@ class CallTime:
         return self.base + self.each * n
 
 
-_timed: dict[tuple[int, str], CallTime] = {}
-_timing = threading.Lock()
-
-
+@cache
 def evaluation(model: DiffusionModel) -> CallTime:
     """A prediction of the frozen UNet, per example and prompt."""
-    return _time(model, "", lambda: partial(_call, model, model.unet, train=False))
+    return _time(partial(_call, model, model.unet, train=False))
 
 
+@cache
 def update(model: DiffusionModel, method: str) -> CallTime:
     """A prediction, its gradients for what `method` trains, and Adam's step.
 
     Raises:
         ValueError: the method is unknown, or selects nothing in this UNet.
     """
-
-    def make() -> Callable[[int], float]:
-        run = start(model, EraseConfig("a", train_method=method))
-        return lambda n: _call(model, run.unet, n, train=True) + _clock(run.optimizer.step)
-
-    return _time(model, method, make)
+    run = start(model, EraseConfig("a", train_method=method))
+    return _time(lambda n: _call(model, run.unet, n, train=True) + _clock(run.optimizer.step))
 
 
-def correct(model: DiffusionModel, method: str, examples: int, seconds: float) -> None:
-    """Believe a run, whose updates on so many examples took `seconds` each, more than the timing."""
-    key = id(model.unet), method
-    with _timing:
-        if seconds > 0 and (timed := _timed.get(key)):
-            off = seconds / max(timed(examples), 1e-9)
-            _timed[key] = CallTime(off * timed.base, off * timed.each)
-
-
-def _time(model: DiffusionModel, what: str, make: Callable[[], Callable[[int], float]]) -> CallTime:
-    """Time what is made for FEW and for MORE examples, once; the best of three, after a warm-up."""
-    key = id(model.unet), what
-    with _timing:
-        if key not in _timed:
-            seconds = make()
-            first = seconds(FEW)
-            few = first if first > PATIENT else min(seconds(FEW) for _ in range(3))
-            if few > PATIENT:
-                _timed[key] = CallTime(0.0, few / FEW)
-            else:
-                more = min(seconds(MORE) for _ in range(3))
-                each = max(0.0, more - few) / (MORE - FEW)
-                _timed[key] = CallTime(max(0.0, few - FEW * each), each)
-    return _timed[key]
+def _time(seconds: Callable[[int], float]) -> CallTime:
+    """Time a call on FEW and on MORE examples: the best of three, after a warm-up."""
+    first = seconds(FEW)
+    few = first if first > PATIENT else min(seconds(FEW) for _ in range(3))
+    more = few * MORE / FEW if few > PATIENT else min(seconds(MORE) for _ in range(3))
+    each = max(0.0, more - few) / (MORE - FEW)
+    return CallTime(max(0.0, few - FEW * each), each)
 
 
 def _call(model: DiffusionModel, unet: UNet2DConditionModel, n: int, train: bool) -> float:

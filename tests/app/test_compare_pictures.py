@@ -8,11 +8,10 @@ import gradio as gr
 import pytest
 
 from esd_core import DiffusionModel, Erasure
-from tests.app.test_app import COMPARE, cache, erased  # noqa: F401
+from tests.app.test_app import COMPARE, cache, compared, erased  # noqa: F401
 from tests.app.test_scores import model  # noqa: F401
-from ui.compare import picture_slider
-from ui.compare import tab as compare_tab
-from ui.compare.picture_slider import DrawnPairs
+from ui.compare import pictures
+from ui.compare.pictures import DrawnPairs
 from ui.server import memory
 
 # The fixture comes from the tests of Scores by import.
@@ -25,15 +24,15 @@ def cat(model: DiffusionModel) -> Erasure:
 
 
 def pairs(model: DiffusionModel, cat: Erasure, **changes: Any) -> DrawnPairs:
-    return compare_tab.draw(model, cat, **{**COMPARE, **changes}).pairs
+    return compared(model, cat, **{**COMPARE, **changes}).pairs
 
 
 def test_every_pair_can_be_had_and_is_as_if_drawn_alone(model: DiffusionModel, cat: Erasure):
     drawn = pairs(model, cat)
     assert drawn.labels == ["a cat, seed 1", "a cat, seed 2", "a dog, seed 1", "a dog, seed 2"]
-    two, caption = picture_slider.pick(drawn, "a dog, seed 1")
+    two, caption = pictures.pick(drawn, "a dog, seed 1")
     assert "“a dog”, seed 1: base left" in caption
-    alone = compare_tab.draw(model, cat, **{**COMPARE, "prompt": "a dog", "seeds": "1"})
+    alone = compared(model, cat, **{**COMPARE, "prompt": "a dog", "seeds": "1"})
     for own, expected in zip(two, alone.slider, strict=True):
         assert own.tobytes() == expected.tobytes()
         assert own.info["parameters"].startswith("a dog")
@@ -41,17 +40,17 @@ def test_every_pair_can_be_had_and_is_as_if_drawn_alone(model: DiffusionModel, c
 
 
 def test_the_choice_outlives_a_drawing_of_the_same_prompts(model: DiffusionModel, cat: Erasure):
-    listed, slider, caption, download = compare_tab.reveal(pairs(model, cat), "a dog, seed 2")
+    listed, slider, caption, download = pictures.reveal(pairs(model, cat), "a dog, seed 2")
     assert listed.value == "a dog, seed 2" and listed.visible and "“a dog”, seed 2" in caption
     assert slider.visible and download.visible
     other = pairs(model, cat, prompt="a rocket")
-    assert compare_tab.reveal(other, "a dog, seed 2")[0].value == "a rocket, seed 1"
+    assert pictures.reveal(other, "a dog, seed 2")[0].value == "a rocket, seed 1"
 
 
 def test_one_pair_needs_no_list_and_none_nothing(model: DiffusionModel, cat: Erasure):
-    assert not compare_tab.reveal(pairs(model, cat, prompt="a cat", seeds="1"), None)[0].visible
-    assert compare_tab.reveal(None, None) == (gr.skip(),) * 4
-    assert picture_slider.pick(None, "a cat, seed 1") == (gr.skip(), gr.skip())
+    assert not pictures.reveal(pairs(model, cat, prompt="a cat", seeds="1"), None)[0].visible
+    assert pictures.reveal(None, None) == (gr.skip(),) * 4
+    assert pictures.pick(None, "a cat, seed 1") == (gr.skip(), gr.skip())
 
 
 def test_what_is_kept_counts_as_the_visitors(model: DiffusionModel, cat: Erasure):

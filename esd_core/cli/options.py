@@ -8,15 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import esd_core
 from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
 from esd_core.strict import UNBOUNDED
-
-if TYPE_CHECKING:
-    from esd_core.models import DiffusionModel
 
 STRENGTHS = (-10, 10)  # as erasure.STRENGTHS
 NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -134,19 +132,17 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def load(model: str, device: str | None = None) -> DiffusionModel:
+def load(model: str, device: str | None = None) -> esd_core.DiffusionModel:
     """The model, without the libraries' progress bars."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
-    from esd_core.models import load_model
-
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    return load_model(model, device=device)
+    return esd_core.load_model(model, device=device)
 
 
-def warn_of_unknown_words(model: DiffusionModel, prompts: Sequence[str]) -> None:
+def warn_of_unknown_words(model: esd_core.DiffusionModel, prompts: Sequence[str]) -> None:
     """Name words the model was never taught, if it keeps a list."""
     unknown = dict.fromkeys(word for prompt in prompts for word in model.unknown_words(prompt))
     if unknown:

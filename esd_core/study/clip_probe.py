@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
@@ -137,9 +136,8 @@ def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # n
     Args:
         model: a model with a vocabulary and a CLIP.
         text: the concept, by name ("cat") or phrase ("a cat").
-        options: unet, the edited one (default the frozen one); seeds, a picture of every prompt for
-            each (default 0 to 3); guidance_scale (any number, default 4); num_inference_steps (1 to
-            999, default 20); judge, a `Probe` to use.
+        options: seeds, a picture of every prompt for each (default 0 to 3); judge, a `Probe` to use; and of
+            `sample`: unet, the edited one (default the frozen one), guidance_scale, num_inference_steps.
 
     Raises:
         ValueError: the model cannot be probed, the concept is unknown, or `sample` refuses an option.
@@ -151,11 +149,9 @@ def probing(
     model: DiffusionModel,
     text: str,
     *,
-    unet: UNet2DConditionModel | None = None,
     judge: Probe | None = None,
     seeds: Sequence[int] = range(4),
-    guidance_scale: float = 4.0,
-    num_inference_steps: int = 20,
+    **options: Any,
 ) -> Iterator[Score | int]:
     """The steps of `probe`: yields after each how many a group has made, and every group's score."""
     judge = judge or Probe.of(model)
@@ -167,16 +163,8 @@ def probing(
         "empty prompt": [],
     }
     for group, concepts in groups.items():
-        wanted = [c for c in concepts for _ in seeds]
-        images = yield from generating(
-            model,
-            [c.phrase for c in wanted] or [""] * len(seeds),
-            lambda step: step.step + 1,
-            seeds=seeds * max(1, len(concepts)),
-            unet=unet,
-            guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps,
-        )
+        phrases, wanted = [c.phrase for c in concepts] or [""], [c for c in concepts for _ in seeds]
+        prompts, noises = [phrase for phrase in phrases for _ in seeds], seeds * len(phrases)
+        images = yield from generating(model, prompts, lambda step: step.step + 1, seeds=noises, **options)
         presence = judge.presence(images, concept).mean().item()
-        accuracy = judge.accuracy(images, wanted) if wanted else None
-        yield Score(group, tuple(c.phrase for c in concepts) or ("",), presence, accuracy)
+        yield Score(group, tuple(phrases), presence, judge.accuracy(images, wanted) if wanted else None)

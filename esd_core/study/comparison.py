@@ -82,11 +82,10 @@ def comparing(
         runs["erased"] = {"unet": edited}
     if negative_prompt is not None:
         runs["negative prompt"] = {"negative_prompt": negative_prompt}
-    columns, starts = {}, {}
+    columns, starts = dict[str, Tensor](), dict[str, str]()
 
     def seen(column: str, step: Step) -> At:
-        if column not in starts:
-            starts[column] = noise_hash(step.x_t)
+        starts[column] = starts.get(column) or noise_hash(step.x_t)
         return At(column, step.step + 1)
 
     every, noises = [p for p in prompts for _ in seeds], seeds * len(prompts)

@@ -64,7 +64,7 @@ def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0
     others = ((i, c) for i, c in enumerate(cycle(everyone)) if c not in (concept, *near))
     asked = {
         "concept": [(i, concept) for i in range(pictures)],
-        "neighbours": [(i // count, near[i % count]) for i in range(max(pictures // 2, count) * bool(near))],
+        "neighbours": [(i // count, near[i % count]) for i in range(count and max(pictures // 2, count))],
         "others": islice(others, 2 * pictures),
     }
     groups = {group: [dressed(probe, c, i) for i, c in each] for group, each in asked.items()}
@@ -90,20 +90,13 @@ def dressed(probe: Probe, concept: Concept, number: int) -> Ask:
 
 
 class Gallery:
-    """Draws pictures; those of the frozen model only once, however many erasures are compared. Ten steps
-    of DPM-Solver++ are enough to recognise what they show, at half the price of twenty of DDIM."""
+    """Draws pictures with options of `sample`; those of the frozen model only once, however many erasures are
+    compared. Ten steps of DPM-Solver++ are enough to recognise what they show, at half the price of twenty of
+    DDIM."""
 
-    def __init__(
-        self,
-        model: DiffusionModel,
-        *,
-        guidance_scale: float = 4.0,
-        num_inference_steps: int = 10,
-        scheduler: str = "dpm++",
-    ) -> None:
+    def __init__(self, model: DiffusionModel, **options: Any) -> None:
         self.model, self._base = model, dict[Ask, Tensor]()
-        self.options: dict[str, Any] = {"guidance_scale": guidance_scale, "scheduler": scheduler}
-        self.options["num_inference_steps"] = num_inference_steps
+        self.options = {"num_inference_steps": 10, "scheduler": "dpm++", **options}
 
     def base(self, asks: Sequence[Ask]) -> Tensor:
         """The frozen model's pictures `(B, 3, H, W)` in [0, 1]."""

@@ -76,9 +76,11 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     loaded = shared.load(model, device)
     config = in_its_words(loaded, config)
     pictures = read_pictures(images, config.image_size or loaded.image_size) if images else None
-    run = erasing_run.resumed(loaded, config, out, rest) if rest and out else erasing_run.Run(loaded, config)
+    run = erasing_run.Run(loaded, config, out or new_folder(config))
+    if rest:
+        run.go_on(rest)
     steps = esd_core.erase(loaded, config, images=pictures, resume=rest, team=team)
-    erasing_run.carry_out(run, steps, out, team)
+    erasing_run.carry_out(run, steps, team)
     team.leave()
     if team.leads:
         typer.echo(json.dumps(run.summary()) if as_json else run.text())
@@ -119,6 +121,12 @@ def refuse_former(folder: Path | None) -> None:
     if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; give another --out")
     shared.writable((folder or Path("outputs")) / "config.json")
+
+
+def new_folder(config: EraseConfig) -> Path:
+    """outputs/<concept>-<method>, numbered if that is taken."""
+    concepts = shared.slug(" ".join(t.concept for t in config.concepts))
+    return shared.free(Path("outputs") / f"{concepts}-{config.train_method}")
 
 
 def in_its_words(model: esd_core.DiffusionModel, config: EraseConfig) -> EraseConfig:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from esd_core.checkpoint import Checkpoint
-from esd_core.cli.options import free, note, slug
+from esd_core.cli.options import note
 from esd_core.config import EraseConfig
 from esd_core.erasing import DivergenceError, EraseStep
 from esd_core.erasure import Erasure
@@ -50,19 +50,16 @@ class Run:
 
     model: DiffusionModel
     config: EraseConfig
-    folder: Path | None = None
+    folder: Path  # made at the first step
     rows: list[dict[str, Any]] = field(default_factory=list)  # lines of loss.csv; update 0 precedes any
     erasure: Erasure | None = None  # as in the folder
     ending: Literal["done", "diverged", "stopped"] = "stopped"
 
-    def begin(self, folder: Path | None) -> None:
-        """Write all options to the folder; default: outputs/<concept>-<method>, numbered if that is taken."""
-        concepts = slug(" ".join(t.concept for t in self.config.concepts))
-        self.folder = folder or free(Path("outputs") / f"{concepts}-{self.config.train_method}")
-        write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=1) + "\n")
-
     def add(self, step: EraseStep, *, measure: bool = False) -> None:
-        """Note a step; the held-out error is measured about 20 times a run, and if asked for."""
+        """Note a step, and all options with the first; the held-out error is measured about 20 times a run,
+        and if asked for."""
+        if step.loss is None:
+            write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=1) + "\n")
         if self.rows and self.rows[-1]["update"] == step.iteration:
             return  # where a run goes on
         total = self.config.iterations
@@ -75,7 +72,6 @@ class Run:
     def save(self, erasure: Erasure, rest: Checkpoint | None = None) -> None:
         """Write, or replace, the erasure, its losses and, last, where to go on: a kill in between loses no
         line of loss.csv. Without a rest there is nothing to go on with."""
-        assert self.folder is not None
         self.erasure = erasure
         erasure.save(self.folder / ERASURE)
         table = io.StringIO()
@@ -89,15 +85,21 @@ class Run:
         else:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
+    def go_on(self, rest: Checkpoint) -> None:
+        """From a checkpoint in the folder, with the lines of its loss.csv up to there."""
+        with (self.folder / LOSSES).open(encoding="utf-8", newline="") as file:
+            rows = [{k: json.loads(v or "null") for k, v in row.items()} for row in csv.DictReader(file)]
+        self.rows, self.erasure = [row for row in rows if row["update"] <= rest.iteration], rest.erasure
+
     def diverge(self, last_good: Erasure) -> None:
         """End, and keep the last good state if anything was learned by then."""
         self.ending = "diverged"
-        if self.folder and last_good.provenance.get("iterations_done"):
+        if last_good.provenance.get("iterations_done"):
             self.save(last_good)
 
     def draw(self) -> None:
         """Write the pictures before and after."""
-        assert self.folder is not None and self.erasure is not None
+        assert self.erasure is not None
         prompts = [watched.prompt for watched in to_watch(self.model, self.config.concepts)]
         edited, size = self.erasure.apply(self.model), self.config.image_size
         shown = compare(self.model, edited, prompts, (0, 1), image_size=size)
@@ -110,8 +112,8 @@ class Run:
         losses = [loss for row in rows if (loss := row["loss"]) is not None]
         return {
             "ending": self.ending,
-            "folder": str(self.folder) if self.folder else None,
-            "files": sorted(file.name for file in self.folder.iterdir()) if self.folder else [],
+            "folder": str(self.folder) if self.folder.exists() else None,
+            "files": sorted(file.name for file in self.folder.glob("*")),
             "model": self.model.name,
             "concepts": [target.concept for target in self.config.concepts],
             "train_method": self.config.train_method,
@@ -149,14 +151,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint.load(folder / CHECKPOINT)
 
 
-def resumed(model: DiffusionModel, config: EraseConfig, folder: Path, rest: Checkpoint) -> Run:
-    """The run of a folder, with the lines of its loss.csv up to the checkpoint."""
-    with (folder / LOSSES).open(encoding="utf-8", newline="") as file:
-        rows = [{k: json.loads(v or "null") for k, v in row.items()} for row in csv.DictReader(file)]
-    known = [row for row in rows if row["update"] <= rest.iteration]
-    return Run(model, config, folder, known, rest.erasure)
-
-
 class CtrlC:
     """Inside the `with` block, once `deferred`, Ctrl-C only sets `asked`, so that no update is cut
     in half; a second one interrupts."""
@@ -177,21 +171,22 @@ class CtrlC:
         note("\nstopping after this update; Ctrl-C again quits at once")
 
 
-def carry_out(run: Run, steps: Iterator[EraseStep], out: Path | None = None, team: Team = ALONE) -> None:
-    """Follow `erase` and write the run's folder, however the run ends; a new run's is `out`, or as in
-    `Run.begin`. Of several processes only the first writes; Ctrl-C ends all at once."""
+def carry_out(run: Run, steps: Iterator[EraseStep], team: Team = ALONE) -> None:
+    """Follow `erase` and write the run's folder, however the run ends. Of several processes only the first
+    writes; Ctrl-C ends all at once."""
     try:
-        _follow(run, steps, out, team)
+        _follow(run, steps, team)
     except DivergenceError as error:
-        run.diverge(error.erasure)
-        kept = "the last good state is kept" if run.erasure else "there is no good state to keep"
+        run.ending = "diverged"
         if team.leads:
+            run.diverge(error.erasure)
+            kept = "the last good state is kept" if run.erasure else "there is no good state to keep"
             note(f"error: {error}; {kept}")
     except KeyboardInterrupt:
         run.ending = "stopped"
         note(f"interrupted; {'what was saved before is kept' if run.erasure else 'nothing is kept'}")
         return
-    if run.folder and run.erasure:
+    if run.erasure:
         try:
             run.draw()
         except KeyboardInterrupt:
@@ -199,7 +194,7 @@ def carry_out(run: Run, steps: Iterator[EraseStep], out: Path | None = None, tea
             note("interrupted; before_after.png is not drawn, all else is saved")
 
 
-def _follow(run: Run, steps: Iterator[EraseStep], out: Path | None, team: Team) -> None:
+def _follow(run: Run, steps: Iterator[EraseStep], team: Team) -> None:
     """Update by update; saves now and then, and at the end."""
     total, due = run.config.iterations, time.monotonic() + SAVE_EVERY
     shown = dict(total=total, unit="update", file=sys.stderr, leave=False)
@@ -212,10 +207,8 @@ def _follow(run: Run, steps: Iterator[EraseStep], out: Path | None, team: Team) 
             run.ending = "done" if complete else "stopped"
             if not team.leads:
                 continue
-            if step.loss is None:  # the first
-                run.begin(out)
-                # Processes that stopped after different updates would wait for each other forever.
-                ctrl_c.deferred = team.size == 1
+            # Processes that stopped after different updates would wait for each other forever.
+            ctrl_c.deferred = team.size == 1
             run.add(step, measure=ctrl_c.asked)
             bar.set_description("erasing" if step.loss is None else f"erasing, loss {step.loss:.4f}", False)
             bar.update(step.iteration - bar.n)

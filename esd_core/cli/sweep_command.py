@@ -178,8 +178,7 @@ def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) ->
 
     kept = esd_core.KeptExamples()
     for planned in mine:
-        run, began = Run(model, planned.config), time.perf_counter()
-        run.begin(out / planned.name)
+        run, began = Run(model, planned.config, out / planned.name), time.perf_counter()
         try:
             for step in esd_core.erase(model, run.config, examples=kept.find(model, run.config)):
                 kept.keep(step.examples)
@@ -189,10 +188,10 @@ def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) ->
         except esd_core.DivergenceError as error:
             run.diverge(error.erasure)
         seconds = round(time.perf_counter() - began, 3)
-        figures.save_png(strip(run), out / planned.name / STRIP)
+        figures.save_png(strip(run), run.folder / STRIP)
         measured = {**run.summary(), "seconds": seconds, "folder": planned.name}
         result = {"preset": usual_preset(model.name), **planned.cells, **{k: measured[k] for k in MEASURED}}
-        write_text(out / planned.name / RESULT, json.dumps(result) + "\n")
+        write_text(run.folder / RESULT, json.dumps(result) + "\n")
         yield planned
 
 

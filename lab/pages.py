@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 
 import nbformat
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -29,14 +30,24 @@ FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ESD
 """
 
 
-def execute(path: Path, timeout: int = 600) -> NotebookNode:
-    """A notebook with its outputs; its kernel starts beside it and finds the repository."""
+def execute(path: Path, timeout: int = 600, kernel: KernelManager | None = None) -> NotebookNode:
+    """A notebook with its outputs. Its kernel starts beside it and finds the repository; a given one,
+    which forgets what another notebook named, is left running."""
     os.environ.update(PYTHONPATH=str(LAB.parent), TQDM_DISABLE="1")  # and no progress bars
     notebook = nbformat.read(path, as_version=4)
+    if kernel is not None:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(LAB)}}
+        notebook,
+        km=kernel,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(LAB)}},
     )
-    return client.execute()
+    client.execute()
+    if kernel is not None:
+        del notebook.cells[0]
+    return notebook
 
 
 def title(notebook: NotebookNode) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_core.utils import run_sync
 
 from lab import build, pages
 from lab.checks import exercises
@@ -49,10 +52,18 @@ def lines(source: str) -> int:
     return sum(bool(line.strip()) and "### " not in line for line in source.splitlines())
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[AsyncKernelManager]:
+    """One for all notebooks, as each new one imports torch again."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    yield manager
+    run_sync(manager.shutdown_kernel)(now=True)
+
+
 @pytest.mark.timeout(900)  # a minute on idle cores, many beside other work
 @pytest.mark.parametrize("source", SOURCES, ids=IDS)
-def test_a_solved_notebook_runs_and_every_check_passes(source):
-    notebook = pages.execute(build.LAB / "solutions" / f"{source.stem}.ipynb")
+def test_a_solved_notebook_runs_and_every_check_passes(source, kernel):
+    notebook = pages.execute(build.LAB / "solutions" / f"{source.stem}.ipynb", kernel=kernel)
     said = [
         output["data"]["text/plain"]
         for cell in notebook.cells

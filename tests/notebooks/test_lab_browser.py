@@ -1,6 +1,6 @@
 """The notebooks in a real JupyterLab: Run All, knobs by keyboard, and no request outside.
 
-JupyterLab is started by the command of `make lab`, on a copy of notebook 01 and on notebooks with
+JupyterLab is started by the command of `make lab`, on a copy of notebook 01 and on a notebook with
 the kinds of widget it lacks. Screenshots go to outputs/screenshots.
 """
 
@@ -35,6 +35,7 @@ pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 
 PATIENCE = 240_000  # milliseconds; a busy machine imports torch for minutes
 TOKEN = "for-this-test-only"
+EXPLORER = ".widget-vbox:has(> .widget-image)"
 # No questions about news, no look-up of newer versions, and no cell left undrawn off the screen.
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -42,17 +43,16 @@ SETTINGS = {
 }
 LIST = """
 from PIL import Image
-from lab.controls import Explorer, choice
+from lab.controls import Explorer, choice, slider
 draw = lambda shade: Image.new("L", (60, 60), shade)
-widget = Explorer(draw, "grey {shade}", run=True, shade=choice([10, 200]))
+Explorer(draw, "grey {shade}", run=True, shade=choice([10, 200]))
 """
 LIVE = """
 from esd_core import load_model
-from lab.controls import choice, slider
 from lab.erasing_controls import LiveErasure
 knobs = dict(concept=choice(["a cat"]), method=choice(["esd-x"]),
              eta=slider(1.0, 0.0, 3.0, 0.25), updates=slider(1, 0, 4, 1))
-widget = LiveErasure(load_model("emoji"), knobs, lambda concept: [concept, "a dog"], steps=2)
+LiveErasure(load_model("emoji"), knobs, lambda concept: [concept, "a dog"], steps=2)
 """
 
 
@@ -70,14 +70,12 @@ def command(first: Path) -> tuple[dict[str, str], list[str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server works: notebook 01, one for each of the others, Jupyter's own folders."""
+    """Where the server works: notebook 01, one with the other widgets, Jupyter's own folders."""
     root = tmp_path_factory.mktemp("jupyter")
     shutil.copy(min(LAB.glob("*.ipynb")), root)
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    for name, setup in {"list": LIST, "live": LIVE}.items():
-        cells = [nbformat.v4.new_code_cell(source) for source in (setup, "widget")]
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-        nbformat.write(notebook, root / f"{name}.ipynb")
+    cells = [nbformat.v4.new_code_cell(source) for source in (LIST, LIVE)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), root / "widgets.ipynb")
     for name, values in SETTINGS.items():
         path = root / f".settings/@jupyterlab/{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,11 +160,13 @@ def picture(explorer) -> bytes:
     return explorer.locator(".widget-image").screenshot()
 
 
-def opened_alone(page, address: str, name: str):
-    """The first widget of a notebook, run in a workspace without another notebook's tab."""
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
-    run_all(page)
-    return page.locator(".widget-vbox:has(> .widget-image)").first
+def wait_for_another(explorer, before: bytes) -> None:
+    """Until the explorer shows another picture."""
+    for _ in range(PATIENCE // 100):
+        if picture(explorer) != before:
+            return
+        explorer.page.wait_for_timeout(100)
+    raise TimeoutError("the picture stayed the same")
 
 
 def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, str]):
@@ -174,7 +174,7 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
     assert "/lab/tree/01_" in start
     page.goto(start)
     run_all(page)
-    explorer = page.locator(".widget-vbox:has(> .widget-image)").first
+    explorer = page.locator(EXPLORER).first
     caption = explorer.locator("small")
     sync_api.expect(caption).to_contain_text("noised to t = 200", timeout=PATIENCE)
     explorer.scroll_into_view_if_needed()
@@ -183,8 +183,7 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
     for _ in range(3):
         page.keyboard.press("PageUp")
     sync_api.expect(caption).not_to_contain_text("t = 200", timeout=PATIENCE)
-    page.wait_for_timeout(500)
-    assert picture(explorer) != before
+    wait_for_another(explorer, before)
     shoot(page, "lab-1-slider")
     page.locator(".jp-OutputArea-output [role=status]").first.wait_for()
     waiting = page.get_by_text("Predict first: choose an answer above")
@@ -199,36 +198,33 @@ def test_notebook_01_opens_runs_and_follows_the_slider(page, server: tuple[str, 
     assert page.locator(".jp-RenderedText[data-mime-type$='jupyter.error']").count() == 0  # no traceback
 
 
-def test_a_list_waits_for_its_button(page, server: tuple[str, str]):
-    explorer = opened_alone(page, server[0], "list")
-    sync_api.expect(explorer.locator("small")).to_contain_text("grey 10", timeout=PATIENCE)
-    before = picture(explorer)
-    explorer.locator("select").select_option("200")  # JupyterLab keeps the arrow keys for itself
+def test_a_list_and_an_erasure_wait_for_their_buttons(page, server: tuple[str, str]):
+    # In a workspace without another notebook's tab.
+    page.goto(f"{server[0]}/lab/workspaces/widgets/tree/widgets.ipynb?token={TOKEN}")
+    run_all(page)
+    listed, live = page.locator(EXPLORER).nth(0), page.locator(EXPLORER).nth(1)
+    sync_api.expect(listed.locator("small")).to_contain_text("grey 10", timeout=PATIENCE)
+    before = picture(listed)
+    listed.locator("select").select_option("200")  # JupyterLab keeps the arrow keys for itself
     page.wait_for_timeout(500)
-    assert picture(explorer) == before  # it waits for its button
-    explorer.get_by_role("button", name="Run").focus()
+    assert picture(listed) == before
+    listed.get_by_role("button", name="Run").focus()
     page.keyboard.press("Space")
-    sync_api.expect(explorer.locator("small")).to_contain_text("grey 200", timeout=PATIENCE)
-    page.wait_for_timeout(500)
-    assert picture(explorer) != before
+    sync_api.expect(listed.locator("small")).to_contain_text("grey 200", timeout=PATIENCE)
+    wait_for_another(listed, before)
     shoot(page, "lab-3-list-and-button")
 
-
-def test_an_erasure_runs_for_as_long_as_its_slider_says(page, server: tuple[str, str]):
-    live = opened_alone(page, server[0], "live")
-    sync_api.expect(live).to_be_visible(timeout=PATIENCE)
-    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     caption, run = live.locator("small"), live.get_by_role("button", name="Run")
-    sync_api.expect(caption).to_contain_text("Nothing erased yet", timeout=PATIENCE)
+    sync_api.expect(run).to_be_visible(timeout=PATIENCE)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     run.click()
-    sync_api.expect(caption).to_contain_text("Done after 1 updates", timeout=PATIENCE)
+    sync_api.expect(caption).to_contain_text("after 1", timeout=PATIENCE)
     before = picture(live)
     live.get_by_role("slider").last.focus()
     for _ in range(3):
         page.keyboard.press("PageUp")
     run.focus()
     page.keyboard.press("Space")
-    sync_api.expect(caption).to_contain_text("Done after 4 updates", timeout=PATIENCE)
-    page.wait_for_timeout(500)
-    assert picture(live) != before
+    sync_api.expect(caption).to_contain_text("after 4", timeout=PATIENCE)
+    wait_for_another(live, before)
     shoot(page, "lab-4-live-erasure")

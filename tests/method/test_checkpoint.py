@@ -13,7 +13,7 @@ SHORT = dict(iterations=7, num_inference_steps=3, trajectories=2, batch_size=2)
 TWO = [Target("a cat", weight=2.0), Target("red", "a red dog")]
 CONFIGS = {
     "live": preset("live", "a cat", **SHORT, seed=3),
-    "in little memory": preset("live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
+    "in little memory": EraseConfig("a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
     "two concepts, redrawn": EraseConfig(TWO, redraw_every=2, x_t_source="edited", preserve=1.0, **SHORT),
     "paper": preset("paper", "a cat", iterations=7, num_inference_steps=4),
     "official": preset("official-2025", TWO, iterations=7, num_inference_steps=3),
@@ -36,18 +36,18 @@ def stopped(model, config, after):
     raise AssertionError
 
 
-@pytest.mark.parametrize("after", [0, 1, 4, 7])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny, tmp_path, config, after):
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny, tmp_path, config):
     whole, expected = steps(tiny, config)
-    rest = stopped(tiny, config, after)
-    if after != 1:  # at rest in a file
-        rest = Checkpoint.load(rest.save(tmp_path / "run.safetensors"))
-    seen, erasure = steps(tiny, config, resume=rest)
-    assert list(seen) == list(range(after, 8))
-    assert all(seen[i] == whole[i] for i in range(after + 1, 8))
-    assert seen[after][1:] == whole[after][1:]
-    assert erasure.hash == expected.hash
+    rests = {s.iteration: s.checkpoint() for s in erase(tiny, config) if s.iteration in (0, 1, 4, 7)}
+    for after, rest in rests.items():
+        if after != 1:  # at rest in a file
+            rest = Checkpoint.load(rest.save(tmp_path / "run.safetensors"))
+        seen, erasure = steps(tiny, config, resume=rest)
+        assert list(seen) == list(range(after, 8))
+        assert all(seen[i] == whole[i] for i in range(after + 1, 8))
+        assert seen[after][1:] == whole[after][1:]
+        assert erasure.hash == expected.hash
 
 
 def test_a_checkpoint_is_not_used_up(tiny):
@@ -67,12 +67,12 @@ def test_a_finished_run_may_be_made_longer(tiny):
 
 def test_a_checkpoint_of_another_run_or_model_is_refused(tiny):
     rest = stopped(tiny, CONFIGS["live"], 3)
-    with pytest.raises(ValueError, match="only iterations may differ"):
+    with pytest.raises(ValueError, match="iterations"):
         next(erase(tiny, replace(CONFIGS["live"], eta=2.0), resume=rest))
-    with pytest.raises(ValueError, match="iterations is 2, but 3 updates are made already"):
+    with pytest.raises(ValueError, match="3 updates"):
         next(erase(tiny, replace(CONFIGS["live"], iterations=2), resume=rest))
     other = tiny.with_unet(stopped(tiny, CONFIGS["live"], 3).erasure.apply(tiny))
-    with pytest.raises(ValueError, match="this erasure was made for"):
+    with pytest.raises(ValueError, match="made for"):
         next(erase(other, CONFIGS["live"], resume=rest))
 
 

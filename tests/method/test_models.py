@@ -3,8 +3,6 @@
 import copy
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -12,8 +10,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
+from typer.testing import CliRunner
 
 from esd_core import models
+from esd_core.cli.app import app
 from esd_core.models import load_model
 from esd_core.vocabulary import Concept, Vocabulary
 
@@ -91,7 +91,7 @@ def test_many_pictures_are_encoded_few_at_a_time(tiny, monkeypatch):
 def test_pictures_that_are_not_numbers_are_refused(tiny):
     x_0 = torch.zeros(2, *tiny.latent_shape())
     x_0[1, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="NaN or infinite; lower guidance_scale"):
+    with pytest.raises(ValueError, match="NaN"):
         tiny.decode(x_0)
 
 
@@ -99,13 +99,13 @@ def test_pictures_that_are_not_numbers_are_refused(tiny):
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"model_index\.json is missing"):
+    with pytest.raises(ValueError, match=r"model_index\.json"):
         load_model(str(tmp_path))
 
 
 def test_a_damaged_pipeline_is_refused(folder, tmp_path):
     (tmp_path / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot load .* as a Stable Diffusion pipeline"):
+    with pytest.raises(ValueError, match="cannot load"):
         load_model(str(tmp_path), device="cpu")
 
 
@@ -114,12 +114,12 @@ def test_an_unreachable_name_is_refused(monkeypatch):
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
     monkeypatch.setattr("diffusers.StableDiffusionPipeline.load_config", offline)
-    with pytest.raises(ValueError, match="'no-one/no-such-model'.*network.*couldn't connect"):
+    with pytest.raises(ValueError, match="'no-one/no-such-model'.*connect"):
         load_model("no-one/no-such-model", device="cpu")
 
 
 def test_a_device_that_is_not_here_is_refused():
-    with pytest.raises(ValueError, match="device 'abacus' cannot be used here"):
+    with pytest.raises(ValueError, match="abacus"):
         load_model("emoji", device="abacus")
 
 
@@ -147,32 +147,26 @@ def pickle_weights(folder):
 REFUSED = {  # what is done to a good folder, what is said of it
     "SDXL": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusionXLPipeline"),
-        "it is a StableDiffusionXLPipeline",
+        "StableDiffusionXLPipeline",
     ),
     "ControlNet": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusionControlNetPipeline"),
-        "it is a StableDiffusionControlNetPipeline",
+        "StableDiffusionControlNetPipeline",
     ),
-    "inpainting": (lambda f: save_unet(f, in_channels=9), "its UNet makes 4 channels of 9"),
-    "guidance embedding": (lambda f: save_unet(f, time_cond_proj_dim=8), "more than a prompt: time_cond"),
-    "classes": (lambda f: save_unet(f, num_class_embeds=3), "more than a prompt: num_class_embeds"),
+    "inpainting": (lambda f: save_unet(f, in_channels=9), "4 channels of 9"),
+    "guidance embedding": (lambda f: save_unet(f, time_cond_proj_dim=8), "time_cond_proj_dim"),
+    "classes": (lambda f: save_unet(f, num_class_embeds=3), "num_class_embeds"),
     "oblong": (lambda f: edit(f / "unet/config.json", sample_size=[8, 16]), r"sample_size is \[8, 16\]"),
-    "flow": (lambda f: edit_scheduler(f, "FlowMatchEulerDiscreteScheduler"), "is for flow matching or EDM"),
+    "flow": (lambda f: edit_scheduler(f, "FlowMatchEulerDiscreteScheduler"), "flow matching or EDM"),
     "flow in UniPC": (
         lambda f: edit_scheduler(f, "UniPCMultistepScheduler", use_flow_sigmas=True),
-        "is for flow matching or EDM",
+        "flow matching or EDM",
     ),
-    "EDM": (lambda f: edit_scheduler(f, "EDMEulerScheduler"), "is for flow matching or EDM"),
-    "x_0": (
-        lambda f: edit_scheduler(f, prediction_type="sample"),
-        "prediction_type is 'sample'; use one of: epsilon, v_prediction",
-    ),
-    "zero SNR": (
-        lambda f: edit_scheduler(f, rescale_betas_zero_snr=True),
-        "rescale_betas_zero_snr makes alpha_bar 0, by which prediction_type 'epsilon' divides",
-    ),
-    "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
-    ".bin": (pickle_weights, r"its weights are \.bin files, which can run code when read; convert it"),
+    "EDM": (lambda f: edit_scheduler(f, "EDMEulerScheduler"), "flow matching or EDM"),
+    "x_0": (lambda f: edit_scheduler(f, prediction_type="sample"), "'sample'.* epsilon, v_prediction"),
+    "zero SNR": (lambda f: edit_scheduler(f, rescale_betas_zero_snr=True), "rescale_betas_zero_snr"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json"),
+    ".bin": (pickle_weights, r"\.bin"),
 }
 NEED_SCIPY = {
     "LMS": lambda f: edit_scheduler(f, "LMSDiscreteScheduler"),
@@ -203,16 +197,15 @@ def test_a_scheduler_that_needs_scipy_is_refused_without_it(copied, change):
 
 def test_the_command_line_refuses_in_one_sentence(copied):
     edit_scheduler(copied, rescale_betas_zero_snr=True)
-    command = [sys.executable, "-m", "esd_core", "info", str(copied)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert ran.returncode == 2
-    assert "rescale_betas_zero_snr" in ran.stderr and "Traceback" not in ran.stderr
+    ran = CliRunner().invoke(app, ["info", str(copied)])
+    assert ran.exit_code == 2 and ran.stderr.count("\n") == 1
+    assert "rescale_betas_zero_snr" in ran.stderr
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "sd.ckpt"])
 def test_a_single_file_is_refused_with_the_way_to_convert_it(tmp_path, name):
     (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"it is one file; .*StableDiffusionPipeline\.from_single_file"):
+    with pytest.raises(ValueError, match=r"StableDiffusionPipeline\.from_single_file"):
         load_model(str(tmp_path / name), device="cpu")
 
 
@@ -220,7 +213,7 @@ def test_a_single_file_is_refused_with_the_way_to_convert_it(tmp_path, name):
 def test_a_mistyped_path_is_refused_without_asking_the_network(monkeypatch, name):
     monkeypatch.setattr("diffusers.StableDiffusionPipeline.load_config", lambda *_: pytest.fail("asked"))
     monkeypatch.chdir(models.EMOJI.parent.parent)
-    with pytest.raises(ValueError, match=f"cannot load '{name}': there is no such folder"):
+    with pytest.raises(ValueError, match=f"'{name}'.* no such folder"):
         load_model(name, device="cpu")
 
 
@@ -252,7 +245,7 @@ def test_text_states_are_those_of_the_pipeline(tiny):
 
 def test_a_prompt_that_would_be_cut_off_is_refused(tiny):
     assert tiny.encode(["cat " * 10]).shape == (1, 12, 16)  # 10 tokens between start and end
-    with pytest.raises(ValueError, match="has 11 tokens; this model reads 10: shorten it"):
+    with pytest.raises(ValueError, match="11 tokens.* 10"):
         tiny.encode(["a cat", "cat " * 11])
 
 
@@ -282,7 +275,7 @@ def test_pictures_are_decoded_as_by_the_pipeline(tiny):
 
 @pytest.mark.parametrize("size", [-4, 0, 2, 18])
 def test_sizes_the_unet_cannot_halve_are_refused(tiny, size):
-    with pytest.raises(ValueError, match=f"image size {size} does not fit .* a multiple of 4"):
+    with pytest.raises(ValueError, match=f"image size {size} .*multiple of 4"):
         tiny.latent_shape(size)
 
 

@@ -1,4 +1,4 @@
-"""The Library, Continue and Reset in a real browser. Screenshots go to outputs/screenshots."""
+"""The Library in a real browser. Screenshots go to outputs/screenshots."""
 
 from __future__ import annotations
 
@@ -9,17 +9,7 @@ import pytest
 
 from esd_core import Erasure
 from esd_core.exchange import png_parameters
-from tests.app.test_app_browser import (  # noqa: F401
-    STATUS,
-    chromium,
-    erase,
-    expect,
-    expect_updates,
-    page,
-    shoot,
-    sync_api,
-    url,
-)
+from tests.app.test_app_browser import STATUS, chromium, erase, expect, page, shoot, sync_api, url  # noqa: F401
 
 pytestmark = pytest.mark.browser
 LIBRARY = "#library-result .esd-note"
@@ -84,7 +74,7 @@ def test_a_saved_picture_restores_the_fields(page, tmp_path: Path):  # noqa: F81
     page.wait_for_selector("#erase-run")
     visit(page, "Library")
     attach(page, "Restore settings from a picture", "#library-restore", saved)
-    expect(page, "body", "press Erase to make its erasure again, then Compare")
+    expect(page, "body", "press Erase to make its erasure again")
     shoot(page, "7-restored")
     visit(page, "Compare")
     sync_api.expect(page.get_by_label("Prompts")).to_have_value("a dog")
@@ -98,20 +88,3 @@ def test_a_picture_that_is_none_is_refused(page, tmp_path: Path):  # noqa: F811
     (tmp_path / "a.png").write_bytes(b"no picture")
     attach(page, "Restore settings from a picture", "#library-restore", tmp_path / "a.png")
     expect(page, "body", "a.png is not a readable PNG file")
-
-
-def test_stop_continue_and_reset(page):  # noqa: F811
-    erase(page, 100_000)
-    expect_updates(page)
-    expect(page, STATUS, " left")
-    page.click("#erase-stop")
-    expect(page, STATUS, "Stopped; what was learned is kept.")
-    page.click("#erase-continue")
-    expect(page, STATUS, "of 100000 · ")
-    page.click("#erase-stop")
-    expect(page, STATUS, "Stopped; what was learned is kept.")
-    sync_api.expect(page.locator("#erase-continue")).to_be_enabled()
-    shoot(page, "8-stopped")
-    page.click("#erase-reset")
-    expect(page, STATUS, "Press Erase")
-    sync_api.expect(page.locator("#erase-continue")).to_be_disabled()

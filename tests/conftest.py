@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from esd_core.models import DiffusionModel
+from esd_core.models import DiffusionModel, load_model
 
 WORDS = "a cat dog rocket red blue in noto style".split()
 WIDTH = 16  # of the text states
@@ -97,3 +97,9 @@ def tiny_v() -> DiffusionModel:
 def tiny_half(tiny: DiffusionModel) -> DiffusionModel:
     """`tiny` with its UNet in bfloat16."""
     return replace(tiny, unet=copy.deepcopy(tiny.unet).to(torch.bfloat16))
+
+
+@pytest.fixture(scope="session")
+def emoji() -> DiffusionModel:
+    """The embedded model; nobody changes it."""
+    return load_model("emoji", device="cpu")

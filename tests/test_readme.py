@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 import app
-from esd_core import Erasure, load_model
+from esd_core import DiffusionModel, Erasure
 from esd_core.exchange import png_parameters
 
 README = Path("README.md").read_text()
 
 
 @pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(emoji: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The app on the embedded model, because the example asks for what it knows."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    demo = app.build_demo(load_model("emoji", device="cpu"))
+    demo = app.build_demo(emoji)
     _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
     yield address
     demo.close()

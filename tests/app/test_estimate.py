@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from esd_core import DiffusionModel, EraseConfig, erase, load_model, preset
+from esd_core import DiffusionModel, EraseConfig, erase, preset
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS, fields
 from tests.conftest import WORDS
@@ -44,8 +44,8 @@ def test_collecting_counts_examples(tiny: DiffusionModel):
     assert collecting(tiny, replace(CONFIG, x_t_source="edited"), each_example) == 160 + 2 * 80
 
 
-def test_a_style_on_objects_takes_what_the_object_alone_predicts():
-    emoji, each_example = load_model("emoji", device="cpu"), CallTime(0.0, 1.0)
+def test_a_style_on_objects_takes_what_the_object_alone_predicts(emoji: DiffusionModel):
+    each_example = CallTime(0.0, 1.0)
     styled = replace(CONFIG, concepts="noto style", from_objects="styles")
     assert collecting(emoji, styled, each_example) == 10 * 16 + 80
     assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from esd_core import DiffusionModel, load_model, preset
+from esd_core import DiffusionModel, preset
 from esd_core.study.watched_prompts import EMPTY, Watched, to_watch
 from ui.erase import curves
 from ui.erase import run as live
@@ -57,11 +57,6 @@ def test_a_stopped_run_forgets_what_it_drew_after_its_checkpoint():
 
 
 # --- presence
-
-
-@pytest.fixture(scope="module")
-def emoji() -> DiffusionModel:
-    return load_model("emoji", device="cpu")
 
 
 def test_a_model_without_clip_has_no_presence(tiny: DiffusionModel):

@@ -8,15 +8,10 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 
-from esd_core import DiffusionModel, Erasure, load_model
+from esd_core import DiffusionModel, Erasure
 from ui.library import probe as probing
 from ui.server import stream
 from ui.shared import erasure_list
-
-
-@pytest.fixture(scope="module")
-def emoji() -> DiffusionModel:
-    return load_model("emoji", device="cpu")
 
 
 @pytest.fixture(scope="module")

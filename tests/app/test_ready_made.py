@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esd_core import DiffusionModel, Erasure, card, erase, load_model
+from esd_core import DiffusionModel, Erasure, card, erase
 from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS, cache, erased  # noqa: F401
 from tests.conftest import WORDS
@@ -56,10 +56,10 @@ def test_a_concept_that_is_not_there_is_refused(model: DiffusionModel, tmp_path:
         ready_made.write(model, ["zeppelin"], tmp_path)
 
 
-def test_those_that_ship_belong_to_the_weights_that_ship_and_are_small():
+def test_those_that_ship_belong_to_the_weights_that_ship_and_are_small(emoji: DiffusionModel):
     paths = sorted(erasure_list.READY_MADE.glob("*.safetensors"))
     again = "the weights have changed: run python -m tools.ready_made"
-    fingerprint = load_model("emoji").fingerprint
+    fingerprint = emoji.fingerprint
     assert paths and sum(path.stat().st_size for path in paths) < 4 * 2**20
     for path in paths:
         assert Erasure.load(path).base == fingerprint, again

@@ -6,5 +6,5 @@ from bench.quality import Bench
 
 
 @pytest.fixture(scope="session")
-def bench() -> Bench:
-    return Bench()
+def bench(emoji) -> Bench:
+    return Bench(emoji)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from bench import alike, official, recipes, sd_size, sized, speed_report, tried_report
 from bench.judged import Watch
 from bench.measured import Kept
-from esd_core import EraseConfig, Probe, denoise, erase, load_model, preset
+from esd_core import EraseConfig, Probe, denoise, erase, preset
 from esd_core.prompts import prompts_to_hold
 from esd_core.study.closed_form import closed_form_edit
 from tools.catalog import OBJECTS
@@ -101,7 +101,7 @@ def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
     (tmp_path / "other.json").write_text('{"rounds": 1}')
     with pytest.raises(SystemExit, match="another benchmark"):
         Kept(tmp_path / "other.json", "here")
-    with pytest.raises(SystemExit, match="holds measurements of 'here', this is 'elsewhere'"):
+    with pytest.raises(SystemExit, match="'here'.*'elsewhere'"):
         Kept(path, "elsewhere")
 
 
@@ -161,8 +161,8 @@ def test_what_was_tried_is_compared_with_the_plain_way_of_the_same_round_or_seed
     assert runs["batch 4"]["others - plain"]["median"] == pytest.approx(-0.1)
     assert runs["batch 4"]["updates"] == 16 and runs["until the error is flat"]["updates"] == 5
     written = tried_report.text(found)
-    assert "Compiling for the update: 60 processor seconds." in written
-    assert "Compiling for the teacher: no compiler." in written
+    assert "60 processor seconds" in written
+    assert "no compiler" in written
     assert "| plain | 500 | 480 | 600 | 1 |" in written
 
 
@@ -222,15 +222,14 @@ def test_prompts_can_be_held_where_the_concept_passes(tiny):
     assert_close(held.frozen, fresh, atol=1e-5, rtol=1e-4)
 
 
-def test_what_looks_alike_is_held_whatever_its_category(monkeypatch):
-    model = load_model("emoji", device="cpu")
-    names = [c.name for c in model.vocabulary.of_kind("object")]
+def test_what_looks_alike_is_held_whatever_its_category(emoji, monkeypatch):
+    names = [c.name for c in emoji.vocabulary.of_kind("object")]
     pictures = {n: torch.eye(len(names))[i] for i, n in enumerate(names)}
     pictures["crown"] = pictures["cat"]  # nothing else looks like either
-    assert alike.alike(Probe.of(model), "cat", pictures)[0] == "a crown"
+    assert alike.alike(Probe.of(emoji), "cat", pictures)[0] == "a crown"
     monkeypatch.setattr(alike, "looks", lambda _: pictures)
     config = preset("live", "a cat")
-    held = alike.holding(model, config).preserve_prompts
-    plain = prompts_to_hold(model, config)
+    held = alike.holding(emoji, config).preserve_prompts
+    plain = prompts_to_hold(emoji, config)
     assert held[:2] == ("", "a crown") and "a cat" not in held
     assert len(held) == len(set(held)) == len(plain) and "a crown" not in plain

@@ -139,21 +139,21 @@ def test_a_half_precision_model_can_be_edited(tiny_half):
 
 @pytest.mark.parametrize("lam", [0, -1, float("nan"), float("inf")])
 def test_lam_must_be_positive(tiny, lam):
-    with pytest.raises(ValueError, match="use a number above 0"):
+    with pytest.raises(ValueError, match="above 0"):
         closed_form_edit(tiny, {"a cat": ""}, lam=lam)
 
 
 @pytest.mark.parametrize(
     ("edits", "options", "message"),
     [
-        ({}, {}, "name at least one prompt"),
-        ({" ": ""}, {}, "name at least one prompt"),
-        ({"a cat": "a cat"}, {}, "edited into itself"),
-        ({"a cat": ""}, {"preserve": ["a cat"]}, "edited and preserved"),
-        ({"a cat": ""}, {"preserve_weight": -1}, "use a number of 0 or more"),
+        ({}, {}, "prompt"),
+        ({" ": ""}, {}, "prompt"),
+        ({"a cat": "a cat"}, {}, "itself"),
+        ({"a cat": ""}, {"preserve": ["a cat"]}, "preserved"),
+        ({"a cat": ""}, {"preserve_weight": -1}, "0 or more"),
         ({"a cat " * 9: ""}, {}, "shorten it"),
-        ("a cat", {}, "name at least one prompt"),
-        ({"a cat": ""}, {"preserve": "a cat"}, "edited and preserved"),
+        ("a cat", {}, "prompt"),
+        ({"a cat": ""}, {"preserve": "a cat"}, "preserved"),
     ],
 )
 def test_what_cannot_be_edited(tiny, edits, options, message):
@@ -168,5 +168,5 @@ def test_one_text_is_preserved_as_one_prompt(tiny):
 
 
 def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"do not fit a weight \(3, 8\); use \(N, 8\) and \(N, 3\)"):
+    with pytest.raises(ValueError, match=r"\(3, 8\).*\(N, 8\) and \(N, 3\)"):
         least_squares_edit(W, STATES, VALUES.T)

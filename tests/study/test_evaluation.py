@@ -4,20 +4,15 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
-from esd_core import Probe, load_model
+from esd_core import Probe
 from esd_core.study import intervals
 from esd_core.study.evaluation import Change, evaluate
 from esd_core.study.questions import Gallery, ask, asks
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load_model("emoji", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def probe(model):
-    return Probe.of(model)
+def probe(emoji):
+    return Probe.of(emoji)
 
 
 class Blank(torch.nn.Module):
@@ -94,7 +89,7 @@ def test_asks_of_an_object_cover_every_style(probe):
 
 
 def test_at_least_one_picture_is_asked_for(probe):
-    with pytest.raises(ValueError, match="pictures is 0; use 1 or more"):
+    with pytest.raises(ValueError, match="pictures is 0"):
         asks(probe, probe.concept("cat"), 0)
 
 
@@ -107,28 +102,28 @@ def test_asks_of_a_style_and_a_background_name_many_objects(probe):
         assert not any(joint in a.prompt for a in groups["others"])
 
 
-def test_an_evaluation_of_a_model_that_lost_everything(model, probe):
-    gallery = Gallery(model, num_inference_steps=4)
+def test_an_evaluation_of_a_model_that_lost_everything(emoji, probe):
+    gallery = Gallery(emoji, num_inference_steps=4)
 
     def seer(images, wanted):  # an object is a thing on white paper
         return [bool(x[:, :6, :6].mean() > 0.9) for x in images]
 
-    made = evaluate(gallery, probe, "cat", Blank(model.unet), markers={"seer": seer}, pictures=4)
+    made = evaluate(gallery, probe, "cat", Blank(emoji.unet), markers={"seer": seer}, pictures=4)
     marks = made.marks["seer"]
     assert set(marks) == {"concept", "neighbours", "others"}
     assert marks["others"].before == 1 and marks["others"].after == 0
     assert made.verdicts("seer")["others"] == "harmed"
     assert all(d.pixels > 0.2 for d in made.distances.values())
-    same = evaluate(gallery, probe, "cat", model.unet, markers={"seer": seer}, pictures=4)
+    same = evaluate(gallery, probe, "cat", emoji.unet, markers={"seer": seer}, pictures=4)
     assert same.marks["seer"]["others"].lost == 0
     assert all(d.pixels < 1e-4 for d in same.distances.values())
 
 
-def test_a_gallery_draws_the_base_once(model, monkeypatch):
-    gallery, drawn = Gallery(model, num_inference_steps=2), []
+def test_a_gallery_draws_the_base_once(emoji, monkeypatch):
+    gallery, drawn = Gallery(emoji, num_inference_steps=2), []
     original = gallery.edited
     monkeypatch.setattr(gallery, "edited", lambda a, u: drawn.append(len(a)) or original(a, u))
-    cat = model.vocabulary.find("cat")
+    cat = emoji.vocabulary.find("cat")
     first = gallery.base([ask(0, cat), ask(1, cat)])
     again = gallery.base([ask(1, cat), ask(0, cat), ask(2)])
     assert drawn == [2, 1]

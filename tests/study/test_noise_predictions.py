@@ -109,7 +109,7 @@ def test_the_timesteps_are_known_before_sampling(model):
 def test_the_nearest_point_is_taken_and_others_refused(tiny):
     drawn = trajectory(tiny, CAT, 3)
     assert int(drawn.t[nearest(drawn, 510)]) == 501
-    with pytest.raises(ValueError, match="t is 1000; use a timestep from 1 to 951"):
+    with pytest.raises(ValueError, match="t is 1000.* 1 to 951"):
         nearest(drawn, 1000)
 
 

@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
-import pytest
-
-from esd_core import Erasure, load_model, preset
+from esd_core import Erasure, preset
 from esd_core.cli import erasing_run
 from esd_core.config import Target
 from esd_core.study import figures
 from esd_core.study.watched_prompts import to_watch
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return load_model("emoji", device="cpu")
 
 
 def test_the_command_line_draws_what_the_app_watches(emoji, monkeypatch, tmp_path: Path):

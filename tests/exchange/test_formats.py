@@ -69,14 +69,14 @@ def test_a_file_of_another_model_is_refused(tiny, tmp_path):
 def test_a_pickle_is_never_opened(tiny, tmp_path):
     path = tmp_path / "esd.safetensors"
     torch.save({"conv_in.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match="readable"):
         formats.load_erasure(path, tiny)
 
 
 def test_an_official_file_overwrites_nothing(erasure, official, tmp_path):
     with pytest.raises(ValueError, match="exists"):
         formats.write_official(erasure, official)
-    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+    with pytest.raises(ValueError, match=r"\.safetensors"):
         formats.write_official(erasure, tmp_path / "esd.pt")
 
 
@@ -85,7 +85,7 @@ def test_load_erasure_takes_both_kinds(tiny, tiny_v, erasure, official, tmp_path
     assert formats.load_erasure(ours, tiny).base == tiny.fingerprint
     assert formats.load_erasure(official, tiny).base == ""
     other = Erasure(erasure.tensors, "0" * 12).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="made for another model"):
+    with pytest.raises(ValueError, match="another model"):
         formats.load_erasure(other, tiny)
 
 
@@ -123,7 +123,7 @@ def test_a_folder_with_anything_in_it_is_refused(tiny, erasure, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").touch()
     for taken in (tmp_path / "full", tmp_path / "full" / "note"):
-        with pytest.raises(ValueError, match="not an empty folder"):
+        with pytest.raises(ValueError, match="empty"):
             formats.write_diffusers(tiny, erasure, taken)
     (tmp_path / "empty").mkdir()
     formats.write_diffusers(tiny, erasure, tmp_path / "empty")
@@ -191,7 +191,7 @@ def test_other_kinds_of_file_are_refused(tiny, tmp_path):
     with pytest.raises(ValueError, match="no .safetensors file"):
         formats.load_erasure(path, tiny)
     disguised = path.rename(tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match="readable"):
         formats.load_erasure(disguised, tiny)
 
 
@@ -247,21 +247,21 @@ def test_of_a_tensor_named_twice_the_last_is_read(tiny, made, tmp_path):
 def test_a_header_too_long_is_refused_unread(tiny, tmp_path, length):
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", length) + b"{}")
-    with pytest.raises(ValueError, match="its header is too long"):
+    with pytest.raises(ValueError, match="header"):
         formats.load_erasure(path, tiny)
 
 
 def test_a_header_longer_than_the_file_is_refused(tiny, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", 400) + b"{}")
-    with pytest.raises(ValueError, match="not a readable safetensors file.* invalid header length"):
+    with pytest.raises(ValueError, match="header"):
         formats.load_erasure(path, tiny)
 
 
 def test_offsets_outside_the_file_are_refused(tiny, tmp_path):
     shape = list(tiny.unet.conv_in.bias.shape)
     header = {"conv_in.bias": {"dtype": "F32", "shape": shape, "data_offsets": [0, 10**12]}}
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match="readable"):
         formats.load_erasure(with_header(tmp_path / "a.safetensors", json.dumps(header).encode()), tiny)
 
 
@@ -269,13 +269,13 @@ def test_a_record_nested_too_deep_is_refused(tiny, made, tmp_path):
     path = tmp_path / "a.safetensors"
     metadata = {"format": "esd-lab/1", "base": tiny.fingerprint, "provenance": "[" * 100_000}
     save_file({n: t.contiguous() for n, t in made.tensors.items()}, path, metadata)
-    with pytest.raises(ValueError, match="its provenance is no JSON object"):
+    with pytest.raises(ValueError, match="provenance"):
         formats.load_erasure(path, tiny)
 
 
 def test_numbers_that_are_not_finite_are_refused(tiny, made, tmp_path):
     next(iter(made.tensors.values())).fill_(float("nan"))
-    with pytest.raises(ValueError, match="not made of finite floats"):
+    with pytest.raises(ValueError, match="finite"):
         formats.load_erasure(made.save(tmp_path / "a.safetensors"), tiny)
 
 
@@ -298,7 +298,7 @@ def test_8_bits_are_too_few(tiny, made, tmp_path, dtype):
     path = tmp_path / "a.safetensors"
     save_file({n: t.to(dtype) for n, t in made.tensors.items()}, path, {"format": FORMAT})
     for read in (Erasure.load, lambda path: formats.load_erasure(path, tiny)):
-        with pytest.raises(ValueError, match="is of type F8_E.*; use F16, BF16, F32, F64"):
+        with pytest.raises(ValueError, match="F8_E.*F16, BF16, F32, F64"):
             read(path)
 
 

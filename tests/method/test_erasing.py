@@ -219,7 +219,7 @@ def test_a_step_is_read_before_the_next(tiny):
     stale = next(run)
     next(run)
     for read in (lambda: stale.unet, lambda: stale.erasure, stale.held_out_error):
-        with pytest.raises(RuntimeError, match="at update 1; read step 0 before"):
+        with pytest.raises(RuntimeError, match="step 0"):
             read()
 
 
@@ -237,7 +237,7 @@ def test_an_abandoned_run_closes_and_keeps_what_was_learned(tiny):
 @pytest.mark.parametrize("bad", ["explosion", "infinity"])
 def test_divergence_raises_and_hands_back_finite_weights(tiny, bad):
     config = replace(CONFIG, iterations=50, learning_rate=1.0 if bad == "explosion" else 1e-3)
-    with pytest.raises(DivergenceError, match="lower the learning rate") as error:
+    with pytest.raises(DivergenceError, match="learning rate") as error:
         for step in erase(tiny, config):
             if bad == "infinity" and step.iteration == 12:
                 next(p for p in step.unet.parameters() if p.requires_grad).data.fill_(torch.inf)
@@ -306,16 +306,16 @@ def test_pictures_can_be_the_source(tiny):
 def test_pictures_and_their_option_go_together(tiny):
     images = torch.rand(1, 3, 16, 16)
     for config, given in ((replace(SHORT, x_t_source="images"), None), (SHORT, images)):
-        with pytest.raises(ValueError, match="give both or none"):
+        with pytest.raises(ValueError, match="images"):
             next(erase(tiny, config, images=given))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(image_size=18), "image size 18 does not fit"),
+        (dict(image_size=18), "image size 18"),
         (dict(concepts="a cat " * 20), "shorten it"),
-        (dict(train_method="xlayer"), "selects no parameter"),
+        (dict(train_method="xlayer"), "xlayer"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(tiny, options, message):
@@ -434,7 +434,7 @@ def test_a_first_update_that_diverges_leaves_the_frozen_weights(tiny):
 @pytest.mark.parametrize(("target", "eta"), [(Target("a cat"), -1), (Target("red", "a dog"), 0)], ids=str)
 def test_a_target_that_is_the_frozen_prediction_is_refused(tiny, target, eta):
     config = replace(CONFIG, concepts=(target,), eta=eta)
-    with pytest.raises(ValueError, match="there is nothing to erase"):
+    with pytest.raises(ValueError, match="nothing to erase"):
         next(erase(tiny, config))
     drawn = next(erase(tiny, replace(config, eta=2.0))).examples
     relearned = next(
@@ -445,7 +445,7 @@ def test_a_target_that_is_the_frozen_prediction_is_refused(tiny, target, eta):
 
 @pytest.mark.parametrize("target", [Target("<|endoftext|>"), Target("<|endoftext|>", "a cat")], ids=str)
 def test_a_concept_read_as_the_empty_prompt_is_refused_before_the_run(tiny, target):
-    with pytest.raises(ValueError, match="as the empty prompt: there is nothing to erase"):
+    with pytest.raises(ValueError, match="empty prompt"):
         next(erase(tiny, replace(CONFIG, concepts=(target,))))
 
 
@@ -453,6 +453,6 @@ def test_a_model_that_predicts_no_finite_numbers_is_told_as_such(tiny):
     broken = shared_copy(tiny.unet, ["conv_out.bias"])
     with torch.no_grad():
         broken.conv_out.bias.fill_(math.inf)
-    with pytest.raises(ValueError, match="predicts numbers that are not finite") as refused:
+    with pytest.raises(ValueError, match="not finite") as refused:
         next(erase(tiny.with_unet(broken), CONFIG))
     assert "learning rate" not in str(refused.value)

@@ -186,13 +186,13 @@ def test_the_hash_tells_tensors_apart_and_nothing_else(tiny, erasure):
 
 
 def test_one_strength_per_erasure(tiny, erasure):
-    with pytest.raises(ValueError, match="1 erasures but 2 strengths"):
+    with pytest.raises(ValueError, match="1 erasures.* 2 strengths"):
         combine(tiny, [erasure], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("strength", [11.0, float("nan")])
 def test_a_strength_out_of_range_is_refused(tiny, erasure, strength):
-    with pytest.raises(ValueError, match="use a number from -10 to 10"):
+    with pytest.raises(ValueError, match="-10 to 10"):
         erasure.apply(tiny, strength)
 
 
@@ -206,7 +206,7 @@ def test_another_base_is_refused(tiny, erasure):
 
 def test_unknown_tensors_are_refused(tiny, erasure):
     wrong = replace(erasure, tensors={"no.such.weight": torch.zeros(1), **erasure.tensors})
-    with pytest.raises(ValueError, match=r"'no\.such\.weight' and 0 more"):
+    with pytest.raises(ValueError, match=r"no\.such\.weight"):
         wrong.apply(tiny)
 
 
@@ -261,13 +261,13 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(erasure, tmp_path, m
 
 @pytest.mark.parametrize("name", ["cat.pt", "cat", "cat.safetensors.bak"])
 def test_another_suffix_is_refused(erasure, tmp_path, name):
-    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+    with pytest.raises(ValueError, match=r"\.safetensors"):
         erasure.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file .*cat\.safetensors"):
+    with pytest.raises(ValueError, match=r"cat\.safetensors"):
         Erasure.load(tmp_path / "cat.safetensors")
 
 
@@ -276,7 +276,7 @@ def test_a_truncated_file_is_refused(erasure, tmp_path, keep):
     path = erasure.save(tmp_path / "cat.safetensors")
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match="readable"):
         Erasure.load(path)
 
 
@@ -287,18 +287,18 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
 
     path = tmp_path / "cat.safetensors"
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match="readable"):
         Erasure.load(path)
 
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"w": torch.tensor([1.0, float("nan")])}, "'w' is not made of finite floats"),
-        ({"w": torch.tensor([float("inf")])}, "'w' is not made of finite floats"),
-        ({"w": torch.tensor([1e300], dtype=torch.float64)}, "'w' is not made of finite floats"),
-        ({"w": torch.tensor([1, 2])}, "'w' is of type I64"),
-        ({}, "holds no tensors"),
+        ({"w": torch.tensor([1.0, float("nan")])}, "'w' .*finite"),
+        ({"w": torch.tensor([float("inf")])}, "'w' .*finite"),
+        ({"w": torch.tensor([1e300], dtype=torch.float64)}, "'w' .*finite"),
+        ({"w": torch.tensor([1, 2])}, "'w' .*I64"),
+        ({}, "no tensors"),
     ],
 )
 def test_tensors_that_are_no_weights_are_refused(tmp_path, tensors, message):
@@ -311,7 +311,7 @@ def test_tensors_that_are_no_weights_are_refused(tmp_path, tensors, message):
 def test_somebody_elses_safetensors_file_is_refused(erasure, tmp_path):
     path = tmp_path / "esd-cat.safetensors"
     save_file(erasure.tensors, path)
-    with pytest.raises(ValueError, match="not an ESD Lab erasure"):
+    with pytest.raises(ValueError, match="ESD Lab"):
         Erasure.load(path)
 
 
@@ -319,7 +319,7 @@ def test_somebody_elses_safetensors_file_is_refused(erasure, tmp_path):
 def test_a_damaged_provenance_is_refused(erasure, tmp_path, provenance):
     path = tmp_path / "cat.safetensors"
     save_file(erasure.tensors, path, {"format": FORMAT, "provenance": provenance})
-    with pytest.raises(ValueError, match=r"cat\.safetensors: its provenance is no JSON object"):
+    with pytest.raises(ValueError, match="provenance"):
         Erasure.load(path)
 
 

@@ -69,7 +69,7 @@ def test_examples_of_something_else_are_neither_found_nor_taken(tiny, options):
     kept.keep(step.examples)
     other = replace(CONFIG, **options)
     assert kept.find(tiny, other) is None
-    with pytest.raises(ValueError, match="were drawn for another model, other concepts"):
+    with pytest.raises(ValueError, match="another model"):
         first(tiny, other, examples=step.examples)
 
 
@@ -95,7 +95,7 @@ def test_examples_collected_beforehand_are_those_that_the_run_draws(tiny, option
 
 @pytest.mark.parametrize("options", [{"x_t_source": "edited"}, {"redraw_every": 1}])
 def test_examples_that_follow_the_run_are_not_collected_beforehand(tiny, options):
-    with pytest.raises(ValueError, match="use x_t_source 'frozen', points 'all'"):
+    with pytest.raises(ValueError, match="x_t_source"):
         next(collect(tiny, EraseConfig("a cat", **options)))
 
 

@@ -118,7 +118,7 @@ def test_an_option_that_the_folder_chose_is_kept(tiny):
 def test_pndm_is_refused_where_it_cannot_follow_the_schedule(tiny_v):
     config = DDIMScheduler.from_config(tiny_v.scheduler.config, rescale_betas_zero_snr=True)
     model = replace(tiny_v, scheduler=config)
-    with pytest.raises(ValueError, match="'pndm' cannot follow this model's rescale_betas_zero_snr"):
+    with pytest.raises(ValueError, match="pndm.*rescale_betas_zero_snr"):
         generate(model, "a cat", seeds=[0], scheduler="pndm")
     for scheduler in ("ddim", "dpm++", "euler"):
         options = dict(num_inference_steps=4, scheduler=scheduler)
@@ -273,20 +273,20 @@ def test_generate_decodes_the_last_latents(tiny):
     [
         (dict(seeds=[]), "0 prompts for 0 seeds"),
         (dict(prompts=PROMPTS, seeds=[0]), "2 prompts for 1 seeds"),
-        (dict(num_inference_steps=0), "num_inference_steps is 0; use 1 to 999"),
-        (dict(num_inference_steps=1000), "num_inference_steps is 1000; use 1 to 999"),
-        (dict(scheduler="heun"), "unknown scheduler 'heun'; choose one of: ddim"),
-        (dict(image_size=18), "image size 18 does not fit this model; use a multiple of 4"),
+        (dict(num_inference_steps=0), "num_inference_steps is 0.* 1 to 999"),
+        (dict(num_inference_steps=1000), "num_inference_steps is 1000"),
+        (dict(scheduler="heun"), "'heun'.*ddim"),
+        (dict(image_size=18), "image size 18 .*multiple of 4"),
         (dict(image_size=0), "image size 0"),
         (dict(start_at=-1), "start_at is -1"),
         (dict(stop_at=-2), "stop_at is -2"),
-        (dict(prompts="a cat " * 20), "40 tokens; this model reads 10"),
-        (dict(guidance_scale=float("nan")), "guidance_scale is nan; use a finite number"),
+        (dict(prompts="a cat " * 20), "40 tokens.* 10"),
+        (dict(guidance_scale=float("nan")), "guidance_scale is nan"),
         (dict(guidance_scale=float("-inf")), "guidance_scale is -inf"),
-        (dict(latents=torch.zeros(2, 4, 8, 8)), "2 latents for 1 seeds; give one latents? per seed"),
-        (dict(seeds=[-1]), "seed -1 is out of range; use 0 to 4294967295"),
-        (dict(seeds=[2**32]), "seed 4294967296 is out of range"),
-        (dict(seeds=[-1], latents=torch.zeros(1, 4, 8, 8)), "seed -1 is out of range"),
+        (dict(latents=torch.zeros(2, 4, 8, 8)), "2 latents for 1 seeds"),
+        (dict(seeds=[-1]), "seed -1 .* 0 to 4294967295"),
+        (dict(seeds=[2**32]), "seed 4294967296"),
+        (dict(seeds=[-1], latents=torch.zeros(1, 4, 8, 8)), "seed -1"),
     ],
 )
 def test_bad_arguments_are_named(tiny, options, message):
@@ -303,7 +303,7 @@ def test_the_largest_seed_of_other_tools_is_accepted(tiny):
 
 
 def test_pictures_that_are_not_numbers_are_refused(tiny):
-    with pytest.raises(ValueError, match="NaN or infinite; lower guidance_scale"):
+    with pytest.raises(ValueError, match="NaN"):
         generate(tiny, "a cat", seeds=[0], guidance_scale=1e38, num_inference_steps=3)
 
 
@@ -314,5 +314,5 @@ def test_the_most_steps_allowed_do_start(tiny):
 
 
 def test_generating_without_a_step_raises(tiny):
-    with pytest.raises(ValueError, match="no step to make"):
+    with pytest.raises(ValueError, match="no step"):
         generate(tiny, "a cat", seeds=[0], num_inference_steps=3, start_at=3)

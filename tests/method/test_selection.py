@@ -69,11 +69,11 @@ def test_names_come_in_the_order_of_named_parameters(sd1):
 
 
 def test_an_unknown_method_raises_and_lists_the_choices(tiny):
-    with pytest.raises(ValueError, match="unknown train method 'esd-y'") as error:
+    with pytest.raises(ValueError, match="esd-y") as error:
         select(tiny.unet, "esd-y")
     assert all(name in str(error.value) for name in (*TRAIN_METHODS, *ALIASES))
 
 
 def test_selecting_nothing_raises():
-    with pytest.raises(ValueError, match="'esd-x' selects no parameter"):
+    with pytest.raises(ValueError, match="esd-x"):
         select(nn.Sequential(nn.Linear(2, 2)), "esd-x")

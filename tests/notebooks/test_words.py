@@ -30,9 +30,9 @@ def test_a_sentence_is_told_by_its_grammar_and_survives_the_tokens(style):
 
 
 def test_unknown_words_and_tags_are_named():
-    with pytest.raises(ValueError, match="'zeppelin'; it knows: !"):
+    with pytest.raises(ValueError, match="zeppelin"):
         words.encode("plain", ["the zeppelin"])
-    with pytest.raises(ValueError, match="unknown tag 'angry'; use one of: any, plain, pirate"):
+    with pytest.raises(ValueError, match="'angry'.*any, plain, pirate"):
         words.encode("angry")
 
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from esd_core import compare, erase, load_model, preset, probe, select
+from esd_core import Probe, compare, erase, generate, load_model, preset, select
 from esd_core.selection import count
 from esd_core.study.figures import comparison_sheet, loss_figure
 from lab.checks import check
@@ -180,8 +180,9 @@ Picture(comparison_sheet(comparison), f"Same noise, frozen model above, edited b
 
 # %%
 def named_right(unet):
-    concept, *others = probe(model, config.concepts[0].concept, unet=unet, seeds=range(8))
-    return concept.accuracy
+    judge, prompt = Probe.of(model), config.concepts[0].concept
+    pictures = generate(model, prompt, seeds=range(8), unet=unet)
+    return judge.accuracy(pictures, [judge.concept(prompt)] * 8)
 
 
 if model.clip_path:  # the embedded model has a CLIP of its own

@@ -94,7 +94,7 @@ def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     # Steps large enough for CLIP, which sees a rocket in red things that are none.
-    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3)
+    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3, preserve=0.0)
     watched = to_watch(emoji, config.concepts)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()

@@ -20,24 +20,19 @@ def pizza(emoji: DiffusionModel) -> Erasure:
     return erasure_list.find(ready, "pizza").erasure
 
 
-def test_it_tells_before_from_after_and_what_it_is_doing(emoji: DiffusionModel, pizza: Erasure):
+def test_it_tells_before_from_after_and_others_compute_between_its_steps(
+    emoji: DiffusionModel, pizza: Erasure, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stream, "TICK", 0.0)
     *doing, last = probing.measure(emoji, pizza, "", 1)
-    assert "base" in doing[0].status and "erased" in doing[-1].status
+    told = [re.search('(base|erased)</p>.* value="([0-9.]+)"', s.status).groups() for s in doing]
+    assert len(told) == 2 * probing.GROUPS * (20 + 1)  # every step, and every score
+    assert told == sorted(told, key=lambda at: float(at[1])) and told[-1] == ("erased", "1.000")
     assert last.numbers["concept"] == "a pizza"
     before, after = (last.numbers[state][0] for state in (probing.BASE, probing.ERASED))
     assert before["group"] == "concept" and before["accuracy"] == 1.0
     assert after["presence"] < before["presence"] - 0.1
     assert last.table.count("<tr>") == 1 + probing.GROUPS and "a pizza" in last.table
-
-
-def test_others_compute_between_its_steps(
-    emoji: DiffusionModel, pizza: Erasure, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(stream, "TICK", 0.0)
-    *doing, _ = probing.measure(emoji, pizza, "", 1)
-    told = [re.search('(base|erased)</p>.* value="([0-9.]+)"', s.status).groups() for s in doing]
-    assert len(told) == 2 * probing.GROUPS * (20 + 1)  # every step, and every score
-    assert told == sorted(told, key=lambda at: float(at[1])) and told[-1] == ("erased", "1.000")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from ui.shared import erasure_list
 @pytest.fixture(scope="module")
 def model(tiny: DiffusionModel) -> DiffusionModel:
     return replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """Few of the updates that the erasures which ship had."""
+    whole = ready_made.config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ready_made, "config", lambda phrase: replace(whole(phrase), iterations=3))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bench import quality, quality_report
-from esd_core import Change
+from esd_core import Change, Gallery
 
 
 def row(concept, settings, seed, pictures, after=2, lost=3):
@@ -63,11 +63,12 @@ def test_a_grid_of_eta_and_preservation():
     assert [s["from_objects"] for _, s, _ in plan] == 3 * ["none"] + 3 * ["styles"]
 
 
-@pytest.mark.timeout(900)
 def test_finished_runs_are_not_repeated(bench, tmp_path, monkeypatch):
     runs, out, run = [], tmp_path / "q", bench.run
+    monkeypatch.setattr(bench, "gallery", Gallery(bench.model, num_inference_steps=1))
     monkeypatch.setattr(bench, "run", lambda *key: runs.append(key) or run(*key))
     quick = {"preset": "live", "iterations": 1, "trajectories": 1, "held_out": 0, "preserve": 0.0}
+    quick |= {"num_inference_steps": 2, "batch_size": 1}
     plan = [("cat", quick, 0), ("dog", quick, 0)]
     quality.work(bench, plan[:1], 1, out)
     lines = out.with_suffix(".jsonl")

@@ -67,8 +67,8 @@ def url(tiny: DiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def page(chromium, url: str) -> Iterator:
-    """The open app; fails if the page asked anything of another machine or logged an error."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    """The open app, without transitions; fails if it asked anything of another machine or logged an error."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     page.set_default_timeout(PATIENCE)
     outside, errors = [], []
     page.on("request", lambda r: outside.append(r.url) if not local(r.url, url) else None)

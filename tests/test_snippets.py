@@ -152,13 +152,12 @@ def test_the_lines_of_python_erase_a_cat(checkout: Path, monkeypatch, capsys):
 @pytest.mark.timeout(900)
 def test_the_command_line_works_one_command_after_the_other(checkout: Path, monkeypatch):
     monkeypatch.chdir(checkout)
-    first, *others = [
-        words for text in blocks("README.md", "bash") for words in commands(text) if runs(words)
-    ]
-    assert [words[3] for words in (first, *others)] == ["erase", "compare", "probe", "export"]
-    assert reader(checkout, *first)
-    for words in others:  # in this process, which has loaded everything
-        made = CliRunner().invoke(command_line, words[3:])
+    lines = [words for text in blocks("README.md", "bash") for words in commands(text) if runs(words)]
+    assert [words[3] for words in lines] == ["erase", "compare", "probe", "export"]
+    assert reader(checkout, *lines[0])
+    quick = {"compare": ["--steps", "4"], "probe": ["--pictures", "1", "--steps", "4"], "export": []}
+    for words in lines[1:]:  # in this process, which has loaded everything
+        made = CliRunner().invoke(command_line, [*words[3:], *quick[words[3]]])
         assert made.exit_code == 0 and made.stdout, made.output
     folder = checkout / "outputs/a-cat-esd-x"
     for name in ("erasure.safetensors", "config.json", "before_after.png"):

@@ -574,7 +574,7 @@ def test_the_api_streams_refuses_and_keeps_visitors_apart(url: str):
     with pytest.raises(AppError, match="eta is 99"):
         ann.predict(**fields(eta=99), api_name="/erase")
     job = ann.submit(**fields(seed=3), api_name="/erase")
-    job.result(timeout=60)
+    job.result(timeout=250)
     assert len(job.outputs()) > 5
     status, strip, *_, file, seed = job.outputs()[-1]
     assert "Done." in status and seed == 3 and strip.count("<img") == 12

@@ -59,7 +59,7 @@ def test_text_from_a_visitor_is_escaped(tiny: DiffusionModel):
 
 def test_the_api_shows_each_visitor_their_own_model(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
-    ann.submit(**erase_fields(), api_name="/erase").result(timeout=60)
+    ann.submit(**erase_fields(), api_name="/erase").result(timeout=250)
     anns, bobs = (v.predict(**ATTENTION, api_name="/attention")[-1] for v in (ann, bob))
     assert list(anns) == ["base", "erased"] and list(bobs) == ["base"]
     assert anns["base"] == bobs["base"] != anns["erased"]

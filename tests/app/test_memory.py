@@ -174,7 +174,7 @@ def test_what_a_page_kept_goes_with_it(model: DiffusionModel, monkeypatch):
     memory.left(holder, "gone")
     memory.left(holder, "never came")
     assert memory.kept(holder) == {"gone": 400}
-    assert wait_for(lambda: memory.kept(holder) == {}, 20)
+    assert wait_for(lambda: memory.kept(holder) == {})
 
 
 def test_two_threads_may_drop_the_same_page(model: DiffusionModel):
@@ -278,7 +278,7 @@ def test_long_runs_leave_room_for_a_comparison_and_a_run_in_line_can_be_stopped(
     assert "when 2 other runs end" in said[0] and "when another run ends" in said[1]
     ann = many[jobs.index(held[0])]
     ann.close()  # as Stop does, it sets the turn's flag
-    assert wait_for(held[0].done, 20) and not begun(held[0])
+    assert wait_for(held[0].done) and not begun(held[0])
     next(job for job in jobs if begun(job)).cancel()
     assert wait_for(lambda: begun(held[1]))
     for job in jobs:
@@ -315,7 +315,7 @@ def test_a_closed_tab_ends_its_grid(demo: gr.Blocks):
     )
     assert wait_for(lambda: "Picture 1 of 36" in str(job.outputs()))
     ann.close()
-    assert wait_for(job.done, 20)
+    assert wait_for(job.done)
     assert "36 of 36 pictures" not in str(job.outputs())
 
 

@@ -156,7 +156,7 @@ def url(model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_api_shows_each_visitor_their_own_model(url: str):
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
-    ann.submit(**erase_fields(), api_name="/erase").result(timeout=60)
+    ann.submit(**erase_fields(), api_name="/erase").result(timeout=250)
     call: dict[str, Any] = {**SCORES, "stage": erasure_stages.STAGES + 1, "api_name": "/scores"}
     anns, bobs = ann.predict(**call)[-1], bob.predict(**call)[-1]
     assert anns["updates"] == 6 and bobs["updates"] is None
@@ -172,7 +172,7 @@ def test_nobody_waits_for_another_visitors_training(url: str):
     while not any("of 100000 · " in str(moment[0]) for moment in job.outputs()):
         time.sleep(0.05)
     call: dict[str, Any] = {**SCORES, "stage": erasure_stages.STAGES + 1, "api_name": "/scores"}
-    assert bob.submit(**call).result(timeout=30)[-1]["updates"] is None
+    assert bob.submit(**call).result(timeout=250)[-1]["updates"] is None
     assert not job.done()
     job.cancel()
 

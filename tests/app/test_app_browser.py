@@ -21,7 +21,7 @@ from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS
 from tests.conftest import WORDS
 from ui.compare import grid
-from ui.server import memory, waiting
+from ui.server import waiting
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -210,7 +210,7 @@ def test_a_reload_in_the_middle_of_a_run_ends_it_and_leaves_a_page_to_use(page):
     assert page.is_disabled("#erase-stop") and page.is_disabled("#erase-continue")
     erase(page, 3)
     expect(page, STATUS, "Done.")
-    end = time.monotonic() + memory.GRACE
+    end = time.monotonic() + PATIENCE / 1000
     while len(waiting.LINES["run"]) and time.monotonic() < end:
         page.wait_for_timeout(100)
     assert len(waiting.LINES["run"]) == 0

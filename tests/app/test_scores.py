@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -145,13 +144,14 @@ def test_text_from_a_visitor_is_escaped(tiny: DiffusionModel):
 # --- the served app
 
 
-@pytest.fixture
-def url(model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    demo = app.build_demo(model)
-    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
-    yield address
-    demo.close()
+@pytest.fixture(scope="module")
+def url(model: DiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        demo = app.build_demo(model)
+        _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+        yield address
+        demo.close()
 
 
 def test_the_api_shows_each_visitor_their_own_model(url: str):

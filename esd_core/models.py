@@ -131,7 +131,7 @@ class DiffusionModel:
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures `(B, 3, H, W)` in [0, 1] -> clean latents `(B, C, h, w)` (posterior mean)."""
-        parts = (images * 2 - 1).split(max(1, VAE_PIXELS // images[0, 0].numel()))
+        parts = (images * 2 - 1).contiguous().split(max(1, VAE_PIXELS // images[0, 0].numel()))
         encoded = [self.vae.encode(few.to(self.device, self.vae.dtype)).latent_dist.mean for few in parts]
         return torch.cat(encoded).float() * self.vae.config.scaling_factor
 

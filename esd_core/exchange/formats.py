@@ -110,4 +110,4 @@ def read_pictures(paths: Sequence[Path], size: int) -> Tensor:
         except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"cannot read the picture {file}: {error}") from error
         read.append(np.array(Image.alpha_composite(white, square).convert("RGB")))
-    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).contiguous() / 255
+    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2) / 255

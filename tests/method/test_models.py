@@ -279,6 +279,12 @@ def test_sizes_the_unet_cannot_halve_are_refused(tiny, size):
         tiny.latent_shape(size)
 
 
+def test_pictures_are_encoded_alike_however_they_lie_in_memory(tiny):
+    images = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    latents = tiny.encode_images(images.to(memory_format=torch.channels_last))  # as read from files
+    assert torch.equal(latents, tiny.encode_images(images))
+
+
 # --- identity ---------------------------------------------------------------------------------
 
 

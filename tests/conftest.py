@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from esd_core.cli import erasing_run
 from esd_core.models import DiffusionModel, load_model
 
 WORDS = "a cat dog rocket red blue in noto style".split()
@@ -103,3 +105,9 @@ def tiny_half(tiny: DiffusionModel) -> DiffusionModel:
 def emoji() -> DiffusionModel:
     """The embedded model; nobody changes it."""
     return load_model("emoji", device="cpu")
+
+
+@pytest.fixture
+def two_steps(monkeypatch) -> None:
+    """The command line draws its pictures before and after in two steps, as nobody looks at them."""
+    monkeypatch.setattr(erasing_run, "compare", partial(erasing_run.compare, num_inference_steps=2))

@@ -87,7 +87,7 @@ def erasure(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, two_steps):
     """Default outputs land in a temporary folder."""
     monkeypatch.chdir(tmp_path)
 

@@ -47,7 +47,7 @@ def made(tiny) -> Erasure:
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_the_command_line_gives_the_same_options(config, folder, tmp_path):
+def test_the_command_line_gives_the_same_options(config, folder, tmp_path, two_steps):
     words = shlex.split(command_line(config, folder))
     assert words[:4] == ["python", "-m", "esd_core", "erase"]
     result = CliRunner().invoke(main.app, [*words[3:4], "--out", str(tmp_path / "run"), *words[4:]])

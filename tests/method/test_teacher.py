@@ -129,16 +129,17 @@ def test_the_edited_model_draws_but_the_frozen_one_teaches(model, target):
 @pytest.mark.parametrize("micro", [1, 3, 256])
 @pytest.mark.parametrize("target", [CAT, RED_DOG], ids=["plain", "context"])
 def test_a_micro_batch_bounds_what_the_teacher_and_the_vae_run_at_once(tiny, target, micro):
-    config, images = replace(CONFIG, micro_batch_size=micro), torch.zeros(40, 3, 16, 16)
+    count = AT_ONCE + 4 if micro > AT_ONCE else micro + 1
+    config, images = replace(CONFIG, micro_batch_size=micro), torch.zeros(2 * count, 3, 16, 16)
     sizes, coded = [], []
     hooks = [
         tiny.unet.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0]))),
         tiny.vae.encoder.register_forward_pre_hook(lambda _, given: coded.append(len(given[0]))),
     ]
-    walked(tiny, target, config, range(20))
+    walked(tiny, target, config, range(count))
     assert max(sizes) <= 2 * min(micro, AT_ONCE)  # both branches of guidance
     sizes.clear()
-    Teacher(tiny, config).images(target, images, 40, torch.Generator().manual_seed(0))
+    Teacher(tiny, config).images(target, images, 2 * count, torch.Generator().manual_seed(0))
     for hook in hooks:
         hook.remove()
     assert max(sizes) <= min(micro, AT_ONCE)

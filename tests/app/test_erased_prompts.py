@@ -57,13 +57,13 @@ def test_a_negative_prompt_has_the_concepts_it_has_room_for(
         model.encode([", ".join(MANY[: kept + 1])])
     assert f"room for {kept} of the 6 concepts: {text}." in says
     shown = compared(model, of(*MANY), **COMPARE)
-    assert f"negative prompt has room for {kept} of the 6" in shown.status
+    assert f"room for {kept} of the 6" in shown.status
     assert shown.table.count("<img") == 2 * 2 * 3
 
 
 def test_a_concept_too_long_leaves_the_column_out(model: DiffusionModel, of: Callable[..., Erasure]):
     shown = compared(model, of("a cat " * 9), **COMPARE)
-    assert "too long for this model to read" in shown.status
+    assert "too long" in shown.status
     assert shown.table.count("<img") == 2 * 2 * 2 and "all 2 columns" in shown.status
 
 

@@ -38,10 +38,10 @@ def test_it_tells_before_from_after_and_others_compute_between_its_steps(
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (dict(erasure=None), "nothing is erased in this session yet"),
-        (dict(pictures_each=9), "pictures_each is 9; use a whole number from 1 to 8"),
-        (dict(concept="zeppelin"), "'zeppelin' is not a concept of this model's vocabulary"),
-        (dict(erasure=Erasure({}, "")), "names no concept of the model's list"),
+        (dict(erasure=None), "nothing is erased"),
+        (dict(pictures_each=9), "pictures_each is 9"),
+        (dict(concept="zeppelin"), "'zeppelin'"),
+        (dict(erasure=Erasure({}, "")), "names no concept"),
     ],
 )
 def test_bad_input_is_refused(emoji: DiffusionModel, pizza: Erasure, wrong: dict, sentence: str):
@@ -51,5 +51,5 @@ def test_bad_input_is_refused(emoji: DiffusionModel, pizza: Erasure, wrong: dict
 
 
 def test_a_model_without_clip_is_refused(tiny: DiffusionModel, pizza: Erasure):
-    with pytest.raises(gr.Error, match="has no CLIP and vocabulary"):
+    with pytest.raises(gr.Error, match="CLIP"):
         next(probing.measure(tiny, replace(pizza, base=""), "", 1))

@@ -62,7 +62,7 @@ def test_a_file_is_the_run_it_records_rounded(model: DiffusionModel, made: list[
 
 
 def test_a_concept_that_is_not_there_is_refused(model: DiffusionModel, tmp_path: Path):
-    with pytest.raises(ValueError, match="'zeppelin' is no concept of 'tiny"):
+    with pytest.raises(ValueError, match="zeppelin"):
         ready_made.write(model, ["zeppelin"], tmp_path)
 
 

@@ -134,7 +134,7 @@ def build_demo(model: DiffusionModel) -> gr.Blocks:
     return demo.queue(api_open=False, max_size=16)
 
 
-def launch(demo: gr.Blocks, largest_upload: int = formats.LARGEST, **options: Any) -> Any:  # noqa: ANN401
+def launch(demo: gr.Blocks, largest_upload: int = formats.LARGEST, **options: Any) -> Any:
     """Serve it: our look, nothing recorded, nothing shared unless asked."""
     return demo.launch(
         theme=theme.theme(),

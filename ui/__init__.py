@@ -5,5 +5,6 @@
 - server: all that exists because visitors share one processor: who waits for whom, Stop, memory
 - look: colours, type, style.css, keys.js; it imports none of the others
 
+A value that cannot be raises ValueError, whose sentence reaches the visitor by `server.stream.refusals`.
 Imports go from tabs to shared to server. tests/app/test_layers.py checks it.
 """

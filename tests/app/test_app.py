@@ -25,9 +25,9 @@ from esd_core.study.watched_prompts import to_watch
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 from ui.compare import tab as compare_tab
+from ui.erase import estimate, run_record
 from ui.erase import fields as form
 from ui.erase import run as live
-from ui.erase import run_record
 from ui.erase import tab as erase_tab
 from ui.erase.run_record import RunMoment
 from ui.look import theme
@@ -319,7 +319,7 @@ def test_another_strength_does_not_wait_for_the_teacher_again(model: DiffusionMo
 
     monkeypatch.setattr(sys.modules["esd_core.erasing"], "draw", refuse)
     assert last(erase_tab.erase(model, **wanted), "erasure").hash == afresh.erasure.hash
-    assert "examples 0 s" in erase_tab.cost(model, **wanted)
+    assert "examples 0 s" in estimate.cost(model, **wanted)
 
 
 def test_there_must_be_a_run_to_continue(model: DiffusionModel):

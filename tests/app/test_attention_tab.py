@@ -14,6 +14,7 @@ from esd_core.study.attention import ALL_LAYERS
 from tests.app.test_app import fields as erase_fields
 from tests.app.test_scores import model, url, walked  # noqa: F401
 from ui.attention import tab as attention_tab
+from ui.shared import noisy_latent
 from ui.shared.erasure_stages import StagedErasure
 
 # The fixtures come from the tests of Scores by import.
@@ -47,9 +48,8 @@ def test_a_layer_that_is_not_there_is_refused(model: DiffusionModel):
     assert "layer is 'attic'; use one of: mean of all layers" in refused.value.message
 
 
-def test_opening_the_tab_follows_the_latest_erasure_once(walked: StagedErasure):
-    prompt, seen = attention_tab.follow(walked, "unseen")
-    assert prompt == "a cat" and attention_tab.follow(walked, seen) == (gr.skip(), seen)
+def test_the_tab_follows_the_latest_erasure(walked: StagedErasure):
+    assert noisy_latent.concept(walked) == "a cat" and noisy_latent.concept(None) == gr.skip()
 
 
 def test_text_from_a_visitor_is_escaped(tiny: DiffusionModel):

@@ -13,7 +13,6 @@ from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS, fields
 from tests.conftest import WORDS
 from ui.erase import estimate
-from ui.erase import tab as erase_tab
 from ui.shared import timing
 from ui.shared.timing import CallTime, duration
 
@@ -64,15 +63,15 @@ def test_the_estimate_counts_the_examples_that_a_run_computes(
     each_example = CallTime(0.0, 1.0)
     monkeypatch.setattr(timing, "evaluation", lambda _: each_example)
     monkeypatch.setattr(timing, "update", lambda *_: each_example)
-    told = estimate.estimate(tiny, config, [f"{n} cats" for n in range(4)])
+    examples, training, drawing = estimate.estimate(tiny, config, [f"{n} cats" for n in range(4)])
     hook = tiny.unet.register_forward_pre_hook(count, with_kwargs=True)  # its copy has it, too
     try:
         for _ in erase(tiny, config):
             pass
     finally:
         hook.remove()
-    assert told.training == computed[True] and told.collecting == pytest.approx(computed[False], rel=0.1)
-    assert told.drawing == 2 * 8 * 2 * 4 * 2 + 4 * 8 * 2 * 4  # before and after, and four frames
+    assert training == computed[True] and examples == pytest.approx(computed[False], rel=0.1)
+    assert drawing == 2 * 8 * 2 * 4 * 2 + 4 * 8 * 2 * 4  # before and after, and four frames
 
 
 def test_a_timing_takes_time(tiny: DiffusionModel):
@@ -88,10 +87,10 @@ def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
 
 def test_the_page_tells_the_cost_of_its_fields(tiny: DiffusionModel):
     model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
-    said = erase_tab.cost(model, **fields(iterations=6))
+    said = estimate.cost(model, **fields(iterations=6))
     assert re.search(r"Takes about \d+ s here.*6 updates \d+ s", said)
     with pytest.raises(ValueError, match="eta"):
-        erase_tab.cost(model, **fields(eta=99))
+        estimate.cost(model, **fields(eta=99))
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_training_streams_and_ends_with_a_network(short: None):
 def test_few_networks_are_kept(short: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mixture_tab, "KEPT", 1)
     for text in (RING, class_text.PRESETS["A wide concept"]):
-        list(mixture_tab.train(text, "A", 400, 1.0, 1.0))
+        list(mixture_tab.train(classes=text, concept="A", t=400, eta=1.0, guidance_scale=1.0))
     assert list(mixture_tab.LEARNED) == [class_text.PRESETS["A wide concept"]]
 
 

@@ -34,11 +34,6 @@ def test_thumbnails_come_in_batches_and_are_drawn_once(
     assert Image.open(first[-1][0][0]).size == (16, 16)
 
 
-def test_a_style_is_shown_on_something(model: DiffusionModel):
-    assert picker.prompt_of(model, CONCEPTS[3]) == "a cat in noto style"
-    assert picker.prompt_of(model, CONCEPTS[1]) == "a dog"
-
-
 def test_every_method_and_preset_says_why(model: DiffusionModel):
     assert set(fields.REASONS) == set(TRAIN_METHODS) and set(fields.PRESET_LINES) == set(PRESETS)
     assert "The usual choice" in fields.methods(model)["esd-x"]

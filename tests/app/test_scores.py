@@ -21,7 +21,7 @@ from tests.app.test_app import fields as erase_fields
 from tests.conftest import WORDS
 from ui.scores import tab as scores_tab
 from ui.scores.panels import CONTEXT, NULL
-from ui.shared import erasure_stages
+from ui.shared import erasure_stages, noisy_latent
 from ui.shared.erasure_stages import StagedErasure, StageKeeper
 
 SCORES: dict[str, Any] = dict(prompt="cat", seed=1, t=701, eta=1.0, guidance_scale=4.0, stage=9)
@@ -106,13 +106,13 @@ def test_what_a_concept_is_erased_from_takes_part(model: DiffusionModel):
 
 
 def test_opening_the_tab_follows_the_latest_erasure_once(model: DiffusionModel, walked: StagedErasure):
-    prompt, eta, stage, seen = scores_tab.follow(walked, "unseen")
+    prompt, eta, stage, seen = noisy_latent.follow_once(scores_tab.follow, walked, "unseen")
     assert (prompt, eta.value) == ("a cat", 1.0)
     assert (stage.maximum, stage.value, stage.interactive) == (5, 5, True)
     assert "0, 1, 2, 4, 8, 16 updates" in stage.info
-    again = scores_tab.follow(walked, seen)
-    assert all(part == gr.skip() for part in again[:3])
-    nothing = scores_tab.follow(None, seen)
+    again = noisy_latent.follow_once(scores_tab.follow, walked, seen)
+    assert again == (gr.skip(), gr.skip(), gr.skip(), seen)
+    nothing = noisy_latent.follow_once(scores_tab.follow, None, seen)
     assert not nothing[2].interactive and "Erase something" in nothing[2].info
 
 

@@ -63,9 +63,9 @@ def page(model: DiffusionModel, erasure: Erasure) -> list[Any]:
         *compared(model, erasure, **{**COMPARE, "prompt": SHORT}),
         grid.cost(model, erasure, **fixed, **knobs),
         *list(grid.draw(model, erasure, **fixed, **knobs))[-1],
-        *scores_tab.follow(erasure, "unseen"),
+        *scores_tab.follow(erasure),
         *scores_tab.draw(model, erasure, **{**SCORES, "prompt": SHORT}),
-        *attention_tab.follow(erasure, "unseen"),
+        noisy_latent.concept(erasure),
         *attention_tab.draw(model, erasure, **{**ATTENTION, "prompt": SHORT}),
     ]
 
@@ -104,8 +104,8 @@ def test_options_that_cannot_be_leave_the_fields_as_they_are(
     model: DiffusionModel, config: Any, tmp_path: Path
 ):
     strange = opened(model, {"config": config}, tmp_path)
-    prompt, eta, _, _ = scores_tab.follow(strange, "unseen")
-    assert prompt == eta == gr.skip() == attention_tab.follow(strange, "unseen")[0]
+    prompt, eta, _ = scores_tab.follow(strange)
+    assert prompt == eta == gr.skip() == noisy_latent.concept(strange)
     assert "unknown" in scores_tab.draw(model, strange, **SCORES).status
     assert "unknown" in attention_tab.draw(model, strange, **ATTENTION).status
     assert erasure_list.keep((), strange, "a file")[0].label == "unknown (a file)"

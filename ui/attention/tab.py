@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gradio as gr
 import torch
@@ -83,12 +83,6 @@ def _card(token: str, drawn: dict[str, Tensor], shares: dict[str, float], contex
     return f'<figure><h2{special}>{escape(token)}</h2><div class="esd-pair">{pair}</div></figure>'
 
 
-def follow(erasure: Erasure | None, seen: str) -> tuple[Any, str]:
-    """When the tab opens: the concept of an erasure made since the last time, and its key."""
-    key = noisy_latent.key(erasure)
-    return (gr.skip() if key == seen else noisy_latent.concept(erasure)), key
-
-
 def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab: what to look at on the left, the maps on the right."""
     with blocks.columns():
@@ -105,4 +99,5 @@ def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:
             blocks.html(INTRO)
             parts = [blocks.html(label="status"), blocks.html(label="maps")]
             parts.append(gr.JSON(visible=False, label="Shares"))
-    noisy_latent.wire(model, draw, "attention", (fields, go, parts), (tab, follow, ["prompt"]))
+    opening = tab, lambda erasure: [noisy_latent.concept(erasure)], ["prompt"]
+    noisy_latent.wire(model, draw, "attention", (fields, go, parts), opening)

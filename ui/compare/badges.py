@@ -30,14 +30,11 @@ def badges(
     strength: float,
     edited: UNet2DConditionModel,
     made: Comparison,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> list[Badge]:
     """The same noise, strength 0 is the base model, how much differs.
 
-    Args:
-        strength: of the column "erased".
-        edited: the UNet that drew it.
-        options: of `sample`, as the comparison used them.
+    The column "erased" was drawn by `edited`, at `strength`, and all of them with these options of `sample`.
     """
     zero, hashes = erasure.apply(model, 0.0), list(dict.fromkeys(made.starts.values()))
     places = [(prompt, seed) for prompt in made.prompts for seed in made.seeds]

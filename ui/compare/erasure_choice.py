@@ -22,23 +22,19 @@ def offer(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tu
     first = ready[0].erasure if erasure is None and ready else None
     in_use = first or erasure
     kept = erasure_list.keep(owned, in_use, besides=ready)
-    listed = [*ready, *kept]
-    key = erasure_list.key_of(listed, in_use)
-    chosen = gr.Dropdown(erasure_list.choices(listed), value=key, visible=bool(listed))
+    chosen = gr.Dropdown(**erasure_list.offered([*ready, *kept], in_use), visible=bool(ready or kept))
     return stream.SKIP if kept is owned else kept, first or stream.SKIP, chosen
 
 
 def name(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> gr.Dropdown:
     """The list, which names the erasure in use or, if that is a run's of just now, none."""
-    listed = [*ready, *owned]
-    return gr.Dropdown(erasure_list.choices(listed), value=erasure_list.key_of(listed, erasure))
+    return gr.Dropdown(**erasure_list.offered([*ready, *owned], erasure))
 
 
 def build(ready: ErasureList) -> gr.Dropdown:
     """Lay out the list above the tab's own fields."""
     return gr.Dropdown(
-        erasure_list.choices(ready),
-        value=None,
+        **erasure_list.offered(ready, None),
         label="Erasure in use",
         elem_id="in-use",
         info="Ready-made ones, and yours",
@@ -50,14 +46,12 @@ def build(ready: ErasureList) -> gr.Dropdown:
 def wire(
     mine: Erasures, chosen: gr.Dropdown, tab: gr.Tab, go: gr.Button, dial: gr.Slider
 ) -> list[Dependency]:
-    """Connect the events. The API has one of them: `use_erasure`.
+    """Connect the events; returns those after which another erasure may be in use. The API has one of them:
+    `use_erasure`.
 
     A run of the same visitor may end while the tab is open, so the list is brought up to date with
     every drawing, too; with those of the dial only by name, because each that put a stage of a run
     on the list would push something off it.
-
-    Returns:
-        those after which another erasure may be in use.
     """
     both, ready = [mine.owned, mine.in_use], mine.ready
     offered = gr.on([tab.select, go.click], partial(offer, ready), both, [*both, chosen], **blocks.AT_ONCE)
@@ -68,6 +62,5 @@ def wire(
         mine.in_use,
         **blocks.public("use_erasure", erasure_list.choose),
         **blocks.REFUSING,
-        **blocks.LATEST,
     )
     return [offered, used]

@@ -21,6 +21,7 @@ from ui.compare.knobs import KNOBS, Grid, label, plan, start
 from ui.server import memory, stream, waiting, zerogpu
 from ui.server.stream import Job, halt
 from ui.shared import blocks, markup, timing
+from ui.shared.blocks import Parts
 
 REFRESH = 1.0  # seconds between updates of the sheet on the page
 HINT = """<p class="esd-cost"><small>One picture for every pair of values. Everything else is as set
@@ -35,7 +36,7 @@ class GridMoment(NamedTuple):
     download: str = stream.SKIP
 
 
-def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str:  # noqa: ANN401
+def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str:
     """How many pictures, and how long they will take; else what is wrong."""
     try:
         cells = plan(model, erasure, **fields).cells.values()
@@ -48,10 +49,7 @@ def cost(model: DiffusionModel, erasure: Erasure | None, **fields: Any) -> str: 
 
 
 def draw(
-    model: DiffusionModel,
-    erasure: Erasure | None,
-    job: Job | None = None,
-    **fields: Any,  # noqa: ANN401
+    model: DiffusionModel, erasure: Erasure | None, job: Job | None = None, **fields: Any
 ) -> Iterator[GridMoment]:
     """Draw the grid, row by row; what is drawn when it is stopped can be downloaded too."""
     job = job or Job()
@@ -116,10 +114,10 @@ class Sheet:
         )
 
 
-def controls(model: DiffusionModel) -> tuple[dict[str, Any], dict[str, Any]]:
+def controls(model: DiffusionModel) -> tuple[Parts, Parts]:
     """Which knobs, which values, by the names that the API gives the fields; their fold, the cost, Draw
     and Stop."""
-    knobs: dict[str, Any] = {}
+    knobs: Parts = {}
     with gr.Accordion("Grid over two knobs", open=False) as fold:
         blocks.html(HINT)
         for name, listed, label, knob in (
@@ -153,11 +151,7 @@ def results() -> list[Any]:
 
 
 def wire(
-    model: DiffusionModel,
-    page: dict[str, Any],
-    fields: dict[str, Any],
-    shown: list[Any],
-    chosen: Sequence[Dependency],
+    model: DiffusionModel, page: Parts, fields: Parts, shown: list[Any], chosen: Sequence[Dependency]
 ) -> None:
     """Connect the events. The API has one of them: `grid`.
 

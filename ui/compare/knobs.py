@@ -36,11 +36,7 @@ Value = float | int | str
 def values(model: DiffusionModel, knob: str, text: str, empty: list[str]) -> tuple[Value, ...]:
     """A knob's values from text: separated by commas, prompts by new lines or semicolons.
 
-    Args:
-        empty: the prompts that an empty box stands for.
-
-    Raises:
-        ValueError: the knob or a value is unknown or out of range, or nothing is given.
+    `empty` are the prompts that an empty box stands for.
     """
     if knob not in KNOBS:
         raise ValueError(f"unknown knob {knob!r}; choose one of: {', '.join(KNOBS)}")
@@ -68,11 +64,7 @@ def start(model: DiffusionModel, knob: str, text: str) -> str:
 
 
 def listed_prompts(model: DiffusionModel, text: str, separators: str) -> list[str]:
-    """Prompts from text, `""` for the empty one; [] if there are none.
-
-    Raises:
-        ValueError: the model has never seen a word of them.
-    """
+    """Prompts from text, `""` for the empty one; [] if there are none."""
     parts = [" ".join(part.split()) for part in re.split(f"[{separators}]", text or "") if part.strip()]
     found = ["" if part == EMPTY_PROMPT else part for part in parts]
     for prompt in found:
@@ -147,14 +139,7 @@ def plan(
     rows: str,
     **fixed: Value,
 ) -> Grid:
-    """The grid that the fields describe.
-
-    Args:
-        fixed: a value for every knob, spaces as underscores; of prompts and seeds the first is taken.
-
-    Raises:
-        ValueError: the knobs are the same, a value cannot be, or there are too many pictures.
-    """
+    """The grid that the fields describe; of prompts and seeds that are `fixed` the first is taken."""
     if across == down:
         raise ValueError(f"both knobs are {across!r}; choose two different ones")
     empty = _defaults(model, erasure)

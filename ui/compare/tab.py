@@ -21,6 +21,7 @@ from ui.compare import badges, erasure_choice, grid, knobs, pictures
 from ui.compare.pictures import DrawnPairs
 from ui.server import memory, stream, waiting
 from ui.shared import blocks, erasure_text, markup
+from ui.shared.blocks import Parts
 from ui.shared.erasure_list import Erasures
 
 MOST_PICTURES = 16  # a column, so that one visitor cannot keep the others waiting
@@ -33,7 +34,6 @@ IDLE = markup.note(
     "prompt. Try the concept in other words, its neighbours, and things that have nothing to do "
     "with it."
 )
-NOTHING_YET = "nothing is erased in this session yet; run Erase first, then compare"
 # What the grid calls the fields; it has one of each.
 GRID_NAMES = {"num_inference_steps": "steps", "seeds": "seed"}
 
@@ -63,15 +63,7 @@ class Latest:
 
 
 def drawing(
-    model: DiffusionModel,
-    erasure: Erasure | None,
-    prompt: str,
-    seeds: str,
-    strength: float,
-    guidance_scale: float,
-    num_inference_steps: int,
-    scheduler: str,
-    latest: Latest | None = None,
+    model: DiffusionModel, erasure: Erasure | None, latest: Latest | None = None, **fields: Any
 ) -> Iterator[ComparisonMoment]:
     """Draw prompts from the same noise: base, erased, and base with the concept as negative prompt.
 
@@ -80,25 +72,15 @@ def drawing(
     last value of the last moment is the labelled sheet, a PNG that carries its settings.
     """
     yield ComparisonMoment()  # a stream without any moment would empty all of the page
-    options = dict(
-        guidance_scale=guidance_scale, num_inference_steps=num_inference_steps, scheduler=scheduler
-    )
     with stream.refusals():
         if erasure is None:
-            raise ValueError(NOTHING_YET)
-        asked = parameters(model, erasure, prompt, seeds, strength, options)
-        yield from (latest or Latest()).until_next(moments(model, erasure, asked, options))
+            raise ValueError("nothing is erased in this session yet; run Erase first, then compare")
+        asked = parameters(model, erasure, **fields)
+        yield from (latest or Latest()).until_next(moments(model, erasure, asked))
 
 
-def parameters(
-    model: DiffusionModel, erasure: Erasure, prompt: str, seeds: str, strength: float, options: dict[str, Any]
-) -> Parameters:
-    """What the fields ask for; an empty box stands for the erased concepts and two controls.
-
-    Raises:
-        ValueError: a field holds what cannot be, or the box is empty and the erasure does not say
-            what it erases.
-    """
+def parameters(model: DiffusionModel, erasure: Erasure, prompt: str, seeds: str, **drawn: Any) -> Parameters:
+    """What the fields ask for; an empty box stands for the erased concepts and two controls."""
     noises = [int(seed) for seed in knobs.values(model, "seed", seeds, [])]
     wanted = knobs.listed_prompts(model, prompt, "\n")
     if not wanted:
@@ -109,14 +91,14 @@ def parameters(
             f"ask for {MOST_PICTURES} or fewer"
         )
     negative, _ = erasure_text.negative_prompt(model, erasure)
-    options = {**options, "strength": strength, "negative_prompt": negative or ""}
-    return png_parameters.of(model, erasure, tuple(wanted), tuple(noises), **options)
+    return png_parameters.of(
+        model, erasure, tuple(wanted), tuple(noises), negative_prompt=negative or "", **drawn
+    )
 
 
-def moments(
-    model: DiffusionModel, erasure: Erasure, asked: Parameters, options: dict[str, Any]
-) -> Iterator[ComparisonMoment]:
+def moments(model: DiffusionModel, erasure: Erasure, asked: Parameters) -> Iterator[ComparisonMoment]:
     """Draw the columns, and prove that nothing else differs."""
+    options = {name: getattr(asked, name) for name in ("guidance_scale", "num_inference_steps", "scheduler")}
     negative, edited = asked.negative_prompt or None, erasure.apply(model, asked.strength)
     columns = COLUMNS if negative else COLUMNS[:2]
 
@@ -142,11 +124,7 @@ def moments(
 
 
 def recall(made: Parameters) -> dict[str, Any]:
-    """The fields with which a comparison, or a grid, was drawn.
-
-    Raises:
-        ValueError: the grid has knobs of another version.
-    """
+    """The fields with which a comparison, or a grid, was drawn."""
     if strange := [knob for knob, _ in made.axes if knob not in knobs.KNOBS]:
         raise ValueError(f"its grid has a knob that this app does not: {strange[0][:40]!r}")
     axes = zip((("across", "columns"), ("down", "rows")), made.axes, strict=False)
@@ -172,7 +150,7 @@ def redraw(
         yield from drawing(model, erasure, strength=strength, **rest)
 
 
-def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab) -> dict[str, Any]:
+def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab) -> Parts:
     """Lay out the tab: what to draw on the left, the pictures on the right; returns the choices."""
     chosen = erasure_choice.build(mine.ready)
     with blocks.columns():
@@ -189,7 +167,7 @@ def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab) -> dict[str, Any]:
     return choices | axes
 
 
-def fields() -> tuple[dict[str, Any], gr.Button]:
+def fields() -> tuple[Parts, gr.Button]:
     """What to draw, by the names that the API gives them, and the button that draws."""
     prompt = gr.Textbox(
         label="Prompts",
@@ -211,7 +189,7 @@ def fields() -> tuple[dict[str, Any], gr.Button]:
     return choices | dict(num_inference_steps=steps, scheduler=scheduler), go
 
 
-def results() -> tuple[dict[str, Any], gr.Dropdown]:
+def results() -> tuple[Parts, gr.Dropdown]:
     """Where each part of a `ComparisonMoment` appears, and the list of its pairs."""
     status = blocks.html(IDLE, label="status")
     with gr.Row():
@@ -224,9 +202,7 @@ def results() -> tuple[dict[str, Any], gr.Dropdown]:
     return parts, pair
 
 
-def wire(
-    model: DiffusionModel, fields: dict[str, Any], go: gr.Button, pair: gr.Dropdown, parts: dict[str, Any]
-) -> None:
+def wire(model: DiffusionModel, fields: Parts, go: gr.Button, pair: gr.Dropdown, parts: Parts) -> None:
     """Connect the events. The API has one of them: `compare`."""
     on_model = dict(
         inputs_kwargs={**fields, "latest": gr.State(Latest())},

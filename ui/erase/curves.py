@@ -23,7 +23,7 @@ COLOURS = {CONCEPT: "#d1495b", NEIGHBOUR: "#3f8f88", STRANGER: "#5b84c4", EMPTY:
 Presences = list[tuple[int, float, str]]  # update, presence, role
 
 
-def plot(frame: pd.DataFrame, label: str, **more: Any) -> gr.LinePlot:  # noqa: ANN401
+def plot(frame: pd.DataFrame, label: str, **more: Any) -> gr.LinePlot:
     """A curve over the updates, of the frame's second column."""
     x, y, *_ = frame.columns
     how = dict(x_title="update", y_title=" ", show_label=False, buttons=[])

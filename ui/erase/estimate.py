@@ -7,41 +7,37 @@ the pictures on the way. ui/shared/timing.py times such a call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 from esd_core import DiffusionModel, EraseConfig
 from esd_core import prompts as run_prompts
-from esd_core.study.watched_prompts import Watched
+from esd_core.study.watched_prompts import to_watch
 from esd_core.teacher import AT_ONCE, HELD_STEPS
-from ui.erase import curves, pictures
+from ui.erase import curves, fields, pictures
 from ui.erase.pictures import SHARE, Film
-from ui.erase.run import EXAMPLES
+from ui.erase.run import EXAMPLES, MOST_WATCHED
 from ui.shared import timing
 from ui.shared.timing import CallTime, duration
 
 
-class Estimate(NamedTuple):
-    """Seconds of a run's parts."""
-
-    collecting: float
-    training: float
-    drawing: float
-
-
-def cost(model: DiffusionModel, config: EraseConfig, watched: Sequence[Watched]) -> str:
-    """For the page: what a run will take in all, what that is made of, and what it does not know."""
-    made = estimate(model, config, [item.prompt for item in curves.with_empty(watched)])
+def cost(model: DiffusionModel, **values: Any) -> str:
+    """What the run that the fields describe will take, of what, and what that does not know."""
+    config = fields.read(model, **values)
+    watched = curves.with_empty(to_watch(model, config.concepts, MOST_WATCHED))
+    parts = estimate(model, config, [item.prompt for item in watched])
+    examples, training, drawing = map(duration, parts)
     updates = f"{config.iterations} update{'s' if config.iterations != 1 else ''}"
     return (
-        f'<p class="esd-cost">Takes about {duration(sum(made))} here'
-        f"<small>examples {duration(made.collecting)}, {updates} {duration(made.training)}, "
-        f"pictures {duration(made.drawing)}. From a short timing of this machine; longer if it is "
-        "busy, and others' runs come first.</small></p>"
+        f'<p class="esd-cost">Takes about {duration(sum(parts))} here'
+        f"<small>examples {examples}, {updates} {training}, pictures {drawing}. From a short timing of "
+        "this machine; longer if it is busy, and others' runs come first.</small></p>"
     )
 
 
-def estimate(model: DiffusionModel, config: EraseConfig, prompts: Sequence[str]) -> Estimate:
-    """What a run will take on this machine, if nothing else does; `prompts` are those of its film."""
+def estimate(
+    model: DiffusionModel, config: EraseConfig, prompts: Sequence[str]
+) -> tuple[float, float, float]:
+    """Seconds that a run's examples, updates and pictures will take here; `prompts` are its film's."""
     call, learn = timing.evaluation(model), timing.update(model, config.train_method)
     update = learn(config.batch_size * (1 if config.preserve == 0 else 2))
     frame = pictures.STEPS * call(2 * len(prompts))
@@ -51,14 +47,13 @@ def estimate(model: DiffusionModel, config: EraseConfig, prompts: Sequence[str])
     ends = 1 if pictures.known(model, prompts) is not None else 2
     after = pictures.STEPS * call(2 * len(prompts) * len(pictures.SEEDS))
     examples = 0.0 if EXAMPLES.find(model, config) else collecting(model, config, call)
-    return Estimate(examples, config.iterations * update, ends * after + between * frame)
+    return examples, config.iterations * update, ends * after + between * frame
 
 
 def collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
     """Trajectories with guidance, and what the teacher adds on the way."""
-    drawings, steps = 1, config.num_inference_steps
-    if config.redraw_every and config.iterations:
-        drawings += (config.iterations - 1) // config.redraw_every
+    steps, again = config.num_inference_steps, config.redraw_every
+    drawings = 1 + (max(config.iterations, 1) - 1) // again if again else 1
     contexts = sum(bool(t.erase_from) for t in config.concepts)
     if config.points == "last":  # one concept each time, stopped halfway on average
         ends = (2 + contexts / len(config.concepts)) * call(config.trajectories)

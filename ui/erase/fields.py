@@ -102,7 +102,7 @@ def advanced(model: DiffusionModel) -> dict[str, Any]:
     return fields
 
 
-def option(config: EraseConfig, name: str, **how: Any) -> gr.Number | gr.Dropdown:  # noqa: ANN401
+def option(config: EraseConfig, name: str, **how: Any) -> gr.Number | gr.Dropdown:
     """The field of an option, with what its declaration says of it unless told otherwise.
 
     A number has no bounds: Gradio would refuse what lies beyond them in words of its own.
@@ -146,21 +146,16 @@ def in_both_units(eta: float | None, erase_from: str) -> str:
 def fill(name: str, method: str, before: tuple[str, str]) -> list[Any]:
     """The values of FILLED after a choice: all of a new preset's, and a new method's learning rate.
 
-    Args:
-        before: preset and method when one of the lists was opened. A list that only loses the focus tells
-            of a choice, too, and fills in nothing.
+    A list that only loses the focus tells of a choice, too: as both are what they were `before`, when it was
+    opened, that fills in nothing.
     """
     config, changed = preset(name, "anything", train_method=method), (name, method) != tuple(before)
     filled = FILLED if name != before[0] else ["learning_rate"] if changed else []
     return [getattr(config, option) if option in filled else stream.SKIP for option in FILLED]
 
 
-def read(model: DiffusionModel, randomise: bool = False, **values: Any) -> EraseConfig:  # noqa: ANN401
-    """The run that the fields describe, with a new seed each time if `randomise`.
-
-    Raises:
-        ValueError: a field holds what `esd_core` refuses.
-    """
+def read(model: DiffusionModel, randomise: bool = False, **values: Any) -> EraseConfig:
+    """The run that the fields describe, with a new seed each time if `randomise`."""
     erase_from, name = values.pop("erase_from"), values.pop("preset")
     concepts = prompts.targets(model, values.pop("concept"), erase_from)
     config = preset(
@@ -173,7 +168,7 @@ def read(model: DiffusionModel, randomise: bool = False, **values: Any) -> Erase
     return config
 
 
-def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:
     """Before anything runs: which field is wrong, and why, said beside it."""
     wrong, message = "", ""
     try:
@@ -185,11 +180,7 @@ def check(model: DiffusionModel, **values: Any) -> list[dict[str, Any]]:  # noqa
 
 
 def recall(config: EraseConfig) -> dict[str, Any]:
-    """The fields that describe a run, but for how little memory it took; `read` inverts it.
-
-    Raises:
-        ValueError: the run has options that no field shows.
-    """
+    """The fields that describe a run, but for how little memory it took; `read` inverts it."""
     config = replace(config, **{name: getattr(EraseConfig, name) for name in MEMORY_ONLY})
     shown: dict[str, Any] = {name: getattr(config, name) for name in (*FILLED, "train_method", "eta", "seed")}
     contexts = [t.erase_from or "" for t in config.concepts]

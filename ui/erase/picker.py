@@ -33,11 +33,6 @@ def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
     return model.vocabulary.of_kind(KINDS[kind]) if model.vocabulary else ()  # type: ignore[arg-type]
 
 
-def prompt_of(model: DiffusionModel, concept: Concept) -> str:
-    """What its thumbnail draws: a style or background shows on one and the same thing."""
-    return to_watch(model, concept.phrase)[0].prompt
-
-
 class Thumbnails:
     """The pictures of a page's galleries, each drawn once for all visitors.
 
@@ -61,7 +56,8 @@ class Thumbnails:
     def _draw(self, missing: Sequence[Concept]) -> Iterator[Any]:
         if not missing:
             return
-        wanted = [prompt_of(self.model, c) for c in missing]
+        # A style or background shows on one and the same thing.
+        wanted = [to_watch(self.model, c.phrase)[0].prompt for c in missing]
         made = yield from generating(
             self.model, wanted, lambda _: stream.SKIP, seeds=[SEED] * len(missing), **pictures.SAMPLING
         )

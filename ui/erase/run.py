@@ -34,6 +34,7 @@ from ui.server import memory, stream
 from ui.shared import erasure_text, markup
 from ui.shared.timing import duration
 
+MOST_WATCHED = 3  # concepts in the film
 REFRESH = 0.8  # seconds between updates of the plots and of what Stop keeps
 # Whoever tries another eta, method or rate on the same concept does not wait for the teacher again.
 EXAMPLES = KeptExamples(runs=pictures.RUNS)
@@ -101,8 +102,7 @@ class Sitting:
         """Every update; curves and what Stop keeps now and then; frames as the film wants."""
         examples = EXAMPLES.find(self.model, self.config)
         if examples is None and resume is None and collectable(self.config):
-            collecting = collect(self.model, self.config)
-            examples = yield from stream.between(collecting, lambda _: self._collecting(), share=0)
+            examples = yield from stream.between(collect(self.model, self.config), self._collecting, share=0)
         try:
             for step in erase(self.model, self.config, resume=resume, examples=examples):
                 if memory.tensor_bytes(step.examples) <= memory.EXAMPLES:
@@ -112,7 +112,7 @@ class Sitting:
             yield finished(diverged.erasure, self.model)._replace(paused=None)
             raise
 
-    def _collecting(self) -> RunMoment:
+    def _collecting(self, _: object) -> RunMoment:
         text = f"Collecting examples from the frozen model · {self._time(0)}"
         return RunMoment(markup.note(text, done=0))
 

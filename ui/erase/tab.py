@@ -18,10 +18,9 @@ from ui.erase.run_record import Paused, RunMoment
 from ui.server import memory, processor, stream, waiting, zerogpu
 from ui.server.stream import Job, halt
 from ui.shared import blocks, erasure_list, erasure_text, markup, prompts
-from ui.shared.blocks import AT_ONCE, LATEST, html
+from ui.shared.blocks import AT_ONCE, LATEST, Parts, html
 from ui.shared.erasure_list import Erasures
 
-MOST_WATCHED = 3  # concepts in the film
 IDLE = markup.note("Press Erase. The same seeds appear below, before and after.")
 PRESENCE = """<h2>Is it still in its pictures?</h2><p class="esd-caption">CLIP's resemblance of each
 picture in the film to what its prompt names; of the empty prompt's, to the erased concept. 0 is no
@@ -30,15 +29,10 @@ KEYS = """<p class="esd-keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> erases, <kbd>Esc<
 <p class="esd-keys">Continue goes on with the settings that the run began with; to one that is done
 it adds as many updates as Iterations says.</p>"""
 CONCEPT_INFO = "Pick one, or type words the model knows; commas separate several"
-Parts = dict[str, Any]  # components by name
 BUTTONS = ("go", "end", "more", "clear", "download")  # as `busy` and `idle` give them
 
 
-def erase(
-    model: DiffusionModel,
-    job: Job | None = None,
-    **values: Any,  # noqa: ANN401
-) -> Iterator[RunMoment]:
+def erase(model: DiffusionModel, job: Job | None = None, **values: Any) -> Iterator[RunMoment]:
     """Erase concepts from the model, streaming every part of the page: one moment per step.
 
     This session's compare, scores, attention and probe then use the erasure; its file is the last
@@ -47,7 +41,7 @@ def erase(
     job = job or Job()
     with stream.refusals():
         config = fields.read(model, **values)
-        moments = live.run(model, config, to_watch(model, config.concepts, MOST_WATCHED))
+        moments = live.run(model, config, to_watch(model, config.concepts, live.MOST_WATCHED))
         yield from stream.thinned(job.until_stop(moments))
 
 
@@ -67,7 +61,7 @@ def go_on(
         yield from stream.thinned(job.until_stop(live.go_on(model, paused, config.iterations)))
 
 
-def busy(**_: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def busy(**_: Any) -> tuple[Any, ...]:
     """The buttons Erase, Stop, Continue, Reset and Download while a run goes on, and its job."""
     off, on = gr.Button(interactive=False), gr.Button(interactive=True)
     return off, on, off, off, gr.DownloadButton(value=None, interactive=False), Job()
@@ -85,13 +79,13 @@ def ended(
 ) -> tuple[Any, ...]:
     """Wait for the next run; of one that was stopped or refused, say first what it leaves."""
     shown, (left, job.erasure) = RunMoment(), (job.erasure, None)
-    if (job.stopped or failed) and left is None:
+    if left and (job.stopped or failed):
+        shown = live.finished(left, model)
+    elif job.stopped or failed:
         former = paused.checkpoint.erasure if paused else erasure
         waited = "it began; the run before it is as it was" if paused else "anything was learned"
         said = markup.note(f"{'Failed' if failed else 'Stopped'} before {waited}.")
         shown = RunMoment(said, download=erasure_text.download(former) if former else stream.SKIP)
-    elif left is not None and (job.stopped or failed):
-        shown = live.finished(left, model)
     return shown.status, shown.download, *idle(erasure, paused)
 
 
@@ -100,12 +94,6 @@ def reset() -> tuple[Any, ...]:
     errors = gr.LinePlot(curves.curve([], "error"), caption="")
     plots = curves.presence_curve([]), curves.curve([], "loss"), errors
     return *RunMoment(IDLE, "", "", *plots, erasure=None, paused=None), *idle(None, None)
-
-
-def cost(model: DiffusionModel, **values: Any) -> str:  # noqa: ANN401
-    """What the run that the fields describe would take; raises what `fields.check` reports."""
-    config = fields.read(model, **values)
-    return estimate.cost(model, config, to_watch(model, config.concepts, MOST_WATCHED))
 
 
 def build(model: DiffusionModel, mine: Erasures) -> Parts:
@@ -127,8 +115,7 @@ def build(model: DiffusionModel, mine: Erasures) -> Parts:
         with blocks.result(elem_id="erase-result"):
             page |= results(model, first_look(model, chosen))
     page |= dict(erasure=mine.in_use, seed=chosen["seed"], job=gr.State(Job()))
-    for run in wire_runs(model, chosen, page):
-        wire_end(model, run, page, mine)
+    wire_runs(model, chosen, page, mine)
     wire_fields(model, chosen, price)
     return chosen
 
@@ -154,7 +141,7 @@ def first_look(model: DiffusionModel, chosen: Parts) -> str:
         first = prompts.phrase(model, prompts.first_choice(model))
         return strip(to_watch(model, first), pictures.SEEDS)
     config = fields.read(model, **{name: field.value for name, field in chosen.items()})
-    watched = to_watch(model, config.concepts, MOST_WATCHED)
+    watched = to_watch(model, config.concepts, live.MOST_WATCHED)
     return strip(watched, pictures.SEEDS, live.prepare(model, config, watched))
 
 
@@ -182,11 +169,8 @@ def results(model: DiffusionModel, first: str) -> Parts:
     return page
 
 
-def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, Any]:
-    """Connect Erase, Stop, Continue and Reset; returns the two runs.
-
-    The API has two of these events: `erase` and `continue`.
-    """
+def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts, mine: Erasures) -> None:
+    """Connect Erase, Stop, Continue and Reset. The API has two of these events: `erase` and `continue`."""
     outputs, buttons = [page[name] for name in RunMoment._fields], [page[name] for name in BUTTONS]
     job, running = page["job"], dict(outputs=outputs, **blocks.long(waiting.RUN, page["status"]))
     # Three links of a chain, because a refused validator would not reach the last one.
@@ -212,18 +196,14 @@ def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts) -> tuple[Any, A
     continuing = begun.success(partial(go_on, model), paused, **running, **blocks.public("continue", go_on))
     page["end"].click(halt, job, page["end"], **AT_ONCE)
     page["clear"].click(reset, None, [*outputs, *buttons], **AT_ONCE)
-    return erasing, continuing
-
-
-def wire_end(model: DiffusionModel, run: Any, page: Parts, mine: Erasures) -> None:  # noqa: ANN401
-    """When a run is over: say what it leaves, give the buttons back, put its erasure on the list."""
-    inputs = [page[name] for name in ("job", "erasure", "paused")]
-    outputs = [page[name] for name in ("status", "download", *BUTTONS)]
+    # When a run is over: say what it leaves, give the buttons back, put its erasure on the list.
+    inputs, told = [job, mine.in_use, page["paused"]], [page["status"], page["download"], *buttons]
     keep = partial(erasure_list.keep, besides=mine.ready)
     # The page of gradio 6.31 comes to `then` after no error, whatever its docs say.
-    for over, failed in ((run.then, False), (run.failure, True)):
-        told = over(partial(ended, model, failed=failed), inputs, outputs, **AT_ONCE)
-        told.then(keep, [mine.owned, mine.in_use], mine.owned, **AT_ONCE)
+    for run in (erasing, continuing):
+        for over, failed in ((run.then, False), (run.failure, True)):
+            end = over(partial(ended, model, failed=failed), inputs, told, **AT_ONCE)
+            end.then(keep, [mine.owned, mine.in_use], mine.owned, **AT_ONCE)
 
 
 def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:
@@ -239,7 +219,7 @@ def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:
     # because an event takes back what an earlier one said beside the fields it reads.
     gr.on(
         None,
-        partial(cost, model),
+        partial(estimate.cost, model),
         inputs_kwargs=chosen,
         outputs=price,
         concurrency_id=waiting.LOOK,

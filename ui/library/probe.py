@@ -57,8 +57,17 @@ def measure(
         judge = Probe.of(model)
         phrase = phrase_of(judge, erasure, concept)
         found: dict[str, list[Score]] = {BASE: [], ERASED: []}
-        scoring = _score(model, erasure, phrase, judge, range(pictures_each), found)
-        yield from stream.thinned(scoring)
+
+        def scoring() -> Iterator[ProbeMoment]:
+            for state, unet in ((BASE, model.unet), (ERASED, erasure.apply(model))):
+                text = f"Drawing {markup.quoted(phrase)} and its controls: {state}"
+                for at in probing(model, phrase, unet=unet, judge=judge, seeds=range(pictures_each)):
+                    if isinstance(at, Score):
+                        found[state].append(at)
+                    done = sum(map(len, found.values())) / (2 * GROUPS)
+                    yield ProbeMoment(markup.note(text, done=done))
+
+        yield from stream.thinned(scoring())
     said = (
         f"{markup.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
         f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}."
@@ -68,35 +77,13 @@ def measure(
 
 
 def phrase_of(judge: Probe, erasure: Erasure, concept: str) -> str:
-    """The phrase to probe.
-
-    Raises:
-        ValueError: it is none of the model's concepts, or the erasure does not say what it erases.
-    """
+    """The phrase to probe."""
     if concept.strip():
         return judge.concept(concept).phrase
     for text in card.concepts(erasure):
         if found := mentioned(judge.vocabulary, text):
             return found.phrase
     raise ValueError("this erasure names no concept of the model's list; type one to look for")
-
-
-def _score(
-    model: DiffusionModel,
-    erasure: Erasure,
-    phrase: str,
-    judge: Probe,
-    seeds: range,
-    found: dict[str, list[Score]],
-) -> Iterator[ProbeMoment]:
-    """Put what each state's steps find there, with a status after every step."""
-    for state, unet in ((BASE, model.unet), (ERASED, erasure.apply(model))):
-        text = f"Drawing {markup.quoted(phrase)} and its controls: {state}"
-        for at in probing(model, phrase, unet=unet, judge=judge, seeds=seeds):
-            if isinstance(at, Score):
-                found[state].append(at)
-            done = sum(map(len, found.values())) / (2 * GROUPS)
-            yield ProbeMoment(markup.note(text, done=done))
 
 
 def compared(before: list[Score], after: list[Score]) -> str:

@@ -16,7 +16,7 @@ from esd_core.exchange.formats import largest, load_erasure
 from ui.library import probe
 from ui.server import stream
 from ui.shared import blocks, erasure_list, erasure_text, markup
-from ui.shared.erasure_list import ErasureList, Erasures, ListedErasure
+from ui.shared.erasure_list import ErasureList, Erasures
 from ui.shared.markup import table
 
 EMPTY = markup.note("Nothing here yet: erase something, or open a file.")
@@ -58,14 +58,10 @@ def show(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Lib
     kept = erasure_list.find(listed, key)
     files = (gr.DownloadButton(value=path, interactive=True) for path in kept.files())
     known = card.facts(kept.erasure)
-    text = f"In use: {erasure_text.quoted(kept.erasure)}. Compare draws with it."
+    rows = [("Comes from", kept.origin), *card.rows(kept.erasure)]
+    said = markup.note(f"In use: {erasure_text.quoted(kept.erasure)}. Compare draws with it.", tone="good")
     programs = (known[name] or NOT_REPEATABLE for name in ("command_line", "python"))
-    return LibraryView(markup.note(text, tone="good"), *lists, record(kept), *files, *programs)
-
-
-def record(kept: ListedErasure) -> str:
-    """What is known of it, as HTML."""
-    return table((), [("Comes from", kept.origin), *card.rows(kept.erasure)], "its record", "esd-card")
+    return LibraryView(said, *lists, table((), rows, "its record", "esd-card"), *files, *programs)
 
 
 def refresh(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> tuple[Any, ...]:
@@ -104,11 +100,7 @@ def add(
 
 
 def restore(
-    model: DiffusionModel,
-    ready: ErasureList,
-    tabs: Sequence[RestoredTab],
-    owned: ErasureList,
-    path: str | None,
+    model: DiffusionModel, ready: ErasureList, tabs: Sequence[RestoredTab], owned: ErasureList, path: str
 ) -> tuple[Any, ...]:
     """Put the settings of a PNG that this app made back into the tabs.
 
@@ -116,35 +108,27 @@ def restore(
         what to say, the erasure in use, and a value for each field of each tab.
     """
     with stream.refusals():
-        if path is None:
-            raise ValueError("choose a PNG that this app made")
         made = png_parameters.read(path)
         values = {tab.name: tab.recall(made) for tab in tabs}
-    said = [f"Its settings are in {' and in '.join(name for name, own in values.items() if own)}"]
-    if made.axes:
-        said.append("its knobs are there under Grid over two knobs")
     found = next((kept.erasure for kept in (*ready, *owned) if kept.erasure.hash == made.erasure), None)
-    if found:
-        said.append("the erasure it was drawn with is in use")
-    elif made.config:
-        said.append("press Erase to make its erasure again, then Compare")
-    if made.base != model.fingerprint:
-        said.append(
-            f"it was drawn by another model ({made.base}), so expect other pictures; a learning "
-            "rate that fits one model may ruin another"
-        )
-    status = markup.note(f"{escape('; '.join(said))}.", tone="good")
+    elsewhere = (
+        f"it was drawn by another model ({made.base}), so expect other pictures; a learning rate that fits "
+        "one model may ruin another"
+    )
+    said = [
+        f"Its settings are in {' and in '.join(name for name, own in values.items() if own)}",
+        "its knobs are there under Grid over two knobs" if made.axes else "",
+        "the erasure it was drawn with is in use" if found else "",
+        "press Erase to make its erasure again, then Compare" if made.config and not found else "",
+        elsewhere if made.base != model.fingerprint else "",
+    ]
+    status = markup.note(f"{escape('; '.join(filter(None, said)))}.", tone="good")
     filled = (values[tab.name].get(name, stream.SKIP) for tab in tabs for name in tab.fields)
     return status, found or stream.SKIP, *filled
 
 
 def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab, restored: Sequence[RestoredTab]) -> None:
-    """Lay out the tab: the list and what can be done with it on the left, the record on the right.
-
-    Args:
-        tab: the tab itself, whose opening brings the list up to date.
-        restored: the tabs that a picture's settings fill in.
-    """
+    """Lay out the tab: the list and what can be done with it on the left, the record on the right."""
     owned, both, ready = mine.owned, [mine.owned, mine.in_use], mine.ready
     with blocks.columns():
         with blocks.panel():
@@ -167,7 +151,6 @@ def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab, restored: Sequence
         mine.in_use,
         api_visibility="private",
         **blocks.REFUSING,
-        **blocks.LATEST,
     )
     for event in (taken, opened, picture, added):
         event.success(partial(show, ready), both, shown, **blocks.AT_ONCE, **blocks.LATEST)

@@ -15,18 +15,14 @@ HERE = Path(__file__).parent
 CSS = HERE / "style.css"
 HEAD = f"<script>{(HERE / 'keys.js').read_text()}</script>"
 
-
-def _shades(name: str, codes: str) -> Color:
-    """From the lightest to the darkest."""
-    return Color(*codes.split(), name=name)
-
-
 # Text on its background has a contrast of at least 4.5 : 1 in both modes (tests/test_app.py).
-TEAL = _shades(
-    "teal", "#eef6f5 #d5eae8 #aed6d2 #7dbcb6 #4a9c95 #2a7f78 #17665f #12524d #10413d #0d3431 #07211f"
+TEAL = Color(
+    *"#eef6f5 #d5eae8 #aed6d2 #7dbcb6 #4a9c95 #2a7f78 #17665f #12524d #10413d #0d3431 #07211f".split(),
+    name="teal",
 )
-STONE = _shades(
-    "stone", "#faf9f6 #f2f0eb #e3e0d8 #cbc7bd #98948a #67635b #514e47 #3d3b36 #292825 #1d1c1a #131312"
+STONE = Color(
+    *"#faf9f6 #f2f0eb #e3e0d8 #cbc7bd #98948a #67635b #514e47 #3d3b36 #292825 #1d1c1a #131312".split(),
+    name="stone",
 )
 
 # (light, dark) for every role that differs from Gradio's base theme.

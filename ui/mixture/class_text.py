@@ -57,11 +57,7 @@ PRESETS = {
 
 
 def more(text: str, x: float, y: float) -> str:
-    """The text with one class more, at a place that is moved inside what `read` takes.
-
-    Raises:
-        ValueError: the text describes no classes, or as many as there may be.
-    """
+    """The text with one class more, at a place that is moved inside what `read` takes."""
     names = read(text).names
     if len(names) == MOST_CLASSES:
         raise ValueError(f"there are {MOST_CLASSES} classes, and no room for more; take one out")
@@ -72,11 +68,7 @@ def more(text: str, x: float, y: float) -> str:
 
 @lru_cache(maxsize=64)
 def read(text: str) -> Classes:
-    """Classes from lines such as `A, 0, 2, 0.4, 1`.
-
-    Raises:
-        ValueError: a line does not describe a class, or there are too few or too many.
-    """
+    """Classes from lines such as `A, 0, 2, 0.4, 1`."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not 2 <= len(lines) <= MOST_CLASSES:
         raise ValueError(f"{len(lines)} classes are described; write 2 to {MOST_CLASSES}, one per line")

@@ -19,6 +19,7 @@ from ui.mixture.question import Ends
 from ui.shared.markup import table
 
 SAMPLES, DRAWN, GRID = 2000, 400, 8  # for the numbers, of them shown, arrows a side
+START = noise(SAMPLES, torch.Generator().manual_seed(0))
 RANGES = {"eta": OPTIONS["eta"].bounds, "guidance_scale": GUIDANCE, "t": (0, len(ALPHA_BAR) - 1)}
 
 
@@ -59,20 +60,16 @@ class Networks:
         return self.edited.guided(self.concept, 1.0)
 
 
-def setup(text: str, concept: str, t: float, eta: float, guidance_scale: float) -> Setup:
-    """What the fields describe.
-
-    Raises:
-        ValueError: they describe nothing.
-    """
-    names = class_text.read(text).names
+def setup(classes: str, concept: str, t: float, eta: float, guidance_scale: float) -> Setup:
+    """What the fields describe."""
+    names = class_text.read(classes).names
     if concept not in names:
         raise ValueError(f"there is no class {concept!r}; choose one of: {', '.join(names)}")
     for label, value in dict(eta=eta, guidance_scale=guidance_scale, t=t).items():
         low, high = RANGES[label]
         if not low <= value <= high:
             raise ValueError(f"{label} is {value!r}; use a number from {low:g} to {high:g}")
-    return Setup(text, names.index(concept), round(t), eta, guidance_scale)
+    return Setup(classes, names.index(concept), round(t), eta, guidance_scale)
 
 
 def arrows(seen: Setup, networks: Networks | None) -> str:
@@ -133,14 +130,10 @@ def _error(seen: Setup, networks: Networks) -> float:
     return (networks.target(x_t, t) - exact).square().mean().sqrt().item()
 
 
-def _start() -> Tensor:
-    return noise(SAMPLES, torch.Generator().manual_seed(0))
-
-
 @lru_cache(maxsize=256)
 def exact_ends(text: str, concept: int, scale: float) -> Tensor:
     """Where exact sampling with guidance `scale` leads, `(SAMPLES, 2)`."""
-    return generate(class_text.read(text).mixture.guided(concept, scale), _start())
+    return generate(class_text.read(text).mixture.guided(concept, scale), START)
 
 
 @lru_cache(maxsize=64)
@@ -159,7 +152,7 @@ def samples(seen: Setup, answered: bool, networks: Networks | None) -> tuple[str
     if answered:
         drawn["erased"] = exact_ends(seen.text, k, -scale * seen.eta)
     if edited:
-        drawn["learned"] = generate(edited.guided(k, scale), _start())
+        drawn["learned"] = generate(edited.guided(k, scale), START)
     ends = {name: Ends.of(classes, k, x) for name, x in drawn.items()}
     heads = {"frozen": "Before", "erased": "After, exact", "learned": "After, by the network"}
     rows = {heads[name]: end for name, end in ends.items()}
@@ -194,9 +187,9 @@ def _scattered(seen: Setup, drawn: dict[str, Tensor]) -> list[str]:
     return panels
 
 
-def _found(classes: Classes, guided: Any, concept: int) -> float:  # noqa: ANN401
+def _found(classes: Classes, guided: Any, concept: int) -> float:
     """Share of samples of the other classes that end nearest the class that was asked for."""
-    start, others = _start()[:300], [k for k in range(len(classes.names)) if k != concept]
+    start, others = START[:300], [k for k in range(len(classes.names)) if k != concept]
     hits = [(classes.mixture.nearest(generate(guided(k, 1.0), start)) == k) for k in others]
     return torch.cat(hits).double().mean().item()
 

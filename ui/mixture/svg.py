@@ -18,8 +18,7 @@ SIDE = 240  # of the view box
 def picture(extent: float, marks: list[str], label: str, scale: float | None = None) -> str:
     """A square of the plane from -extent to extent with marks on it; `label` says what is seen.
 
-    Args:
-        scale: of the data in it, if a click is to tell where in the data it was.
+    With the `scale` of the data in it a click tells where in the data it was.
     """
     clicked = f' data-extent="{extent / scale:.4f}"' if scale else ""
     axes = f"M0 {SIDE / 2}h{SIDE}M{SIDE / 2} 0v{SIDE}"

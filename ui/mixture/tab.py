@@ -53,15 +53,7 @@ class TrainingMoment(NamedTuple):
     networks: Networks = stream.SKIP
 
 
-def draw(
-    classes: str,
-    concept: str,
-    t: float,
-    eta: float,
-    guidance_scale: float,
-    prediction: str | None,
-    networks: Networks | None,
-) -> MixtureView:
+def draw(prediction: str | None, networks: Networks | None, **looked_at: Any) -> MixtureView:
     """Exact scores of a Gaussian mixture; where sampling a class leads before and after erasing.
 
     classes has a line per class: name, x, y, spread, weight. The samples after erasing are withheld until
@@ -69,7 +61,7 @@ def draw(
     class, median distance from the middle of the data, share farther than 3 spreads from every class.
     """
     with stream.refusals():
-        seen = panels.setup(classes, concept, t, eta, guidance_scale)
+        seen = panels.setup(**looked_at)
         if prediction not in (None, *ANSWERS):
             raise ValueError(f"prediction is {prediction!r}; use stays, all, others or past")
     if networks and (networks.text, networks.concept) != (seen.text, seen.concept):
@@ -78,21 +70,19 @@ def draw(
     if prediction is None:
         status = markup.note(f"Answer the question on the left, and the samples of {seen.name} appear.")
     else:
-        ends, push = Ends(**numbers["erased"]), eta * guidance_scale
+        ends, push = Ends(**numbers["erased"]), seen.eta * seen.guidance_scale
         right, said = question.feedback(seen.classes, seen.concept, prediction, ends, push)
         status = markup.note(said, tone="good" if right else "plain")
     return MixtureView(status, panels.arrows(seen, networks), html, numbers)
 
 
-def train(
-    classes: str, concept: str, t: float, eta: float, guidance_scale: float
-) -> Iterator[TrainingMoment]:
+def train(**looked_at: Any) -> Iterator[TrainingMoment]:
     """Teach a network the classes and erase one from it: a moment for every update.
 
     The page is drawn when it has ended, as its fields are by then.
     """
     with stream.refusals():
-        seen = panels.setup(classes, concept, t, eta, guidance_scale)
+        seen = panels.setup(**looked_at)
     drawn_at = 0.0
     for networks, said, done in learning(seen):
         moment = TrainingMoment(markup.note(said, done=done))
@@ -100,8 +90,7 @@ def train(
             moment = moment._replace(arrows=panels.arrows(seen, networks))
             drawn_at = time.perf_counter()
         yield moment
-    for net in (networks.frozen, networks.edited):
-        net.requires_grad_(False).eval()
+    networks.edited.requires_grad_(False).eval()
     yield TrainingMoment(markup.note("Done", done=1), networks=networks)
 
 
@@ -118,11 +107,6 @@ def learning(seen: Setup) -> Iterator[tuple[Networks, str, float]]:
     for update, (edited, loss) in enumerate(erase_class(net, seen.concept, seen.eta, updates=ERASE), 1):
         said = f"Erasing: update {update} of {ERASE}, loss {loss:.3f}"
         yield Networks(seen.text, seen.concept, seen.eta, net, edited), said, (FIT + update) / whole
-
-
-def pick(name: str) -> str:
-    """The classes of a ready-made list, to edit."""
-    return class_text.PRESETS.get(name, stream.SKIP)
 
 
 def place(classes: str, event: gr.EventData) -> str:
@@ -198,11 +182,11 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
     (status, arrows, *_), classes, concept = parts, fields["classes"], fields["concept"]
     asked = gr.State((classes.value, concept.value))
     asking: dict[str, Any] = dict(fn=follow, inputs=[classes, concept, asked])
-    asking |= {"outputs": [concept, preset, fields["prediction"], asked], **blocks.REFUSING, **blocks.LATEST}
-    for changed in (
-        preset.input(pick, preset, classes, **blocks.AT_ONCE, **blocks.LATEST),
-        arrows.click(place, classes, classes, **blocks.REFUSING, **blocks.LATEST, **private),
-    ):
+    asking |= {"outputs": [concept, preset, fields["prediction"], asked], **blocks.REFUSING}
+    ready = class_text.PRESETS.get
+    latest = blocks.AT_ONCE | blocks.LATEST
+    picked = preset.input(lambda name: ready(name, stream.SKIP), preset, classes, **latest)
+    for changed in (picked, arrows.click(place, classes, classes, **blocks.REFUSING, **private)):
         changed.success(**asking, **private).success(**look, **private)
     gr.on([classes.blur, classes.submit, concept.input], **asking, **private).success(**look, **private)
     go.click(

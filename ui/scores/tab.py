@@ -20,13 +20,12 @@ without that noise, and its lean, cell by cell: <span class="esd-red">red</span>
 from {NULL} (from {CONTEXT} if it is erased from something), <span class="esd-blue">blue</span> away
 from it, white neither. Up to a factor that depends only on <i>t</i>, the noise is minus the score,
 the gradient of the log-density of <i>x<sub>t</sub></i>.</p></div>"""
-LINE = f"""<h2>Along the difference</h2><p>How far each prediction has gone from {NULL} (0) to
-{CONCEPT} (1). The target lies at −η. {EDITED} starts at 1 and is pulled to the target; what it
-moves sideways does not show on this line, only in its cosine.</p>"""
-LINE_FROM = f"""<h2>Along the difference</h2><p>How far each prediction lies from {CONTEXT} (0) in
-the direction that leads from {NULL} to {CONCEPT}, with the distance of those two as unit. The
-target lies at −η. {EDITED} starts at 0 and is pulled to the target; what it moves sideways does not
-show on this line, only in its cosine.</p>"""
+LINE = """<h2>Along the difference</h2><p>How far each prediction {lies}. The target lies at −η. {edited}
+starts at {start} and is pulled to the target; what it moves sideways does not show on this line, only in
+its cosine.</p>"""
+FROM_NULL = f"has gone from {NULL} (0) to {CONCEPT} (1)"
+FROM_CONTEXT = f"""lies from {CONTEXT} (0) in the direction that leads from {NULL} to {CONCEPT}, with the
+distance of those two as unit"""
 NUMBERS = """<h2>In numbers</h2><p>Size: root mean square over the latent's entries, that is the
 norm divided by the root of their number; unit noise has 1. Cosine: of the step away from {centre}
 with the difference. To target: size of what is missing to {target}.</p>"""
@@ -73,7 +72,8 @@ def draw(
         panels = score_panels.html(model, seen)
     text = noisy_latent.where(model, target, drawn, index, seed) + _state(edited, erasure)
     count = None if erasure is None else card.updates(edited) if edited else 0
-    line = LINE_FROM if seen.from_context else LINE
+    lies, start = (FROM_CONTEXT, 0) if seen.from_context else (FROM_NULL, 1)
+    line = LINE.format(lies=lies, start=start, edited=EDITED)
     numbers = NUMBERS.format(centre=seen.centre, target=TARGET)
     return ScoresView(
         markup.note(text),
@@ -94,10 +94,8 @@ def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
     return f" <strong>Edited model: after {done}{trained}.</strong>"
 
 
-def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
-    """When the tab opens: prompt, eta and stages of an erasure made since the last time, and its key."""
-    if (key := noisy_latent.key(erasure)) == seen:
-        return gr.skip(), gr.skip(), gr.skip(), seen
+def follow(erasure: Erasure | None) -> list[Any]:
+    """Prompt, eta and stages after an erasure was made."""
     stages, config, eta = erasure_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
     counts = ", ".join(str(erasure_stages.updates(stage)) for stage in stages)
     stage = gr.Slider(
@@ -108,7 +106,7 @@ def follow(erasure: Erasure | None, seen: str) -> tuple[Any, ...]:
     )
     if config is not None:
         eta = gr.Slider(value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta))
-    return noisy_latent.concept(erasure), eta, stage, key
+    return [noisy_latent.concept(erasure), eta, stage]
 
 
 def build(model: DiffusionModel, erasure: gr.State, tab: gr.Tab) -> None:

@@ -43,7 +43,7 @@ def new_file(name: str) -> Path:
     return Path(tempfile.mkdtemp(dir=cache)) / name
 
 
-def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
+def tensors(value: Any) -> Iterator[Tensor]:
     """Every tensor inside a state's value."""
     if isinstance(value, Tensor):
         yield value
@@ -56,7 +56,7 @@ def tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
             yield from tensors(part)
 
 
-def tensor_bytes(value: Any) -> int:  # noqa: ANN401
+def tensor_bytes(value: Any) -> int:
     """Bytes of the tensors inside, each storage once."""
     stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(value)}
     return sum(stored.values())

@@ -25,7 +25,7 @@ _own = threading.local()  # `computes` is set on the one thread alone
 PROCESSOR = ThreadPoolExecutor(1, "processor", lambda: setattr(_own, "computes", True))
 
 
-def compute(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+def compute(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call it on the one thread that computes, after the steps that were asked for before.
 
     That thread itself calls it at once: it may be the one that closes a forgotten stream. So does
@@ -42,7 +42,7 @@ def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
         return zerogpu.lent(fn)
 
     @functools.wraps(fn)
-    def whole(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def whole(*args: Any, **kwargs: Any) -> Any:
         return compute(fn, *args, **kwargs)
 
     @functools.wraps(fn)
@@ -54,8 +54,4 @@ def in_turns(fn: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             compute(steps.close)
 
-    return stream if inspect.isgeneratorfunction(inspect.unwrap(_plain(fn))) else whole
-
-
-def _plain(fn: Any) -> Any:  # noqa: ANN401
-    return _plain(fn.func) if isinstance(fn, functools.partial) else fn
+    return stream if inspect.isgeneratorfunction(inspect.unwrap(fn)) else whole

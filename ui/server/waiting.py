@@ -32,8 +32,7 @@ LINES: dict[str, list[object]] = defaultdict(list)  # in the order in which they
 def share(demo: gr.Blocks, status: Callable[[str], str]) -> None:
     """Let the page's long events of several visitors go on side by side, step by step.
 
-    Args:
-        status: makes the HTML of a status from a sentence.
+    `status` makes the HTML of a status from a sentence.
     """
     for event in demo.fns.values():
         queue = event.concurrency_id
@@ -49,11 +48,8 @@ def share(demo: gr.Blocks, status: Callable[[str], str]) -> None:
 def in_line(
     fn: Callable[..., Iterator[Any]], queue: str, outputs: int, status: Callable[[str], str] = str
 ) -> Callable[..., Iterator[Any]]:
-    """The stream, which begins when it has a place; until then its status says what it waits for.
-
-    Args:
-        outputs: how many it has, of which the first is its status.
-    """
+    """The stream, which begins when it has a place; until then the first of its outputs, its status, says
+    what it waits for."""
     as_it_was = [SKIP] * outputs
 
     @functools.wraps(fn)
@@ -63,7 +59,9 @@ def in_line(
         try:
             yield as_it_was  # a stream without any moment would empty all of the page
             while (before := line.index(ticket) + 1 - PLACES) > 0 and not job.stopped:
-                yield [status(sentence(before, queue)), *as_it_was[1:]]
+                others = f"another {queue} ends" if before == 1 else f"{before} other {queue}s end"
+                text = f"Waiting for a place: it begins when {others}. Stop takes it out of the line."
+                yield [status(text), *as_it_was[1:]]
                 time.sleep(POLL)
             if not job.stopped:
                 yield from fn(*args, **kwargs)
@@ -71,9 +69,3 @@ def in_line(
             line.remove(ticket)
 
     return stream
-
-
-def sentence(before: int, queue: str) -> str:
-    """What one that waits is told of those that must end before it."""
-    others = f"another {queue} ends" if before == 1 else f"{before} other {queue}s end"
-    return f"Waiting for a place: it begins when {others}. Stop takes it out of the line."

@@ -30,11 +30,7 @@ if on():  # before a model is loaded, because it tells torch what to do where th
 
 
 def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """The same function, or generator function, with a GPU lent to each call.
-
-    Args:
-        lend: the decorator that lends it; by default `spaces.GPU`.
-    """
+    """The same function, or generator function, with a GPU lent to each call, by default by `spaces.GPU`."""
     if lend is None:
         lend = functools.partial(spaces.GPU, duration=SECONDS)
     far = lend(fn)

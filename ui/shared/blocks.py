@@ -11,6 +11,8 @@ import gradio as gr
 
 from ui.server import waiting
 
+Parts = dict[str, Any]  # components by name
+
 # `gr.HTML` in the type of this page.
 html = partial(gr.HTML, apply_default_css=False)
 # A tab's two columns: choices in a panel on the left, what comes of them on the right.
@@ -22,10 +24,10 @@ result = partial(gr.Column, scale=8, min_width=300)  # style sheets and tests kn
 QUIET: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
 # The same at once, in no queue; beware: of an error outside of the queue Gradio says nothing.
 AT_ONCE: dict[str, Any] = dict(queue=False, **QUIET)
-# Of what refuses something and computes nothing: in the queue, but not one after the other.
-REFUSING: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
 # Of fields that change while their last change is still at work: the last one counts.
 LATEST: dict[str, Any] = dict(trigger_mode="always_last")
+# Of what refuses something and computes nothing: in the queue, but not one after the other.
+REFUSING: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden", **LATEST)
 # Of a look at one noisy latent: short work, so that nobody waits for another's training.
 LOOKING: dict[str, Any] = dict(concurrency_id=waiting.LOOK, concurrency_limit=1)
 
@@ -41,12 +43,7 @@ def public(name: str, fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def slider(
-    label: str,
-    ends: tuple[float, float],
-    value: float,
-    step: float,
-    info: str | None = None,
-    **options: Any,  # noqa: ANN401
+    label: str, ends: tuple[float, float], value: float, step: float, info: str | None = None, **options: Any
 ) -> gr.Slider:
     """A slider whose ends suit the hand, without a button that resets it.
 

@@ -77,11 +77,7 @@ class Erasures(NamedTuple):
 def keep(
     owned: ErasureList, erasure: Erasure | None, origin: str = "this session", besides: ErasureList = ()
 ) -> ErasureList:
-    """The list with one erasure more; the oldest make room for it.
-
-    Args:
-        besides: everybody's, which need no place on this one.
-    """
+    """The list with one erasure more, unless it is there or `besides`; the oldest make room for it."""
     if erasure is None or key_of((*besides, *owned), erasure):
         return owned
     full = (*owned, ListedErasure(erasure, origin, memory.new_file("x").parent))
@@ -94,11 +90,7 @@ def keep(
 
 
 def find(listed: Sequence[ListedErasure], key: str | None) -> ListedErasure:
-    """The one of that key.
-
-    Raises:
-        ValueError: it is not there, or not any more.
-    """
+    """The one of that key."""
     for kept in listed:
         if kept.key == key:
             return kept
@@ -126,6 +118,11 @@ def choices(listed: Sequence[ListedErasure]) -> list[tuple[str, str]]:
         seen[label := kept.label] += 1
         numbered.append((f"{label}, no. {seen[label]}" if seen[label] > 1 else label, kept.key))
     return numbered
+
+
+def offered(listed: Sequence[ListedErasure], erasure: Erasure | None) -> dict[str, Any]:
+    """The choices and the value of a component that shows which erasure is in use."""
+    return dict(choices=choices(listed), value=key_of(listed, erasure))
 
 
 def ready_made(model: DiffusionModel, folder: Path = READY_MADE) -> tuple[ErasureList, list[str]]:

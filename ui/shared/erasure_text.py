@@ -57,9 +57,6 @@ def download(erasure: Erasure) -> str:
 def default_prompts(model: DiffusionModel, erasure: Erasure, most: int) -> list[str]:
     """The prompts that an empty box stands for: the first concept, the others one by one as far as
     there is room, a neighbour, and something unrelated.
-
-    Raises:
-        ValueError: it does not say what it erases.
     """
     concepts = card.concepts(erasure)
     if not concepts:

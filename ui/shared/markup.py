@@ -12,10 +12,6 @@ from torch import Tensor
 from esd_core.exchange import png_parameters
 from esd_core.study.figures import to_pil
 
-_COLUMN = Markup('<th scope="col">{}</th>')
-_ROW = Markup('<tr><th scope="row">{}</th>{}</tr>')
-_CELL = Markup("<td>{}</td>")
-
 
 def quoted(prompt: str) -> Markup:
     """A prompt in quotation marks, the empty one by its name."""
@@ -46,9 +42,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, kind
         caption: what the table holds, for screen readers; the page shows its own heading.
         kind: the class by which style.css knows it.
     """
-    columns = Markup("").join(_COLUMN.format(name) if name else Markup("<td></td>") for name in head)
+    column, cell, row = map(
+        Markup, ('<th scope="col">{}</th>', "<td>{}</td>", '<tr><th scope="row">{}</th>{}</tr>')
+    )
+    columns = Markup("").join((column if name else cell).format(name) for name in head)
     body = Markup("").join(
-        _ROW.format(name, Markup("").join(map(_CELL.format, cells))) for name, *cells in rows
+        row.format(name, Markup("").join(map(cell.format, cells))) for name, *cells in rows
     )
     top = Markup("<thead><tr>{}</tr></thead>").format(columns) if head else ""
     return Markup('<table class="{}" aria-label="{}">{}<tbody>{}</tbody></table>').format(

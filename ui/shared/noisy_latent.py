@@ -14,9 +14,10 @@ from esd_core.config import SEEDS
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from esd_core.teacher import Pairs
 from ui.shared import blocks, markup, prompts
+from ui.shared.blocks import Parts
 
 
-def choices(model: DiffusionModel, erasure: gr.State, name: str) -> tuple[dict[str, Any], gr.Button]:
+def choices(model: DiffusionModel, erasure: gr.State, name: str) -> tuple[Parts, gr.Button]:
     """Lay out which prompt, which noise and which point of the trajectory; the button shows it."""
     prompt = prompts.field(model, "Prompt", "Pick one, or type words the model knows")
     seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=SEEDS[1])
@@ -31,16 +32,15 @@ def wire(
     model: DiffusionModel,
     draw: Callable[..., Any],
     name: str,
-    asked: tuple[dict[str, Any], gr.Button, list[Any]],
-    opening: tuple[gr.Tab, Callable[..., Any], list[str]],
+    asked: tuple[Parts, gr.Button, list[Any]],
+    opening: tuple[gr.Tab, Callable[[Erasure | None], list[Any]], list[str]],
 ) -> None:
     """Draw when it is asked for, when a field is moved, and when the tab opens.
 
     Args:
         draw: what looks at the latent; the API has it under `name`.
         asked: its fields by name, the button, its outputs.
-        opening: the tab, the function that lets fields follow the session's erasure (from it and
-            the key of the one they followed last: their values, and its key), and their names.
+        opening: the tab, and what fields, by their names, become after another erasure was made.
     """
     (fields, go, outputs), (tab, follow, followed) = asked, opening
     look: dict[str, Any] = dict(fn=partial(draw, model), inputs_kwargs=fields, outputs=outputs)
@@ -48,18 +48,22 @@ def wire(
     go.click(**look, **blocks.public(name, draw))
     moved = [field.input for key, field in fields.items() if key not in ("erasure", "prompt", "seed")]
     gr.on(moved, **look, api_visibility="private")
-    seen = gr.State("unseen")
-    outs = [*(fields[key] for key in followed), seen]
-    opened = tab.select(follow, [fields["erasure"], seen], outs, **blocks.AT_ONCE)
+    outs = [*(fields[key] for key in followed), gr.State("unseen")]
+    latest = partial(follow_once, follow)
+    opened = tab.select(latest, [fields["erasure"], outs[-1]], outs, **blocks.AT_ONCE)
     opened.then(**look, api_visibility="private")
 
 
-def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Target:
-    """The concept a prompt names; erased from what the visitor's erasure erases it from.
+def follow_once(
+    follow: Callable[[Erasure | None], list[Any]], erasure: Erasure | None, seen: str
+) -> tuple[Any, ...]:
+    """What `follow` makes of an erasure that was made since the last time, and what tells it from others."""
+    key, values = json.dumps(erasure.provenance, sort_keys=True) if erasure else "", follow(erasure)
+    return (*values, key) if key != seen else (*(gr.skip() for _ in values), key)
 
-    Raises:
-        ValueError: there is no prompt, or the model has never seen a word of it.
-    """
+
+def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Target:
+    """The concept a prompt names; erased from what the visitor's erasure erases it from."""
     phrase = prompts.phrase(model, prompt)
     made = config(erasure)
     known = made.concepts if made else ()
@@ -67,11 +71,7 @@ def target(model: DiffusionModel, erasure: Erasure | None, prompt: str) -> Targe
 
 
 def point(model: DiffusionModel, target: Target, seed: int, t: float, eta: float = 1.0) -> tuple[Pairs, int]:
-    """The trajectory, and which of its points is meant.
-
-    Raises:
-        ValueError: `seed`, `t` or `eta` is out of range, or the prompt too long.
-    """
+    """The trajectory, and which of its points is meant."""
     EraseConfig((target,), seed=seed, eta=eta)  # refuses what no run could have
     drawn = trajectory(model, target, seed)
     return drawn, nearest(drawn, t)
@@ -89,17 +89,12 @@ def where(model: DiffusionModel, target: Target, drawn: Pairs, index: int, seed:
     )
 
 
-def key(erasure: Erasure | None) -> str:
-    """Tells one erasure of a session from the next."""
-    return json.dumps(erasure.provenance, sort_keys=True) if erasure else ""
-
-
 def config(erasure: Erasure | None) -> EraseConfig | None:
     """The options of the run that made it; files from elsewhere may not know them, or lie."""
     return card.config_of(erasure) if erasure else None
 
 
-def concept(erasure: Erasure | None) -> Any:  # noqa: ANN401
+def concept(erasure: Erasure | None) -> Any:
     """What the erasure erases, for the prompt's field; it stays as it is if there is none."""
     made = config(erasure)
     return made.concepts[0].concept if made else gr.skip()

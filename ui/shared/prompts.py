@@ -17,11 +17,7 @@ FAVOURITE = "umbrella"  # on the first page: it goes plainly, and its controls s
 
 
 def phrase(model: DiffusionModel, text: str) -> str:
-    """The prompt for what a visitor picked or typed: "cat" -> "a cat"; other text as it is.
-
-    Raises:
-        ValueError: nothing was given, or the model has never seen a word of it.
-    """
+    """The prompt for what a visitor picked or typed: "cat" -> "a cat"; other text as it is."""
     text = " ".join((text or "").split())
     if not text:
         raise ValueError("name a concept to erase, for example 'cat'")
@@ -33,11 +29,7 @@ def phrase(model: DiffusionModel, text: str) -> str:
 
 
 def targets(model: DiffusionModel, text: str, erase_from: str) -> list[Target]:
-    """Concepts, and what to erase each from, separated by commas or new lines.
-
-    Raises:
-        ValueError: as `phrase`; or there are too many, or neither no contexts, nor one, nor one for each.
-    """
+    """Concepts, and what to erase each from, separated by commas or new lines."""
     named, places = (
         [part for part in re.split(r"[,\n]", given or "") if part.strip()] for given in (text, erase_from)
     )
@@ -81,7 +73,7 @@ def refuse_unknown_words(model: DiffusionModel, prompt: str) -> None:
     )
 
 
-def field(model: DiffusionModel, label: str, info: str, **more: Any) -> gr.Dropdown | gr.Textbox:  # noqa: ANN401
+def field(model: DiffusionModel, label: str, info: str, **more: Any) -> gr.Dropdown | gr.Textbox:
     """Where a visitor names a concept: from the model's list if it has one, else in any words."""
     first, names = first_choice(model), choices(model)
     if not names:

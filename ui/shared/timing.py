@@ -35,18 +35,14 @@ class CallTime:
 @cache
 def evaluation(model: DiffusionModel) -> CallTime:
     """A prediction of the frozen UNet, per example and prompt."""
-    return _time(partial(_call, model, model.unet, train=False))
+    return _time(partial(_call, model, model.unet))
 
 
 @cache
 def update(model: DiffusionModel, method: str) -> CallTime:
-    """A prediction, its gradients for what `method` trains, and Adam's step.
-
-    Raises:
-        ValueError: the method is unknown, or selects nothing in this UNet.
-    """
+    """A prediction, its gradients for what `method` trains, and Adam's step."""
     run = start(model, EraseConfig("a", train_method=method))
-    return _time(lambda n: _call(model, run.unet, n, train=True) + _clock(run.optimizer.step))
+    return _time(partial(_call, model, run.unet, optimizer=run.optimizer))
 
 
 def _time(seconds: Callable[[int], float]) -> CallTime:
@@ -58,25 +54,20 @@ def _time(seconds: Callable[[int], float]) -> CallTime:
     return CallTime(max(0.0, few - FEW * each), each)
 
 
-def _call(model: DiffusionModel, unet: UNet2DConditionModel, n: int, train: bool) -> float:
-    """Seconds of one call on n examples."""
+def _call(
+    model: DiffusionModel, unet: UNet2DConditionModel, n: int, optimizer: torch.optim.Optimizer | None = None
+) -> float:
+    """Seconds of one call on n examples and, with an optimizer, of an update by its gradients."""
     x_t = torch.zeros(n, *model.latent_shape(), device=model.device)
     t = torch.full((n,), 500, device=model.device)
     embeds = model.encode([""]).expand(n, -1, -1)
-
-    def call() -> None:
-        with torch.set_grad_enabled(train):
-            output = denoise.predict(unet, x_t, t, embeds)
-            if train:
-                output.square().mean().backward()
-        output.sum().item()  # waits for a device that works on its own
-
-    return _clock(call)
-
-
-def _clock(action: Callable[[], object]) -> float:
     begun = time.perf_counter()
-    action()
+    with torch.set_grad_enabled(optimizer is not None):
+        output = denoise.predict(unet, x_t, t, embeds)
+        if optimizer is not None:
+            output.square().mean().backward()
+            optimizer.step()
+    output.sum().item()  # waits for a device that works on its own
     return time.perf_counter() - begun
 
 

@@ -127,7 +127,7 @@ class Sitting:
         if step.loss is not None:
             record.losses.append((step.iteration, step.loss))
         if final or not made or time.perf_counter() - self.refreshed >= REFRESH:
-            self.refreshed = time.perf_counter()
+            self.refreshed = time.perf_counter() if made else 0.0  # the first update is shown, too
             if (error := step.held_out_error()) is not None and (made or not record.errors):
                 record.errors.append((step.iteration, error))
             left = self._left(step) if final or made else {}  # a run that has just begun leaves nothing new

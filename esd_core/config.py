@@ -96,6 +96,12 @@ class EraseConfig:
     """Optimiser updates"""
     learning_rate: Annotated[float, within((1e-8, 1))] = 1e-3
     """Of Adam"""
+    rank: Annotated[int, within((1, 64))] = 1
+    """Of esd-lora: directions per concept in which keys and values change"""
+    lam: Annotated[float, within((1e-6, 100))] = 1e-3
+    """Of esd-lora: how far a direction must stand out from what shall stay; larger spares and erases less"""
+    edit: Annotated[float, within((0, 2))] = 0.0
+    """Of esd-lora: begin with the closed-form edit at this strength; 1 is the erasing target of the states"""
     batch_size: Annotated[int, within((1, 256))] = 8
     """Erasing examples per update"""
     micro_batch_size: Annotated[int, within((1, 256))] = 256
@@ -126,7 +132,7 @@ class EraseConfig:
     preserve: Annotated[float, within((0, 1000))] = 0.0
     """How much it counts to hold other prompts where they were"""
     preserve_prompts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
-    """Hold these; chosen from the model's vocabulary if none is given"""
+    """What shall stay; chosen from the model's vocabulary if none is given"""
     seed: Annotated[int, within(SEEDS)] = 0
     """Of the whole run"""
 

@@ -225,7 +225,8 @@ def begin(
     elif examples is not None:
         drawing.check(examples, model, config)
     else:
-        examples = Examples(()) if config.points == "last" else draw(run, images)
+        idle = not config.iterations and not config.held_out  # an edit alone needs no teacher
+        examples = Examples(()) if config.points == "last" or idle else draw(run, images)
     run.seconds += time.perf_counter() - mark
     return run, examples
 

@@ -1,7 +1,8 @@
 """A learned erasure: the changed tensors, where they came from, and how to put them to use.
 
-The file is safetensors: trained values under diffusers' UNet parameter names, so that it also loads
-with a plain `load_state_dict(strict=False)`, and provenance as JSON in its metadata.
+The file is safetensors, with provenance as JSON in its metadata: trained values under diffusers' UNet
+parameter names, so that it also loads with a plain `load_state_dict(strict=False)`; or, of a change of low
+rank, its two factors under the names that make the file a LoRA for diffusers' `load_lora_weights`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from esd_core.files import read_safetensors, write_safetensors
 from esd_core.models import DiffusionModel
 
 FORMAT = "esd-lab/1"
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"  # (r, D) and (O, r), PEFT's names: the change is UP @ DOWN
+PREFIX = "unet."  # of a LoRA's tensors in a file
 STRENGTHS = (-10, 10)  # beyond, nothing but noise is drawn
 
 
@@ -45,7 +48,8 @@ def set_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
 class Erasure:
     """The tensors that erasing changed, and a record of how."""
 
-    tensors: dict[str, Tensor]  # UNet parameter name -> trained value, float32 on the CPU
+    # UNet parameter name -> trained value, or its layer's name + DOWN, UP -> factors; float32 on the CPU.
+    tensors: dict[str, Tensor]
     base: str  # fingerprint of the UNet it was trained from
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON values only
 
@@ -57,19 +61,42 @@ class Erasure:
             digest.update(name.encode() + value.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
+    @cached_property
+    def changes(self) -> dict[str, tuple[int, ...]]:
+        """The parameters of a UNet that it changes, and the shape of each change."""
+        found = {}
+        for name, value in self.tensors.items():
+            if not name.endswith((DOWN, UP)):
+                found[name] = tuple(value.shape)
+            elif name.endswith(UP) and (down := self.tensors.get(name.removesuffix(UP) + DOWN)) is not None:
+                found[f"{name.removesuffix(UP)}.weight"] = (*value.shape[:-1], *down.shape[1:])
+        return found
+
+    def change(self, name: str, base: Tensor) -> Tensor:
+        """What it adds to the parameter of this name, whose frozen value is `base`."""
+        if name in self.tensors:
+            return self.tensors[name].to(base.device) - base
+        up, down = (self.tensors[name.removesuffix(".weight") + end] for end in (UP, DOWN))
+        return (up @ down).to(base.device)
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether all that it changes is of low rank."""
+        return all(name.endswith((DOWN, UP)) for name in self.tensors)
+
     def check(self, model: DiffusionModel) -> None:
         """Raise ValueError, saying why, unless this erasure was made for `model`."""
         parameters = dict(model.unet.named_parameters())
-        if missing := sorted(set(self.tensors) - set(parameters)):
+        if missing := sorted(set(self.changes) - set(parameters)):
             raise ValueError(
                 f"this erasure changes {missing[0][:80]!r} and {len(missing) - 1} more tensors that the "
                 f"UNet of {model.short_name!r} does not have; load the model it was made for"
             )
-        for name, value in self.tensors.items():
-            if value.shape != (wanted := parameters[name].shape):
+        for name, shape in self.changes.items():
+            if shape != (wanted := tuple(parameters[name].shape)):
                 raise ValueError(
-                    f"this erasure's {name!r} has shape {tuple(value.shape)}, but "
-                    f"{model.short_name!r} has {tuple(wanted)}; load the model it was made for"
+                    f"this erasure's {name!r} has shape {shape}, but {model.short_name!r} has {wanted}; "
+                    "load the model it was made for"
                 )
         if self.base and self.base != model.fingerprint:
             made_for = str(self.provenance.get("model", "another model"))[:80]
@@ -131,7 +158,8 @@ class Erasure:
             ValueError: the name does not end in .safetensors.
         """
         metadata = {"format": FORMAT, "base": self.base, "provenance": json.dumps(self.provenance)}
-        return write_safetensors(path, self.tensors, metadata)
+        named = {PREFIX + n if n.endswith((DOWN, UP)) else n: t for n, t in self.tensors.items()}
+        return write_safetensors(path, named, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Erasure:
@@ -158,7 +186,9 @@ class Erasure:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{name}: its provenance is no JSON object: {error}") from error
-        return cls(tensors, metadata.get("base", ""), provenance)
+        return cls(
+            {n.removeprefix(PREFIX): t for n, t in tensors.items()}, metadata.get("base", ""), provenance
+        )
 
 
 def combine(
@@ -189,12 +219,11 @@ def _sums(
     for erasure in erasures:
         erasure.check(model)
     sums = {}
-    for name in dict.fromkeys(n for e in erasures for n in e.tensors):
+    for name in dict.fromkeys(n for e in erasures for n in e.changes):
         base = model.unet.get_parameter(name).detach().float()
-        pairs = zip(erasures, strengths, strict=True)
-        parts = [(e.tensors[name].to(base.device), s) for e, s in pairs if name in e.tensors]
-        if len(parts) == 1 and parts[0][1] == 1:  # exactly the trained numbers, with no rounding on the way
-            sums[name] = parts[0][0].clone()
+        parts = [(e, s) for e, s in zip(erasures, strengths, strict=True) if name in e.changes]
+        if len(parts) == 1 and parts[0][1] == 1 and name in parts[0][0].tensors:
+            sums[name] = parts[0][0].tensors[name].to(base.device).clone()  # the trained numbers, not rounded
         else:
-            sums[name] = base + sum(s * (trained - base) for trained, s in parts)
+            sums[name] = base + sum(s * e.change(name, base) for e, s in parts)
     return sums

@@ -66,6 +66,27 @@ def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HEL
     return ["", *dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order)))][:count]
 
 
+def staying(model: DiffusionModel, config: EraseConfig) -> tuple[str, ...]:
+    """The prompts whose states a change of low rank shall not touch: the config's own, or all that the model
+    was taught to draw."""
+    known = model.vocabulary.captions() if model.vocabulary else ("",)
+    return config.preserve_prompts or known
+
+
+def naming(model: DiffusionModel, config: EraseConfig, prompts: Sequence[str]) -> list[str]:
+    """Those of some prompts that name what is erased, or what it is erased from."""
+    named, words = set[str](), model.vocabulary
+    for text in (text for target in config.concepts for text in (target.concept, target.erase_from) if text):
+        known = words.find(text) if words else None
+        asked_for = set(text.lower().split()) - {"a", "an", "the", "in", "on", "of", "style"}
+        named |= (
+            set(words.captions(known))
+            if words and known
+            else {p for p in prompts if asked_for <= set(p.lower().split())}
+        )
+    return [prompt for prompt in prompts if prompt in named]
+
+
 def neighbours(model: DiffusionModel, concept: Concept, count: int) -> list[Concept]:
     """The concepts of the same kind with the most similar phrases, nearest first; those of the same category
     (animals, food) come before all others."""

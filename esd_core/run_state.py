@@ -17,6 +17,7 @@ from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
+from esd_core.placement import place
 
 
 @dataclass(eq=False)
@@ -63,15 +64,19 @@ class Run:
 
 def start(model: DiffusionModel, config: EraseConfig) -> Run:
     """A run before its first update: an edited copy whose selected parameters are trainable, in float32."""
-    names = selection.select(model.unet, config.train_method)
+    low_rank = config.train_method == "esd-lora"
+    names = [] if low_rank else selection.select(model.unet, config.train_method)
     unet = shared_copy(model.unet, names)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     trained = {name: nn.Parameter(unet.get_parameter(name).detach().float()) for name in names}
     for name, parameter in trained.items():
         set_parameter(unet, name, parameter)
+    if low_rank:
+        trained = place(model, unet, config)
     on_gpu = model.device.type == "cuda"  # there Adam's default makes copies of all that is trained
-    optimizer = torch.optim.Adam(trained.values(), lr=config.learning_rate, fused=on_gpu)
+    learning = [parameter for parameter in trained.values() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learning, lr=config.learning_rate, fused=on_gpu)
     generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
     run = Run(model, config, unet, trained, optimizer, generator, picker)
     run.kept = run.capture()  # should the very first update diverge

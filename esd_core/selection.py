@@ -7,6 +7,7 @@ Stable Diffusion 1.x, whose UNet has 859,520,964 parameters.
     method        trains                                                        parameters (SD 1.x)
     esd-x         Linear layers of cross-attention (paper: ESD-x)                       43,962,560
     esd-x-strict  only its keys and values                                              19,169,280
+    esd-lora      a change of low rank to keys and values (ours, see placement)      24,960 a rank
     esd-u         Linear and Conv2d outside cross-attention (2025 scripts)             815,358,084
     esd-all       every Linear and Conv2d                                              859,320,644
     selfattn      everything in self-attention (`attn1`)                                49,574,080
@@ -44,6 +45,7 @@ def _head_or_time(name: str) -> bool:
 _RULES: dict[str, Callable[[str, bool], bool]] = {
     "esd-x": lambda name, dense: ".attn2." in name and dense,
     "esd-x-strict": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    "esd-lora": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,
     "esd-u": lambda name, dense: ".attn2." not in name and dense,
     "esd-all": lambda name, dense: dense,
     "selfattn": lambda name, dense: ".attn1." in name,
@@ -58,6 +60,7 @@ TRAIN_METHODS = tuple(_RULES)
 DESCRIPTIONS = {
     "esd-x": "cross-attention: how words steer the picture; best for a named style or object",
     "esd-x-strict": "only keys and values of cross-attention; the smallest edit",
+    "esd-lora": "keys and values, only in directions that what shall stay does not use",
     "esd-u": "all layers but cross-attention; for concepts that appear without being named",
     "esd-all": "every linear and convolution layer; the strongest and least specific edit",
     "selfattn": "self-attention: how parts of the picture relate; the Space's ESD-self",

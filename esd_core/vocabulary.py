@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,13 @@ class Vocabulary:
     def of_kind(self, kind: Kind) -> tuple[Concept, ...]:
         """The concepts of one kind, in training order."""
         return tuple(c for c in self.concepts if c.kind == kind)
+
+    def captions(self, of: Concept | None = None) -> tuple[str, ...]:
+        """Every prompt of an object alone or in a style, of a style and of a background, and the empty
+        prompt; or those that name one concept."""
+        objects, styles = self.of_kind("object"), self.of_kind("style")
+        named = [(), *((c,) for c in self.concepts), *product(objects, styles)]
+        return tuple(joined(concepts) for concepts in named if of is None or of in concepts)
 
     def find(self, text: str) -> Concept | None:
         """The concept whose name or phrase `text` is, ignoring case and outer space."""

@@ -1,0 +1,157 @@
+"""Where a change of low rank acts: the directions in which a concept stands out from what shall stay.
+
+Cross-attention reads a prompt through keys and values alone, `W e` for each of its text states e, so a change
+of W reaches another prompt as far as their states share directions. The train method `esd-lora` makes it
+
+    W' = W + A B,      B (r, D) solved here, the same for all matrices;  A (O, r) solved or trained
+
+Let C be the mean of e e^T over the states of all that shall stay, C + lam I = L L^T, and E (n, D) the states
+of what is erased. In the *whitened* states E L^-T little is left of what many prompts share. Of their right
+singular vectors v_k the r with the largest singular values s_k give the rows of B
+
+    B_k = sqrt(n) / s_k  v_k^T L^-1        (so that over E the mean square of B_k e is 1)
+
+For a single state e this is ROME's direction, C^-1 e. In `edited` A is solved, too: as in closed-form editing
+(`study.closed_form`) each state of the concept shall be read as another one, here as the erasing target of
+the states, e_null - eta (e_concept - e_null). Trained, A begins there or at 0.
+
+Locating and Editing Factual Associations in GPT (Meng et al., NeurIPS 2022), arXiv 2202.05262 (ROME)
+Mass-Editing Memory in a Transformer (Meng et al., ICLR 2023), arXiv 2210.07229 (several at once)
+LoRA (Hu et al., ICLR 2022), arXiv 2106.09685, whose names the two factors have: B is lora_A, A is lora_B
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from esd_core import selection
+from esd_core.config import EraseConfig, Target
+from esd_core.models import DiffusionModel, fingerprint
+from esd_core.objective import erasing_target
+from esd_core.prompts import asked, naming, staying
+
+AT_ONCE = 128  # prompts through the text encoder
+COMPOSITIONS = 40  # in which a style's states are looked at
+
+
+class LowRankLinear(nn.Linear):
+    """`W e + A B e`: a linear layer that keeps its own weight, and a trainable change of it."""
+
+    def __init__(self, frozen: nn.Linear, lora_a: Tensor, lora_b: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = frozen.in_features, frozen.out_features
+        self.weight, self.bias = frozen.weight, frozen.bias
+        self.lora_A, self.lora_B = nn.Module(), nn.Module()
+        self.lora_A.weight = nn.Parameter(lora_a, requires_grad=False)
+        self.lora_B.weight = nn.Parameter(lora_b)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Keys or values `(..., O)` of text states `(..., D)`."""
+        inside = nn.functional.linear(states, self.lora_A.weight)
+        return super().forward(states) + nn.functional.linear(inside, self.lora_B.weight)
+
+
+def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig) -> dict[str, nn.Parameter]:
+    """Give keys and values of `unet` their change of low rank; returns both factors by name.
+
+    Raises:
+        ValueError: as `solve`.
+    """
+    directions, readings = (x.to(model.device) for x in solve(model, config))
+    made = {}
+    for name in selection.select(unet, config.train_method):
+        path = name.removesuffix(".weight")
+        owner, _, leaf = path.rpartition(".")
+        frozen = unet.get_submodule(path)
+        begin = config.edit * frozen.weight.detach().double() @ readings
+        layer = LowRankLinear(frozen, directions.float(), begin.float())
+        setattr(unet.get_submodule(owner), leaf, layer)
+        made |= {f"{path}.{n}": p for n, p in layer.named_parameters() if n.startswith("lora_")}
+    return made
+
+
+def solve(model: DiffusionModel, config: EraseConfig) -> tuple[Tensor, Tensor]:
+    """The directions B `(r, D)`, `config.rank` for each concept, and what they shall be read as in addition,
+    R `(D, r)`: the edit of a matrix W is A = W R. Both float64 on the CPU.
+
+    With the states' targets T (n, D), R minimises |T - E - E B^T R^T|^2 + n tr(R (B C B^T) R^T).
+
+    Raises:
+        ValueError: a concept has fewer directions than `rank`.
+    """
+    kept = covariance(model, config)
+    parts = [read_as(model, target, config) for target in config.concepts]
+    rows = torch.cat([directions(states, kept, config.rank, config.lam) for states, _ in parts])
+    states, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+    seen = states @ rows.T
+    moments = seen.T @ seen + len(states) * rows @ kept @ rows.T
+    return rows, torch.linalg.solve(moments, seen.T @ (targets - states)).T
+
+
+def directions(states: Tensor, kept: Tensor, rank: int, lam: float) -> Tensor:
+    """B `(rank, D)`.
+
+    Args:
+        states: E `(n, D)`, float64.
+        kept: C `(D, D)`, float64.
+        rank: of the change.
+        lam: above 0; the variance that a direction which nothing that stays uses is taken to have.
+
+    Raises:
+        ValueError: the states have fewer directions.
+    """
+    if rank > min(states.shape):
+        raise ValueError(f"rank is {rank}; these states have {min(states.shape)} directions")
+    lower = torch.linalg.cholesky(kept + lam * torch.eye(len(kept), dtype=kept.dtype))
+    white = torch.linalg.solve_triangular(lower, states.T, upper=False).T
+    _, sizes, vectors = torch.linalg.svd(white, full_matrices=False)
+    rows = torch.linalg.solve_triangular(lower.T, vectors[:rank].T, upper=True).T
+    return rows * (math.sqrt(len(states)) / sizes[:rank, None])
+
+
+def read_as(model: DiffusionModel, target: Target, config: EraseConfig) -> tuple[Tensor, Tensor]:
+    """States under which the edited model is trained for a concept, and their erasing targets, `(n, D)` each:
+    those of the phrase, and with `from_objects` of the style in other objects, too."""
+    lines = dict.fromkeys(line[:2] for line in asked(model, target, config, [0] * (COMPOSITIONS + 1)))
+    states, neutral = (states_of(model, texts) for texts in zip(*lines, strict=True))
+    if target.erase_from:
+        concept = states_of(model, [target.concept])
+        return states, erasing_target(neutral, concept, config.eta, context=states)
+    return states, erasing_target(neutral, states, config.eta)
+
+
+def states_of(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    """All text states of some prompts, `(N L, D)`, float64 on the CPU."""
+    return model.encode(list(prompts)).flatten(0, 1).to("cpu", torch.float64)
+
+
+_TOTALS: dict[tuple[str, tuple[str, ...]], Tensor] = {}  # of the last few models and lists
+
+
+def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
+    """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased.
+
+    The whole list is encoded once per text encoder; what names the erased is taken off its sum.
+    """
+    prompts, known = staying(model, config), (fingerprint(model.text_encoder), staying(model, config))
+    if known not in _TOTALS:
+        _TOTALS[known] = _total(model, prompts)
+        if len(_TOTALS) > 4:
+            del _TOTALS[next(iter(_TOTALS))]
+    named = naming(model, config, prompts)
+    count = (len(prompts) - len(named)) * model.tokenizer.model_max_length
+    return (_TOTALS[known] - _total(model, named)) / max(count, 1)
+
+
+def _total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    width = model.text_encoder.config.hidden_size
+    total = torch.zeros(width, width, dtype=torch.float64)
+    for first in range(0, len(prompts), AT_ONCE):
+        states = states_of(model, prompts[first : first + AT_ONCE])
+        total += states.T @ states
+    return total

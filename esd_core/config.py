@@ -138,6 +138,8 @@ class EraseConfig:
 
     def __post_init__(self) -> None:
         last, images = self.points == "last", self.x_t_source == "images"
+        if self.train_method != "esd-lora" and (self.rank, self.lam, self.edit) != (1, 1e-3, 0):
+            raise ValueError("rank, lam and edit are options of train method 'esd-lora'; leave them out")
         if self.timesteps == "compvis" and not (last and self.scheduler == "ddim"):
             raise ValueError("timesteps 'compvis' needs points 'last' and scheduler 'ddim'")
         if last and (images or self.preserve or self.from_objects != "none"):

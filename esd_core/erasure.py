@@ -66,10 +66,12 @@ class Erasure:
         """The parameters of a UNet that it changes, and the shape of each change."""
         found = {}
         for name, value in self.tensors.items():
-            if not name.endswith((DOWN, UP)):
+            layer = name.removesuffix(DOWN).removesuffix(UP)
+            down, up = (self.tensors.get(layer + end) for end in (DOWN, UP))
+            if down is None or up is None:
                 found[name] = tuple(value.shape)
-            elif name.endswith(UP) and (down := self.tensors.get(name.removesuffix(UP) + DOWN)) is not None:
-                found[f"{name.removesuffix(UP)}.weight"] = (*value.shape[:-1], *down.shape[1:])
+            else:
+                found[f"{layer}.weight"] = (*up.shape[:-1], *down.shape[1:])
         return found
 
     def change(self, name: str, base: Tensor) -> Tensor:

@@ -4,7 +4,9 @@
 tensors under diffusers' UNet names and no metadata, named
 `esd-{concept}-from-{context}-{method}.safetensors`, read back by
 `unet.load_state_dict(load_file(path), strict=False)`. `diffusers` is the folder layout of
-`DiffusionPipeline.save_pretrained`. Safetensors only: nothing is ever unpickled.
+`DiffusionPipeline.save_pretrained`, `kohya` a LoRA as kohya-ss/sd-scripts names it and web interfaces read
+it; what `Erasure.save` writes of `esd-lora` is a LoRA for diffusers already. Safetensors only: nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from esd_core.erasure import FORMAT, Erasure
+from esd_core.erasure import DOWN, FORMAT, UP, Erasure
 from esd_core.files import read_safetensors, replacing, write_safetensors, write_text
 from esd_core.models import DiffusionModel
 
@@ -67,12 +69,47 @@ def _official_record(path: Path) -> dict[str, Any]:
     return {"format": "official-2025", "file": path.name, "model": checked, **named}
 
 
-def write_official(erasure: Erasure, path: str | Path) -> Path:
-    """The file that the authors' 2025 script would have saved, in float32 (theirs is bfloat16); ValueError if
-    it exists, or its name does not end in .safetensors."""
+def write_official(erasure: Erasure, path: str | Path, model: DiffusionModel | None = None) -> Path:
+    """The file that the authors' 2025 script would have saved, in float32 (theirs is bfloat16).
+
+    Args:
+        model: that the erasure was made for; needed of a LoRA, which holds no whole matrices.
+
+    Raises:
+        ValueError: the file exists, its name does not end in .safetensors, or the model is missing or
+            another.
+    """
+    _refuse_taken(path)
+    if erasure.is_lora:
+        if model is None:
+            raise ValueError("this erasure is a LoRA; its whole matrices need the model it was made for")
+        erasure = Erasure.combine(model, [erasure], [1.0])
+    return write_safetensors(path, erasure.tensors)
+
+
+def write_kohya(erasure: Erasure, path: str | Path) -> Path:
+    """A LoRA in the names of kohya-ss/sd-scripts, such as `lora_unet_mid_block_..._to_k.lora_down.weight`,
+    with an `alpha` that scales by 1.
+
+    Raises:
+        ValueError: the erasure is of full rank, the file exists, or its name does not end in .safetensors.
+    """
+    _refuse_taken(path)
+    if not erasure.is_lora:
+        raise ValueError("this erasure changes whole matrices; erase with train method 'esd-lora' for a LoRA")
+    named = {}
+    for name, value in erasure.tensors.items():
+        layer, kind = name.removesuffix(DOWN).removesuffix(UP), "down" if name.endswith(DOWN) else "up"
+        flat = f"lora_unet_{layer.replace('.', '_')}"
+        named[f"{flat}.lora_{kind}.weight"] = value
+        if kind == "down":
+            named[f"{flat}.alpha"] = torch.tensor(float(len(value)))
+    return write_safetensors(path, named)
+
+
+def _refuse_taken(path: str | Path) -> None:
     if Path(path).exists():
         raise ValueError(f"{path} exists; name a new file")
-    return write_safetensors(path, erasure.tensors)
 
 
 def write_diffusers(

@@ -22,15 +22,22 @@ LoRA (Hu et al., ICLR 2022), arXiv 2106.09685, whose names the two factors have:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
+from huggingface_hub.constants import HF_HOME
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from esd_core import selection
 from esd_core.config import EraseConfig, Target
+from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel, fingerprint
 from esd_core.objective import erasing_target
 from esd_core.prompts import asked, naming, staying
@@ -46,14 +53,13 @@ class LowRankLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = frozen.in_features, frozen.out_features
         self.weight, self.bias = frozen.weight, frozen.bias
-        self.lora_A, self.lora_B = nn.Module(), nn.Module()
+        self.lora_A, self.lora_B = (nn.Linear(1, 1, bias=False, device="meta") for _ in range(2))
         self.lora_A.weight = nn.Parameter(lora_a, requires_grad=False)
         self.lora_B.weight = nn.Parameter(lora_b)
 
     def forward(self, states: Tensor) -> Tensor:
         """Keys or values `(..., O)` of text states `(..., D)`."""
-        inside = nn.functional.linear(states, self.lora_A.weight)
-        return super().forward(states) + nn.functional.linear(inside, self.lora_B.weight)
+        return super().forward(states) + self.lora_B(self.lora_A(states))
 
 
 def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig) -> dict[str, nn.Parameter]:
@@ -63,7 +69,7 @@ def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig
         ValueError: as `solve`.
     """
     directions, readings = (x.to(model.device) for x in solve(model, config))
-    made = {}
+    made = dict[str, nn.Parameter]()
     for name in selection.select(unet, config.train_method):
         path = name.removesuffix(".weight")
         owner, _, leaf = path.rpartition(".")
@@ -130,25 +136,37 @@ def states_of(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
     return model.encode(list(prompts)).flatten(0, 1).to("cpu", torch.float64)
 
 
-_TOTALS: dict[tuple[str, tuple[str, ...]], Tensor] = {}  # of the last few models and lists
-
-
 def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
     """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased.
 
-    The whole list is encoded once per text encoder; what names the erased is taken off its sum.
+    The sum over a whole list is kept, in memory and in a file of the Hugging Face cache; what names the
+    erased is taken off it.
     """
-    prompts, known = staying(model, config), (fingerprint(model.text_encoder), staying(model, config))
-    if known not in _TOTALS:
-        _TOTALS[known] = _total(model, prompts)
-        if len(_TOTALS) > 4:
-            del _TOTALS[next(iter(_TOTALS))]
+    prompts = staying(model, config)
     named = naming(model, config, prompts)
     count = (len(prompts) - len(named)) * model.tokenizer.model_max_length
-    return (_TOTALS[known] - _total(model, named)) / max(count, 1)
+    return (_kept_total(model, prompts) - _total(model, named)) / max(count, 1)
+
+
+_TOTALS: dict[str, Tensor] = {}
+
+
+def _kept_total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    listed = hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:12]
+    name = f"{fingerprint(model.text_encoder)}-{listed}"
+    file = Path(HF_HOME) / "esd-lab" / f"{name}.safetensors"
+    if name not in _TOTALS:
+        try:
+            _TOTALS[name] = load_file(file)["total"]
+        except (OSError, SafetensorError):
+            _TOTALS[name] = _total(model, prompts)
+            with suppress(OSError):  # a folder that cannot be written to costs time only
+                write_safetensors(file, {"total": _TOTALS[name]})
+    return _TOTALS[name]
 
 
 def _total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    """The sum of e e^T over the states of some prompts, `(D, D)` float64."""
     width = model.text_encoder.config.hidden_size
     total = torch.zeros(width, width, dtype=torch.float64)
     for first in range(0, len(prompts), AT_ONCE):

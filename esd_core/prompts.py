@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.vocabulary import Concept, joined
 
+CAPTIONS = Path(__file__).with_name("captions.txt")  # our own: things, places, people, artists, styles
 HELD = 16  # trajectories at least that hold other prompts
 NEIGHBOURS = 12  # of the prompts that are held
 COMMON = 3  # a word of more phrases than this, such as "style", does not name what is erased
@@ -68,9 +70,14 @@ def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HEL
 
 def staying(model: DiffusionModel, config: EraseConfig) -> tuple[str, ...]:
     """The prompts whose states a change of low rank shall not touch: the config's own, or all that the model
-    was taught to draw."""
-    known = model.vocabulary.captions() if model.vocabulary else ("",)
-    return config.preserve_prompts or known
+    was taught to draw; of a model that does not say what, captions of what people draw."""
+    if config.preserve_prompts:
+        return config.preserve_prompts
+    if model.vocabulary:
+        return model.vocabulary.captions()
+    captions = ["", *CAPTIONS.read_text(encoding="utf-8").splitlines()]
+    rows, limit = model.tokenize(captions)["input_ids"], model.tokenizer.model_max_length
+    return tuple(text for text, ids in zip(captions, rows, strict=True) if len(ids) <= limit)
 
 
 def naming(model: DiffusionModel, config: EraseConfig, prompts: Sequence[str]) -> list[str]:

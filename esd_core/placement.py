@@ -40,10 +40,11 @@ from esd_core.config import EraseConfig, Target
 from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel, fingerprint
 from esd_core.objective import erasing_target
-from esd_core.prompts import asked, naming, staying
+from esd_core.prompts import asked, naming, prompts_to_hold, staying
 
 AT_ONCE = 128  # prompts through the text encoder
 COMPOSITIONS = 40  # in which a style's states are looked at
+NEAR = 0.1  # the share in C of what is nearest: without it an erased guitar takes most of its neighbours along
 
 
 class LowRankLinear(nn.Linear):
@@ -137,15 +138,16 @@ def states_of(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
 
 
 def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
-    """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased.
+    """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased, in
+    which the concept's neighbours, or `preserve_prompts`, have a share of NEAR.
 
-    The sum over a whole list is kept, in memory and in a file of the Hugging Face cache; what names the
-    erased is taken off it.
+    The sum over all that the model draws is kept, in memory and in a file of the Hugging Face cache; what
+    names the erased is taken off it.
     """
-    prompts = staying(model, config)
-    named = naming(model, config, prompts)
-    count = (len(prompts) - len(named)) * model.tokenizer.model_max_length
-    return (_kept_total(model, prompts) - _total(model, named)) / max(count, 1)
+    prompts, near = staying(model), prompts_to_hold(model, config)
+    named, length = naming(model, config, prompts), model.tokenizer.model_max_length
+    rest = (_kept_total(model, prompts) - _total(model, named)) / max((len(prompts) - len(named)) * length, 1)
+    return (1 - NEAR) * rest + NEAR * _total(model, near) / (len(near) * length)
 
 
 _TOTALS: dict[str, Tensor] = {}

@@ -68,11 +68,8 @@ def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HEL
     return ["", *dict.fromkeys(c.phrase for c in (*near, *(kept[i] for i in order)))][:count]
 
 
-def staying(model: DiffusionModel, config: EraseConfig) -> tuple[str, ...]:
-    """The prompts whose states a change of low rank shall not touch: the config's own, or all that the model
-    was taught to draw; of a model that does not say what, captions of what people draw."""
-    if config.preserve_prompts:
-        return config.preserve_prompts
+def staying(model: DiffusionModel) -> tuple[str, ...]:
+    """All that the model was taught to draw; if it does not say what, captions of what people draw."""
     if model.vocabulary:
         return model.vocabulary.captions()
     captions = ["", *CAPTIONS.read_text(encoding="utf-8").splitlines()]

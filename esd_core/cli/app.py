@@ -68,11 +68,21 @@ Strength = Annotated[float, typer.Option(min=-10, max=10, help="1 is as trained.
 
 
 @export.command("official")
-def export_official(erasure: ErasureFile, out: NewFile) -> None:
-    """The tensors alone, as the authors' 2025 script saves and loads them."""
+@taking({"model": LOADING["model"]})
+def export_official(erasure: ErasureFile, out: NewFile, **options: Any) -> None:
+    """Whole matrices alone, as the authors' 2025 script saves and loads them."""
     from esd_core.exchange.formats import write_official
 
-    typer.echo(write_official(esd_core.Erasure.load(erasure), out))
+    made = esd_core.Erasure.load(erasure)
+    typer.echo(write_official(made, out, load(options["model"], "cpu") if made.is_lora else None))
+
+
+@export.command("kohya")
+def export_kohya(erasure: ErasureFile, out: NewFile) -> None:
+    """A LoRA as kohya-ss/sd-scripts names it and web interfaces read it; of esd-lora's erasures only."""
+    from esd_core.exchange.formats import write_kohya
+
+    typer.echo(write_kohya(esd_core.Erasure.load(erasure), out))
 
 
 @export.command("diffusers")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -164,9 +165,10 @@ def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:
     own = config.to_dict()
     changes = {}
     for name in PRESETS:
-        default = preset(name, config.concepts, train_method=config.train_method).to_dict()
-        default["train_method"] = EraseConfig.train_method
-        changes[name] = {k: v for k, v in own.items() if v != default[k]}
+        with suppress(ValueError):  # a preset that is not for this train method
+            default = preset(name, config.concepts, train_method=config.train_method).to_dict()
+            default["train_method"] = preset(name, config.concepts).train_method
+            changes[name] = {k: v for k, v in own.items() if v != default[k]}
     return min(changes.items(), key=lambda change: len(change[1]))
 
 

@@ -117,15 +117,26 @@ def test_a_context_is_what_changes_and_stays_where_eta_is_0(tiny):
 def test_what_names_the_erased_is_not_kept(emoji):
     for concept, count in {"a cat": 7, "noto style": 206, "a red background": 1}.items():
         config = replace(CONFIG, concepts=concept)
-        named = naming(emoji, config, staying(emoji, config))
+        named = naming(emoji, config, staying(emoji))
         assert len(named) == count and concept in named
-    assert "a hot dog" not in naming(emoji, replace(CONFIG, concepts="a dog"), staying(emoji, CONFIG))
+    assert "a hot dog" not in naming(emoji, replace(CONFIG, concepts="a dog"), staying(emoji))
 
 
-def test_the_covariance_is_the_mean_over_what_stays(tiny):
-    config = replace(CONFIG, preserve_prompts=("a cat", "a dog", "", "red cat"))
-    kept = placement.states_of(tiny, ["a dog", ""])
-    assert torch.allclose(placement.covariance(tiny, config), kept.T @ kept / len(kept))
+def test_the_covariance_is_the_mean_over_what_stays(tiny, emoji):
+    config = replace(CONFIG, preserve_prompts=("a dog", "rocket"))
+    kept, near = ([p for p in staying(tiny) if "cat" not in p.split()], ["a dog", "rocket"])
+    every, close = (placement.states_of(tiny, texts) for texts in (kept, near))
+    expected = 0.9 * every.T @ every / len(every) + 0.1 * close.T @ close / len(close)
+    assert torch.allclose(placement.covariance(tiny, config), expected)
+
+
+def test_what_is_kept_of_a_model_is_the_same_from_its_file(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(placement, "HF_HOME", str(tmp_path))
+    found = []
+    for _ in range(2):
+        monkeypatch.setattr(placement, "_TOTALS", {})
+        found.append(placement.covariance(tiny, CONFIG))
+    assert torch.equal(*found) and len(list((tmp_path / "esd-lab").iterdir())) == 1
 
 
 def test_a_run_begins_at_the_frozen_model_and_learns(tiny):

@@ -35,7 +35,9 @@ def learn(threads: int, micro_batch_size: int, file: Path) -> None:
     from esd_core import erase, load_model, preset
 
     torch.set_num_threads(threads)
-    config = preset("live", "a cat", iterations=UPDATES, micro_batch_size=micro_batch_size)
+    config = preset(
+        "live", "a cat", iterations=UPDATES, micro_batch_size=micro_batch_size, train_method="esd-x"
+    )
     *_, step = erase(load_model("emoji", device="cpu"), config)
     save_file(step.erasure.tensors, file)
 

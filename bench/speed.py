@@ -77,7 +77,7 @@ def time_examples(model: DiffusionModel) -> dict[str, float]:
             target, _ = denoise.predict_pair(model.unet, x_t, t, model.encode([""]), embeds)
         (denoise.predict(unet, x_t, t, embeds) - target).square().mean().backward()
         taken.append((time.perf_counter() - mark) / BATCH)
-    config = preset("live", "a cat", preserve=0.0)
+    config = preset("live", "a cat", preserve=0.0, train_method="esd-x")
     for step in erase(model, config):
         seconds = step.seconds
     plain = seconds / (config.iterations * config.batch_size)

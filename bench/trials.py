@@ -20,7 +20,9 @@ from esd_core.run_state import start
 from esd_core.teacher import Pairs, Teacher
 
 Work = Callable[[], Any]
-CONFIG = preset("live", "a cat", learning_rate=1e-7)  # timed again and again: it must not diverge
+CONFIG = preset(
+    "live", "a cat", learning_rate=1e-7, train_method="esd-x"
+)  # timed again and again: it must not diverge
 
 
 def half(model: DiffusionModel) -> DiffusionModel:

@@ -38,7 +38,7 @@ def round_of(model: DiffusionModel, makers: dict[str, Callable]) -> dict[str, di
 
 def one_run(model: DiffusionModel, watch: Watch, concept: str, recipe: Recipe, seed: int) -> dict:
     """A run, what it took and what it did."""
-    config = preset("live", f"a {concept}", seed=seed, **recipe.of_former)
+    config = preset("live", f"a {concept}", seed=seed, **recipe.of_former, train_method="esd-x")
     steps = []
     taken = measured.seconds(lambda: steps.append(recipe.train(model, config)))
     step = steps[0]

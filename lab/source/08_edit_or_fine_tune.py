@@ -190,7 +190,7 @@ check("8.5", eta_at_strength_2)
 # prompts are among them.
 
 # %%
-config = preset("live", "a cat")  # 20 updates
+config = preset("live", "a cat", train_method="esd-x")  # 20 updates
 others = held(model, config)
 *_, last = erase(model, config)
 
@@ -326,7 +326,7 @@ assert lead["other styles"] < min(1.0, 0.5 * lead["neighbours"])
 style = judge.concept("monochrome style")
 things = ["a dog", "an apple", "a rocket"]
 scenes = [f"{x} in monochrome style" for x in things] + [f"{x} in flat style" for x in things]
-config = preset("live", style.phrase, seed=1, from_objects="none")
+config = preset("live", style.phrase, seed=1, from_objects="none", train_method="esd-x")
 others = held(model, config)
 *_, last = erase(model, config)
 edit = closed_form_edit(model, {style.phrase: ""}, preserve=others, preserve_weight=0.1)

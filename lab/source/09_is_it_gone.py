@@ -27,7 +27,7 @@ judge = Probe.of(model)  # the model's own CLIP
 cat = judge.concept("cat")
 
 # %%
-config = preset("live", "a cat")  # ESD-x, eta 1, 20 updates
+config = preset("live", "a cat", train_method="esd-x")  # ESD-x, eta 1, 20 updates
 *_, last = erase(model, config)
 edited = last.erasure.apply(model)
 
@@ -272,7 +272,7 @@ eta_back = -1
 check("9.5", eta_back)
 
 # %%
-back = preset("live", "a cat", eta=-1.0, iterations=12)
+back = preset("live", "a cat", eta=-1.0, iterations=12, train_method="esd-x")
 marks, by_pairs = [0, 2, 4, 8, 12], []
 pairs = replace(last.examples, origin="")  # the frozen model's, which another model may not reuse
 for step in erase(model.with_unet(edited), back, examples=pairs):

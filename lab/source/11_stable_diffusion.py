@@ -139,7 +139,7 @@ drawing.choose("50")
 check("11.2", drawing)
 
 # %%
-paper, live = preset("paper", "a cat"), preset("live", "a cat")
+paper, live = preset("paper", "a cat"), preset("live", "a cat", train_method="esd-x")
 for name, config in {"paper": paper, "live": live}.items():
     print(f"{name:5} {config.iterations:4} updates, x_t: {config.points} of a {config.x_t_source} trajectory")
 assert (paper.points, live.points) == ("last", "all")
@@ -157,7 +157,7 @@ if large:
     config = preset("official-2025", "Van Gogh")
     prompts = ["a road at night by Van Gogh", "a road at night by Claude Monet", "a photo of a dog"]
 else:
-    config = preset("live", "a cat")
+    config = preset("live", "a cat", train_method="esd-x")
     prompts = ["a cat", "a dog", "a rocket"]
 print(config.learning_rate, config.iterations, "updates of", config.batch_size)
 

@@ -66,7 +66,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fields(**changes: Any) -> dict[str, Any]:
     """What the Erase tab sends when nothing was touched, but for `changes`."""
     names = ("train_method", "eta", "seed", *form.FILLED)
-    values = {name: getattr(preset("live", "x"), name) for name in names}
+    values = {name: getattr(preset("live", "x", train_method="esd-x"), name) for name in names}
     shown = dict(concept="cat", erase_from="", preset="live", randomise=False, iterations=6, batch_size=4)
     return {**values, **shown, **changes}
 

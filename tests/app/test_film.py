@@ -88,13 +88,13 @@ def test_prompts_of_one_role_share_a_curve_and_every_role_keeps_its_row(emoji, m
 def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
     shows = [w.shows.name for w in to_watch(emoji, "noto style") if w.shows]
     assert shows[0] == "noto style" and "style" in shows[1]
-    config = preset("live", ["a rocket", "a cat"])
+    config = preset("live", ["a rocket", "a cat"], train_method="esd-x")
     assert [w.shows.name for w in to_watch(emoji, config.concepts)[:2] if w.shows] == ["rocket", "cat"]
 
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):
     # Steps large enough for CLIP, which sees a rocket in red things that are none.
-    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3, preserve=0.0)
+    config = preset("live", "a rocket", iterations=16, learning_rate=3e-3, preserve=0.0, train_method="esd-x")
     watched = to_watch(emoji, config.concepts)
     shown = list(live.run(emoji, config, watched))
     points = shown[-1].presence.dropna()

@@ -75,7 +75,7 @@ def run(model: DiffusionModel, config: Any) -> list[RunMoment]:
 
 
 def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel):
-    config = preset("live", "a cat", iterations=2, batch_size=2, trajectories=3, seed=0)
+    config = preset("live", "a cat", iterations=2, batch_size=2, trajectories=3, seed=0, train_method="esd-x")
     fresh = run(tiny, config)
     assert "Before: drawing" in told(fresh) and "Collecting examples from the frozen model ·" in told(fresh)
     pictures.FROZEN.clear()
@@ -90,14 +90,14 @@ def test_a_prepared_run_waits_for_no_picture_and_no_teacher(tiny: DiffusionModel
 
 
 def test_another_strength_starts_without_the_teacher(tiny: DiffusionModel):
-    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3)
+    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3, train_method="esd-x")
     run(tiny, config)
     assert "frozen model ·" not in told(run(tiny, replace(config, eta=2.0)))
 
 
 def test_examples_too_large_to_keep_are_collected_again(tiny: DiffusionModel, monkeypatch):
     monkeypatch.setattr(memory, "EXAMPLES", 100)
-    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3)
+    config = preset("live", "a cat", iterations=1, batch_size=2, trajectories=3, train_method="esd-x")
     run(tiny, config)
     assert "frozen model ·" in told(run(tiny, config))
 

@@ -228,7 +228,7 @@ def test_what_looks_alike_is_held_whatever_its_category(emoji, monkeypatch):
     pictures["crown"] = pictures["cat"]  # nothing else looks like either
     assert alike.alike(Probe.of(emoji), "cat", pictures)[0] == "a crown"
     monkeypatch.setattr(alike, "looks", lambda _: pictures)
-    config = preset("live", "a cat")
+    config = preset("live", "a cat", train_method="esd-x")
     held = alike.holding(emoji, config).preserve_prompts
     plain = prompts_to_hold(emoji, config)
     assert held[:2] == ("", "a crown") and "a cat" not in held

@@ -145,7 +145,13 @@ def test_a_run_writes_its_whole_folder(model):
     assert set(told["files"]) == {f.name for f in folder.iterdir()} == FILES
     assert told["ending"] == "done" and told["updates"] == 3 and told["concepts"] == ["a cat"]
     assert config_of(folder) == preset(
-        "live", "a cat", iterations=3, num_inference_steps=3, trajectories=2, learning_rate=0.002
+        "live",
+        "a cat",
+        iterations=3,
+        num_inference_steps=3,
+        trajectories=2,
+        learning_rate=0.002,
+        train_method="esd-x",
     )
     rows = list(csv.DictReader((folder / "loss.csv").open()))
     assert [row["update"] for row in rows] == ["0", "1", "2", "3"]

@@ -60,7 +60,7 @@ def test_a_cell_with_several_values_stands_for_all_combinations(planned):
         ("a cat", "esd-x", 3),
     ]
     short = dict(iterations=2, num_inference_steps=3, trajectories=2)
-    assert planned[-1].config == preset("live", "a cat", eta=3, seed=1, **short)
+    assert planned[-1].config == preset("live", "a cat", eta=3, seed=1, **short, train_method="esd-x")
     assert len({p.name for p in planned}) == 5
 
 
@@ -100,7 +100,7 @@ def test_columns_are_spelled_as_on_the_command_line():
         "concept,--ddim_steps,--lr,--negative-guidance,--preserve-prompts",
     ):
         (config,) = sweep_command.read_table(f'{header}\na red cat,7,.5,+2,"[""a dog"", ""a cat""]"\n')
-        assert config == preset("live", "a red cat", **options)
+        assert config == preset("live", "a red cat", **options, train_method="esd-x")
 
 
 @pytest.mark.parametrize(

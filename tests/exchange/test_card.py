@@ -18,14 +18,22 @@ from esd_core.models import load_model
 
 SHORT = dict(iterations=2, num_inference_steps=2, trajectories=2, batch_size=2)
 CONFIGS = {
-    "live": preset("live", "a cat", **SHORT),
+    "live": preset("live", "a cat", **SHORT, train_method="esd-x"),
     "paper": preset("paper", "a cat", iterations=2, num_inference_steps=3, eta=-0.5),
     "official": preset("official-2025", ["a cat", "a dog"], iterations=1, num_inference_steps=2),
-    "context": preset("live", [Target("red", "a red cat", 2.0), Target("a dog")], **SHORT),
+    "context": preset(
+        "live", [Target("red", "a red cat", 2.0), Target("a dog")], **SHORT, train_method="esd-x"
+    ),
     "quoting": preset("live", '-a\'s "cat" $a', seed=7, train_method="esd-u", **SHORT),
-    "held prompts": preset("live", "a cat", preserve_prompts=["a dog", "-a rocket"], **SHORT),
-    "memory": preset("live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
-    "sizes": replace(preset("live", "a cat", **SHORT), image_size=32, learning_rate=1e-5),
+    "held prompts": preset(
+        "live", "a cat", preserve_prompts=["a dog", "-a rocket"], **SHORT, train_method="esd-x"
+    ),
+    "memory": preset(
+        "live", "a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT, train_method="esd-x"
+    ),
+    "sizes": replace(
+        preset("live", "a cat", **SHORT, train_method="esd-x"), image_size=32, learning_rate=1e-5
+    ),
 }
 
 
@@ -66,13 +74,16 @@ def test_the_program_makes_the_same_erasure(name, folder, tmp_path, monkeypatch)
 
 
 def test_a_default_run_is_a_short_command():
-    assert command_line(preset("live", "a cat")) == "python -m esd_core erase 'a cat'"
+    assert command_line(preset("live", "a cat", train_method="esd-x")) == "python -m esd_core erase 'a cat'"
     assert command_line(preset("paper", "a cat", seed=3)) == (
         "python -m esd_core erase --preset=paper --seed=3 'a cat'"
     )
     other = "python -m esd_core erase --model=folder"  # whose usual preset is another one
     assert command_line(preset("live-sd", "a cat"), "folder") == f"{other} 'a cat'"
-    assert command_line(preset("live", "a cat"), "folder") == f"{other} --preset=live 'a cat'"
+    assert (
+        command_line(preset("live", "a cat", train_method="esd-x"), "folder")
+        == f"{other} --preset=live 'a cat'"
+    )
 
 
 def test_a_rate_that_another_method_has_by_itself_is_told():
@@ -82,7 +93,7 @@ def test_a_rate_that_another_method_has_by_itself_is_told():
 
 
 def test_a_stopped_run_is_repeated_up_to_where_it_stopped(tiny):
-    config = preset("live", "a cat", **{**SHORT, "iterations": 9})
+    config = preset("live", "a cat", **{**SHORT, "iterations": 9}, train_method="esd-x")
     for step in erase(tiny, config):
         if step.iteration == 3:
             stopped = step.erasure
@@ -151,5 +162,5 @@ def test_a_strange_record_is_told_without_believing_it(record):
 
 
 def test_markup_in_a_record_stays_text():
-    record = {"config": preset("live", "<b>|x").to_dict(), "model": "emoji"}
+    record = {"config": preset("live", "<b>|x", train_method="esd-x").to_dict(), "model": "emoji"}
     assert "| Erases | &lt;b>\\|x |" in card.markdown(Erasure({"a": torch.zeros(1)}, "", record))

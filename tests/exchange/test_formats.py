@@ -18,7 +18,7 @@ from esd_core.exchange import formats
 from esd_core.models import load_model
 from esd_core.selection import select
 
-CONFIG = preset("live", "a cat", iterations=1, trajectories=1, num_inference_steps=2)
+CONFIG = preset("live", "a cat", iterations=1, trajectories=1, num_inference_steps=2, train_method="esd-x")
 
 
 @pytest.fixture(scope="module")

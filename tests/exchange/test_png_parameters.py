@@ -16,7 +16,7 @@ SHORT = dict(iterations=1, num_inference_steps=2, trajectories=2, batch_size=2)
 
 @pytest.fixture(scope="module")
 def made(tiny) -> png_parameters.Parameters:
-    *_, step = erase(tiny, preset("live", "a cat", **SHORT))
+    *_, step = erase(tiny, preset("live", "a cat", **SHORT, train_method="esd-x"))
     return png_parameters.of(
         tiny,
         step.erasure,
@@ -41,7 +41,9 @@ def written(path, **chunks):
 @pytest.fixture(scope="module")
 def older() -> dict:
     """The JSON that a former version wrote into a PNG."""
-    config = preset("live", "a cat", **SHORT).to_dict() | {"learning_rate_schedule": "constant"}
+    config = preset("live", "a cat", **SHORT, train_method="esd-x").to_dict() | {
+        "learning_rate_schedule": "constant"
+    }
     return {
         "format": "esd-lab-picture/1",
         "prompts": ["a cat"],
@@ -65,7 +67,7 @@ def older() -> dict:
 def test_pictures_of_former_versions_are_read(older, tmp_path):
     read = png_parameters.read(written(tmp_path / "a.png", esd_lab=json.dumps(older)))
     assert (read.seeds, read.place, read.axes[1]) == ((1, 2), (0, 1), ("prompt", "a cat; a dog"))
-    assert read.config == preset("live", "a cat", **SHORT)
+    assert read.config == preset("live", "a cat", **SHORT, train_method="esd-x")
 
 
 def test_seeds_of_other_tools_are_taken(made):
@@ -75,7 +77,7 @@ def test_seeds_of_other_tools_are_taken(made):
 def test_what_is_written_is_read_back(made, tmp_path):
     picture = png_parameters.stamp(Image.new("RGB", (4, 4)), made)
     assert png_parameters.read(png_parameters.save(picture, tmp_path / "a.png")) == made
-    assert made.config == preset("live", "a cat", **SHORT)
+    assert made.config == preset("live", "a cat", **SHORT, train_method="esd-x")
 
 
 def test_the_readable_text_is_of_the_picture_it_is_in(made):

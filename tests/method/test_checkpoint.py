@@ -12,7 +12,8 @@ from esd_core.erasing import erase
 SHORT = dict(iterations=7, num_inference_steps=3, trajectories=2, batch_size=2)
 TWO = [Target("a cat", weight=2.0), Target("red", "a red dog")]
 CONFIGS = {
-    "live": preset("live", "a cat", **SHORT, seed=3),
+    "placed": preset("live", "a cat", **SHORT),
+    "live": preset("live", "a cat", **SHORT, seed=3, train_method="esd-x"),
     "in little memory": EraseConfig("a cat", micro_batch_size=1, gradient_checkpointing=True, **SHORT),
     "two concepts, redrawn": EraseConfig(TWO, redraw_every=2, x_t_source="edited", preserve=1.0, **SHORT),
     "paper": preset("paper", "a cat", iterations=7, num_inference_steps=4),

@@ -183,15 +183,29 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
     config = preset(name, "a cat")
-    assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, "esd-x")
+    method = "esd-lora" if name in ("live", "edit") else "esd-x"
+    assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, method)
 
 
 def test_live_preserves_dresses_styles_and_takes_larger_steps_in_cross_attention():
     more = dict(preserve=0.5, from_objects="styles", learning_rate=1.5e-3)
-    assert preset("live", "a cat") == EraseConfig("a cat", **more)
+    assert preset("live", "a cat", train_method="esd-x") == EraseConfig("a cat", **more)
     assert preset("live", "a cat", train_method="xattn").learning_rate == 1.5e-3
     assert preset("live", "a cat", train_method="esd-u").learning_rate == 1e-3
-    assert preset("live", "a cat", learning_rate=1e-4).learning_rate == 1e-4
+    assert preset("live", "a cat", learning_rate=1e-4, train_method="esd-x").learning_rate == 1e-4
+
+
+def test_live_is_placed_and_holds_no_prompts():
+    config = preset("live", "a cat")
+    assert (config.train_method, config.preserve, config.from_objects) == ("esd-lora", 0, "styles")
+    assert config == preset("live", "a cat", train_method="esd-lora")
+
+
+def test_an_edit_makes_no_update_and_has_no_teacher():
+    config = preset("edit", "a cat")
+    assert (config.iterations, config.held_out, config.edit) == (0, 0, 1)
+    with pytest.raises(ValueError, match="esd-lora"):
+        preset("edit", "a cat", train_method="esd-x")
 
 
 def test_models_that_list_what_they_draw_begin_with_live():
@@ -205,7 +219,7 @@ def test_other_models_take_the_steps_of_the_newer_script(tmp_path):
     for name in ("iterations", "learning_rate", "batch_size", "preserve"):
         assert getattr(ours, name) == getattr(theirs, name)
     for name in ("points", "redraw_every", "trajectories", "scheduler"):
-        assert getattr(ours, name) == getattr(preset("live", "a cat"), name)
+        assert getattr(ours, name) == getattr(preset("live", "a cat", train_method="esd-x"), name)
     assert ours.trajectories * ours.num_inference_steps == ours.iterations  # an example for each
 
 

@@ -38,7 +38,7 @@ def test_work_is_shared_without_gap_or_overlap(count):
 @pytest.mark.parametrize("kind", ["erasing", "preserving"])
 @pytest.mark.parametrize("size", [2, 3, 20])
 def test_the_shares_of_a_loss_add_up_to_it_and_so_do_the_gradients(tiny, size, kind):
-    config = preset("live", "a cat", **OPTIONS, batch_size=4, micro_batch_size=2)
+    config = preset("live", "a cat", **OPTIONS, batch_size=4, micro_batch_size=2, train_method="esd-x")
     step = next(erase(tiny, config))
     run, examples = step.run, step.examples
     batch = (examples.train[0] if kind == "erasing" else examples.preserve)[:5]
@@ -100,7 +100,7 @@ def test_two_processes_learn_what_one_does(tiny, tmp_path):
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout)  # one of them speaks
     assert told["ending"] == "done" and told["updates"] == 3
-    *_, last = erase(tiny, preset("live", "a cat", **OPTIONS))
+    *_, last = erase(tiny, preset("live", "a cat", **OPTIONS, train_method="esd-x"))
     two = Erasure.load(tmp_path / "two" / "erasure.safetensors").tensors
     base = {name: tiny.unet.get_parameter(name) for name in two}
     one = last.erasure.tensors

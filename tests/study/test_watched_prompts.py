@@ -10,7 +10,7 @@ from esd_core.study.watched_prompts import to_watch
 
 
 def test_the_command_line_draws_what_the_app_watches(emoji, monkeypatch, tmp_path: Path):
-    config, drawn = preset("live", "a cat"), []
+    config, drawn = preset("live", "a cat", train_method="esd-x"), []
     monkeypatch.setattr(erasing_run, "compare", lambda model, unet, prompts, *_, **__: drawn.extend(prompts))
     monkeypatch.setattr(figures, "comparison_sheet", lambda shown: None)
     monkeypatch.setattr(figures, "save_png", lambda picture, path: None)

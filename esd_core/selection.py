@@ -101,7 +101,11 @@ def select(unet: nn.Module, method: str) -> list[str]:
     return names
 
 
-def count(unet: nn.Module, names: list[str]) -> int:
-    """How many numbers the named parameters hold."""
-    parameters = dict(unet.named_parameters())
-    return sum(parameters[n].numel() for n in names)
+def count(unet: nn.Module, method: str, rank: int = 1) -> int:
+    """How many numbers `method` trains; of `esd-lora` one for each row of a matrix and rank.
+
+    Raises:
+        ValueError: as `select`.
+    """
+    shapes = [unet.get_parameter(name).shape for name in select(unet, method)]
+    return sum(shape[0] * rank if method == "esd-lora" else shape.numel() for shape in shapes)

@@ -45,6 +45,7 @@ EMPTY, PUSHED, NOISE = (
     "the erasing target with eta = 1",
     "noise without any structure",
 )
+PLACED = "placed, then trained"
 BARE, PRESERVED, FINE_TUNED = ("edit, nothing preserved", "edit, others preserved", "ESD, others preserved")
 
 EXERCISES = {
@@ -127,5 +128,13 @@ EXERCISES = {
             (FINE_TUNED, "It holds the same prompts, but follow its curve to the dashed line."),
         ),
         praise="It was told what to keep, and one solve finds the best compromise.",
+    ),
+    "8.7": Exercise(
+        answer=PLACED,
+        wrong=(
+            (PRESERVED, "None of its sixteen phrases is a sentence with a style."),
+            (FINE_TUNED, "It was gentlest there of two. What would it do with one direction to move in?"),
+        ),
+        praise="Placed by the states of everything that shall stay, its content learned by ESD's loss.",
     ),
 }

@@ -68,7 +68,7 @@ check("7.1", listener)
 METHODS = ("esd-x", "esd-u")
 total = sum(p.numel() for p in frozen.values())
 for method in ("esd-x-strict", "esd-x", "selfattn", "esd-u", "full"):
-    share = count(model.unet, select(model.unet, method)) / total
+    share = count(model.unet, method) / total
     print(f"{method:13} {share:6.1%} of the weights")
 
 # %%

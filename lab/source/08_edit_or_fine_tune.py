@@ -1,17 +1,18 @@
 # %% [markdown]
 # # Why train, if the weights can be edited directly?
 #
-# 30 minutes, CPU. Needs: notebook 06 (erase it live), least squares. Afterwards you can
+# 40 minutes, CPU. Needs: notebook 06 (erase it live), least squares. Afterwards you can
 #
 # - derive the smallest change of a matrix that gives one input a new output,
 # - say what ROME, TIME and UCE add to it, and what strength 1 + eta means for such an edit,
-# - compare two ways of erasing fairly: at equal erasure.
+# - compare ways of erasing fairly, at equal erasure, and join two of them.
 
 # %% tags=["setup"]
 import torch
 
 from esd_core import Probe, closed_form_edit, erase, generate, load_model, preset, select
 from esd_core.denoise import predict
+from esd_core.placement import covariance
 from esd_core.prompts import held
 from esd_core.study import figures
 from lab.charts import bars, curves
@@ -360,6 +361,81 @@ assert price["edit"] < 0.9 * price["ESD"]
 # the edit moves the flat pictures less here, too. So when does which one win? Here the edit wins among
 # phrases of the kind that was on its list. ESD wins on whole sentences, of which none was. And
 # neither this edit nor esd-x reaches a concept that comes without its word (the paper trains esd-u there).
+
+# %% [markdown]
+# ## Place it directly, learn its content
+#
+# Why choose? A change of rank one, `W' = W + a b^T`, has two sides. b decides which states feel it, and
+# that is ROME's question, with an exact answer. a decides what they become, and ESD's loss can learn it. Your
+# 8.3 finds b for one state. For all states E of a prompt, b is the direction in which they stand out most
+# from the states C of everything that shall stay: the largest `mean (b e)^2` at `b C b^T = 1`.
+
+# %%
+config = preset("live", "a cat")  # train method esd-lora
+C = covariance(model, config)  # over every prompt that the model knows, but for those with a cat
+E = model.encode(["a cat"])[0].double()  # (L, D)
+L = torch.linalg.cholesky(C + config.lam * torch.eye(len(C), dtype=C.dtype))
+
+
+def direction(E):
+    whitened = torch.linalg.solve_triangular(L, E.T, upper=False).T  # C becomes the identity
+    v = torch.linalg.svd(whitened, full_matrices=False).Vh[0]
+    return torch.linalg.solve_triangular(L.T, v[:, None], upper=True)[:, 0]
+
+
+k = torch.linalg.solve(C + config.lam * torch.eye(len(C), dtype=C.dtype), c)
+assert torch.cosine_similarity(direction(c[None]), k, dim=0).abs() > 0.9999  # of one state it is ROME's
+
+# %%
+b, one = direction(E), E.norm(dim=1).square().mean().sqrt()
+named = ["a cat", "a tiger", "a dog", "a rocket", "a house in flat style", ""]
+felt = {name: model.encode([name])[0].double() for name in named}
+ways = {"the noun's own state, c (8.1)": c / c.norm(), "placed, b": b}
+rms = {way: [(felt[n] @ d).square().mean().sqrt() for n in named] for way, d in ways.items()}
+shown = {way: [float(x / values[0]) for x in values] for way, values in rms.items()}
+figure = bars([n or "(empty)" for n in named], shown, "Who feels the change?", "share of what the cat feels")
+Picture(figure, "How strongly six prompts feel a change along c and along b, relative to the cat")
+
+# %% [markdown]
+# `a` begins at what the erasing target asks of the states, `W (c_null - eta (c - c_null))`, by least squares
+# as above. Then a few updates of ESD's loss change `a` alone. That is `live`; the file is a LoRA of rank 1.
+
+# %%
+*_, last = erase(model, config)
+rivals["placed, then trained"] = last.erasure
+drawn["placed, then trained"] = [base] + [draw(last.erasure.apply(model, s)) for s in strengths[1:]]
+left["placed, then trained"] = [presence(p) for p in drawn["placed, then trained"]]
+print(f"{last.seconds:.1f} s of training, {sum(t.numel() for t in last.erasure.tensors.values()):,} numbers")
+
+# %%
+third = Predict(
+    "At equal erasure, which one moves the other styles least?",
+    ["edit, others preserved", "ESD, others preserved", "placed, then trained"],
+)
+third
+
+# %% tags=["solution"]
+third.choose("placed, then trained")
+
+# %%
+paid_by = {
+    g: [at_equal_erasure(wanted, left[n], [drift(p, g) for p in drawn[n]]) for n in rivals]
+    for g in list(groups)[1:]
+}
+figure = bars(list(rivals), paid_by, "Unintended change at equal erasure", "drift (mean pixel change)")
+Picture(figure, "Drift of neighbours, unrelated concepts and other styles, for four rivals")
+
+# %%
+for group, values in paid_by.items():
+    print(f"{group:13s}", *(f"{value:.3f}" for value in values))
+assert paid_by["other styles"][3] < min(paid_by["other styles"][1:3])
+check("8.7", third)
+
+# %% [markdown]
+# **What you saw.** The edit alone promises nothing beyond its list, and fine-tuning alone
+# promises nothing at all. Placed, a change has hardly any room to do harm: what it learns is felt only
+# along one direction, which everything else was asked to vacate. What counts is how much the list C
+# holds. The edit above knew 16 phrases, this one every prompt of the vocabulary.
 #
 # Draw your own: which strength is the first without a cat, and what has it cost by then?
 
@@ -387,9 +463,11 @@ Explorer(
 # Words reach pictures through keys and values only, so a prompt's meaning can be rewritten by solving
 # one linear system per matrix. What such an edit does to other prompts is decided by their overlap
 # and by what the sum preserves, not by intention. ESD has a loss over predictions instead, may change
-# queries and outputs too, and trains for seconds where the edit takes a fraction of one.
+# queries and outputs too, and trains for seconds where the edit takes a fraction of one. Place a change of
+# rank one by the first and learn its content by the second, and each makes up for the other.
 #
-# In `esd_core`: `closed_form_edit(model, {"a cat": ""}, preserve=[...])`. Simplified: one seed per
+# In `esd_core`: `closed_form_edit(model, {"a cat": ""}, preserve=[...])`; `preset("live", "a cat")` is placed
+# and trained, `preset("edit", "a cat")` placed and solved for, without any update. Simplified: one seed per
 # prompt, and CLIP's opinion of small pictures.
 #
 # ## Where next

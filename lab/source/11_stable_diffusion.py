@@ -13,7 +13,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
+<<<<<<< HEAD
 from esd_core import Probe, compare, erase, generate, load_model, preset, select
+=======
+from esd_core import compare, erase, load_model, preset, probe
+>>>>>>> b69564c (Let the lesson on editing end in placed training; fill in a preset's own method)
 from esd_core.selection import count
 from esd_core.study.figures import comparison_sheet, loss_figure
 from lab.checks import check
@@ -63,10 +67,10 @@ with torch.device("meta"):
 # %%
 everything = sum(p.numel() for p in unet.parameters())
 ours = sum(p.numel() for p in model.unet.parameters())
-cross = count(unet, select(unet, "esd-x"))
+cross = count(unet, "esd-x")
 assert (everything, cross) == (859_520_964, 43_962_560)
 print(f"Stable Diffusion 1.4: {everything:,} weights, {cross:,} of them trained by esd-x")
-print(f"this notebook's model: {ours:,}, {count(model.unet, select(model.unet, 'esd-x')):,}")
+print(f"this notebook's model: {ours:,}, {count(model.unet, 'esd-x'):,}")
 
 # %% [markdown]
 # And one prediction, in multiplications and additions:
@@ -112,7 +116,7 @@ check("11.1", gigabytes)
 weight = torch.tensor(0.1, dtype=torch.bfloat16)
 assert weight + 1e-5 == weight  # an update lost in rounding
 for method in ("esd-x-strict", "esd-x", "esd-u", "full"):
-    trained = count(unet, select(unet, method))
+    trained = count(unet, method)
     print(
         f"{method:13} {2 * everything / 1e9:.2f} GB frozen + {16 * trained / 1e9:5.2f} GB for {trained:,} trained"
     )

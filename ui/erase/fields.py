@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, EraseConfig, preset, select
+from esd_core import PRESETS, TRAIN_METHODS, DiffusionModel, EraseConfig, preset
 from esd_core.config import MEMORY_ONLY, OPTIONS, SEEDS, usual_preset
 from esd_core.erasing import refuse_nothing
 from esd_core.objective import eta_to_official
@@ -31,7 +32,7 @@ FILLED: dict[str, dict[str, Any]] = {
 }
 # How refusals begin that are about a field without beginning with its name.
 ABOUT = {
-    "train_method": ("unknown train method",),
+    "train_method": ("unknown train method", "rank, lam and edit"),
     "preset": ("unknown preset",),
     "preserve": ("x_t_source 'images', preserve",),
     "batch_size": ("points 'last'",),
@@ -39,7 +40,8 @@ ABOUT = {
 }
 # Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
 REASONS = {
-    "esd-x": "the usual choice: prompts that do not name the concept change least",
+    "esd-lora": "the usual choice: seconds, a file of some 25 KB, and other prompts change least",
+    "esd-x": "the paper's choice: prompts that do not name the concept change least",
     "esd-x-strict": "when the file must be small, or the change easy to study",
     "esd-u": "when the concept also comes unasked; other pictures change more",
     "esd-all": "when esd-x leaves traces, and damage elsewhere is acceptable",
@@ -52,8 +54,10 @@ REASONS = {
 }
 # What a preset is, and when to take it.
 PRESET_LINES = {
-    "live": "For the embedded model: seconds. Examples from a few trajectories, used again and "
-    "again, and other prompts held in place.",
+    "live": "For the embedded model: seconds. What the target asks of keys and values is solved for, then "
+    "a few updates of the edited model mend it.",
+    "edit": "No training: what the target asks of keys and values, solved for. A fraction of a second; other "
+    "prompts change more than with live.",
     "live-sd": "For other models: 200 small updates as in official-2025, on all points of a few "
     "trajectories. Real Stable Diffusion has not been erased with it yet.",
     "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
@@ -127,7 +131,7 @@ def methods(model: DiffusionModel) -> dict[str, str]:
     total, lines = sum(p.numel() for p in model.unet.parameters()), {}
     for name in TRAIN_METHODS:
         try:
-            number = count(model.unet, select(model.unet, name))
+            number = count(model.unet, name)
         except ValueError:  # selects nothing here
             continue
         what, why = (text[0].upper() + text[1:] for text in (DESCRIPTIONS[name], REASONS[name]))
@@ -144,14 +148,21 @@ def in_both_units(eta: float | None, erase_from: str) -> str:
 
 
 def fill(name: str, method: str, before: tuple[str, str]) -> list[Any]:
-    """The values of FILLED after a choice: all of a new preset's, and a new method's learning rate.
+    """The values of FILLED and the train method after a choice: of another preset all, with its own method;
+    of another method those that the preset has other values of.
 
     A list that only loses the focus tells of a choice, too: as both are what they were `before`, when it was
     opened, that fills in nothing.
     """
-    config, changed = preset(name, "anything", train_method=method), (name, method) != tuple(before)
-    filled = FILLED if name != before[0] else ["learning_rate"] if changed else []
-    return [getattr(config, option) if option in filled else stream.SKIP for option in FILLED]
+    names = (*FILLED, "train_method")
+    if name != before[0]:
+        return [getattr(preset(name, "anything"), option) for option in names]
+    try:
+        now, then = (preset(name, "anything", train_method=m) for m in (method, before[1]))
+    except ValueError:  # no preset of this method; what is said beside the field says why
+        return [stream.SKIP] * len(names)
+    values = ((getattr(now, option), getattr(then, option)) for option in names)
+    return [value if value != former else stream.SKIP for value, former in values]
 
 
 def read(model: DiffusionModel, randomise: bool = False, **values: Any) -> EraseConfig:
@@ -187,6 +198,7 @@ def recall(config: EraseConfig) -> dict[str, Any]:
     texts = dict(concept=erasure_text.of_run(config), erase_from=", ".join(contexts) if any(contexts) else "")
     same = all(t.weight == 1 and "," not in t.concept for t in config.concepts)
     for name in PRESETS:
-        if same and preset(name, config.concepts, **shown) == config:
-            return {**shown, **texts, "preset": name, "randomise": False}
+        with suppress(ValueError):  # a preset that is not for this train method
+            if same and preset(name, config.concepts, **shown) == config:
+                return {**shown, **texts, "preset": name, "randomise": False}
     raise ValueError("its run has options that this page does not show; repeat it with Python")

@@ -207,11 +207,11 @@ def wire_runs(model: DiffusionModel, chosen: Parts, page: Parts, mine: Erasures)
 
 
 def wire_fields(model: DiffusionModel, chosen: Parts, price: gr.HTML) -> None:
-    """A preset fills in other fields, a method its rate; every change asks for the cost anew."""
+    """A preset and a method fill in other fields; every change asks for the cost anew."""
     lists = [chosen["preset"], chosen["train_method"]]
     before = gr.State([field.value for field in lists])
     gr.on([field.focus for field in lists], lambda *now: now, lists, before, **AT_ONCE)
-    filled = [chosen[name] for name in fields.FILLED]
+    filled = [chosen[name] for name in (*fields.FILLED, "train_method")]
     gr.on([field.input for field in lists], fields.fill, [*lists, before], filled, **AT_ONCE, **LATEST)
     if zerogpu.on():  # where a timing would cost the visitor's minutes of a GPU
         return

@@ -43,10 +43,9 @@ def of_model(model: esd_core.DiffusionModel) -> dict[str, Any]:
     }
     for method in selection.TRAIN_METHODS:
         try:
-            names = selection.select(model.unet, method)
+            facts["train_methods"][method] = selection.count(model.unet, method)
         except ValueError:  # this UNet has no such layers
-            names = []
-        facts["train_methods"][method] = selection.count(model.unet, names)
+            facts["train_methods"][method] = 0
     if model.vocabulary:
         for kind in get_args(Kind):
             facts[f"{kind}s"] = [c.name for c in model.vocabulary.of_kind(kind)]

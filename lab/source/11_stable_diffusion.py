@@ -13,11 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-<<<<<<< HEAD
-from esd_core import Probe, compare, erase, generate, load_model, preset, select
-=======
-from esd_core import compare, erase, load_model, preset, probe
->>>>>>> b69564c (Let the lesson on editing end in placed training; fill in a preset's own method)
+from esd_core import Probe, compare, erase, generate, load_model, preset
 from esd_core.selection import count
 from esd_core.study.figures import comparison_sheet, loss_figure
 from lab.checks import check

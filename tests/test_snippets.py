@@ -159,7 +159,7 @@ def test_the_command_line_works_one_command_after_the_other(checkout: Path, monk
     for words in lines[1:]:  # in this process, which has loaded everything
         made = CliRunner().invoke(command_line, [*words[3:], *quick[words[3]]])
         assert made.exit_code == 0 and made.stdout, made.output
-    folder = checkout / "outputs/a-cat-esd-x"
+    folder = checkout / "outputs/a-cat-esd-lora"
     for name in ("erasure.safetensors", "config.json", "before_after.png"):
         assert (folder / name).is_file()
     assert (checkout / "outputs/compare-a-cat.png").is_file()

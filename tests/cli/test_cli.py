@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -131,8 +132,8 @@ def test_erase_has_every_option_of_its_config():
 def test_help_tells_range_and_presets():
     assert options.described("eta").endswith("; -20 to 20; default: 1.0.")
     told = options.described("iterations")
-    assert told.endswith("default: live 20, live-sd 200, paper 1000, official-2025 200.")
-    assert "default: live 0.0015, live-sd 5e-05," in options.described("learning_rate")
+    assert told.endswith("default: live 8, edit 0, live-sd 200, paper 1000, official-2025 200.")
+    assert "default: live 0.05, edit 0.001, live-sd 5e-05," in options.described("learning_rate")
 
 
 # --- erase ------------------------------------------------------------------------------------
@@ -141,22 +142,16 @@ def test_help_tells_range_and_presets():
 def test_a_run_writes_its_whole_folder(model):
     told = json.loads(ok("erase", "cat", *SHORT, "--lr", "0.002", "--model", model, "--json"))
     folder = Path(told["folder"])
-    assert folder == Path("outputs/a-cat-esd-x")
+    assert folder == Path("outputs/a-cat-esd-lora")
     assert set(told["files"]) == {f.name for f in folder.iterdir()} == FILES
     assert told["ending"] == "done" and told["updates"] == 3 and told["concepts"] == ["a cat"]
     assert config_of(folder) == preset(
-        "live",
-        "a cat",
-        iterations=3,
-        num_inference_steps=3,
-        trajectories=2,
-        learning_rate=0.002,
-        train_method="esd-x",
+        "live", "a cat", iterations=3, num_inference_steps=3, trajectories=2, learning_rate=0.002
     )
     rows = list(csv.DictReader((folder / "loss.csv").open()))
     assert [row["update"] for row in rows] == ["0", "1", "2", "3"]
     assert rows[0]["loss"] == "" and float(rows[3]["loss"]) == pytest.approx(told["last_loss"])
-    assert float(rows[0]["held_out_error"]) == pytest.approx(1, abs=1e-3)
+    assert 0 < float(rows[3]["held_out_error"]) < 1
     saved = Erasure.load(folder / "erasure.safetensors")
     saved.check(load_model(model))
     assert EraseConfig.from_dict(saved.provenance["config"]) == config_of(folder)
@@ -166,7 +161,7 @@ def test_a_run_writes_its_whole_folder(model):
 def test_a_former_run_is_never_touched(model, erasure):
     arguments = ["erase", "a cat", *SHORT, "--model", model]
     first, second = (ok(*arguments).splitlines()[0] for _ in range(2))
-    assert (first, second) == ("outputs/a-cat-esd-x", "outputs/a-cat-esd-x-2")
+    assert (first, second) == ("outputs/a-cat-esd-lora", "outputs/a-cat-esd-lora-2")
     refused = run(*arguments, "--out", str(erasure.parent))
     assert refused.exit_code == 2 and str(erasure.parent) in refused.stderr
 
@@ -560,7 +555,7 @@ def test_evaluate_counts_before_and_after(model, erasure):
 
 
 def test_evaluate_needs_to_know_what_was_erased(model, erasure):
-    ok("export", "official", str(erasure), "esd.safetensors")
+    ok("export", "official", str(erasure), "esd.safetensors", "--model", model)
     made = run("evaluate", "esd.safetensors", "--model", model)
     assert made.exit_code == 2 and "give --concept" in made.stderr
     assert "a dog" in ok(
@@ -604,13 +599,19 @@ def test_info_reads_whatever_a_file_says_of_itself(tmp_path):
 
 
 def test_export_crosses_over_and_back(model, erasure):
-    official = ok("export", "official", str(erasure), "esd.safetensors").strip()
+    official = ok("export", "official", str(erasure), "esd.safetensors", "--model", model).strip()
     told = json.loads(ok("info", official, "--json"))
     assert "none recorded" in told["format"] and "provenance" not in told
     folder = ok("export", "diffusers", official, "pipeline", "--model", model).strip()
     changed = json.loads(ok("info", folder, "--json"))["fingerprint"]
     assert changed != json.loads(ok("info", model, "--json"))["fingerprint"]
-    for again in (["official", official, official], ["diffusers", official, folder]):
+    lora = load_file(ok("export", "kohya", str(erasure), "kohya.safetensors").strip())
+    assert all(name.startswith("lora_unet_") for name in lora)
+    for again in (
+        ["official", official, official],
+        ["kohya", official, "none.safetensors"],
+        ["diffusers", official, folder],
+    ):
         assert run("export", *again).exit_code == 2
 
 

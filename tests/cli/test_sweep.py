@@ -32,7 +32,7 @@ CONCEPTS = (
 SHORT = "iterations,num_inference_steps,trajectories"
 TABLE = f"""concept,preset,train_method,eta,seed,{SHORT}
 a cat; a dog,live,esd-x; esd-u,1,0,2,3,2
-a cat,,,3,1,2,3,2
+a cat,,esd-lora,3,1,2,3,2
 """
 
 
@@ -57,10 +57,10 @@ def test_a_cell_with_several_values_stands_for_all_combinations(planned):
         ("a cat", "esd-u", 1),
         ("a dog", "esd-x", 1),
         ("a dog", "esd-u", 1),
-        ("a cat", "esd-x", 3),
+        ("a cat", "esd-lora", 3),
     ]
     short = dict(iterations=2, num_inference_steps=3, trajectories=2)
-    assert planned[-1].config == preset("live", "a cat", eta=3, seed=1, **short, train_method="esd-x")
+    assert planned[-1].config == preset("live", "a cat", eta=3, seed=1, **short)
     assert len({p.name for p in planned}) == 5
 
 
@@ -100,7 +100,7 @@ def test_columns_are_spelled_as_on_the_command_line():
         "concept,--ddim_steps,--lr,--negative-guidance,--preserve-prompts",
     ):
         (config,) = sweep_command.read_table(f'{header}\na red cat,7,.5,+2,"[""a dog"", ""a cat""]"\n')
-        assert config == preset("live", "a red cat", **options, train_method="esd-x")
+        assert config == preset("live", "a red cat", **options)
 
 
 @pytest.mark.parametrize(
@@ -254,4 +254,4 @@ def test_a_name_of_the_vocabulary_becomes_its_phrase(tmp_path):
     (config,) = (tmp_path / "out").glob("*/config.json")
     made = json.loads(config.read_text())
     assert made["concepts"][0]["concept"] == "a cat"
-    assert made["learning_rate"] == 1.5e-3  # of `live`, the embedded model's own preset
+    assert made["learning_rate"] == 0.05  # of `live`, the embedded model's own preset

@@ -74,7 +74,7 @@ def test_the_program_makes_the_same_erasure(name, folder, tmp_path, monkeypatch)
 
 
 def test_a_default_run_is_a_short_command():
-    assert command_line(preset("live", "a cat", train_method="esd-x")) == "python -m esd_core erase 'a cat'"
+    assert command_line(preset("live", "a cat")) == "python -m esd_core erase 'a cat'"
     assert command_line(preset("paper", "a cat", seed=3)) == (
         "python -m esd_core erase --preset=paper --seed=3 'a cat'"
     )

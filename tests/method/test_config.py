@@ -19,7 +19,7 @@ WHOLE = [name for name in BOUNDS if OPTIONS[name].kind is int]
 def test_bounds_are_inclusive_and_quoted(name, bounds):
     low, high = bounds
     for value in bounds:
-        assert getattr(EraseConfig("a cat", **{name: value}), name) == value
+        assert getattr(EraseConfig("a cat", train_method="esd-lora", **{name: value}), name) == value
     for value in (low - 1, high + 1):
         with pytest.raises(ValueError, match=f"{name} is {value}; .* from {low:g} to") as error:
             EraseConfig("a cat", **{name: value})

@@ -345,10 +345,9 @@ def test_several_concepts_are_erased_at_once(tiny):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_runs_with_several_concepts(model, name):
     concepts = ["a cat", Target("red", erase_from="a red dog", weight=2.0)]
-    step = finish(model, preset(name, concepts, iterations=3, num_inference_steps=6))
-    frozen = dict(model.unet.named_parameters())
-    assert any(not torch.equal(t, frozen[n]) for n, t in step.erasure.tensors.items())
-    assert all(t.isfinite().all() for t in step.erasure.tensors.values())
+    erasure = finish(model, preset(name, concepts, iterations=3, num_inference_steps=6)).erasure
+    moved = [erasure.change(n, model.unet.get_parameter(n)) for n in erasure.changes]
+    assert any(change.any() for change in moved) and all(change.isfinite().all() for change in moved)
 
 
 def test_weights_say_how_often_a_concept_is_drawn(tiny):

@@ -80,10 +80,7 @@ def test_a_default_run_is_a_short_command():
     )
     other = "python -m esd_core erase --model=folder"  # whose usual preset is another one
     assert command_line(preset("live-sd", "a cat"), "folder") == f"{other} 'a cat'"
-    assert (
-        command_line(preset("live", "a cat", train_method="esd-x"), "folder")
-        == f"{other} --preset=live 'a cat'"
-    )
+    assert command_line(preset("live", "a cat"), "folder") == f"{other} --preset=live 'a cat'"
 
 
 def test_a_rate_that_another_method_has_by_itself_is_told():

@@ -140,7 +140,7 @@ def test_a_control_is_nothing_that_is_erased_too(model: DiffusionModel):
 def test_a_list_of_two_has_one_control(tiny: DiffusionModel):
     two = replace(tiny, vocabulary=Vocabulary.of_labels(["a cat", "a dog"]))
     assert [w.prompt for w in to_watch(two, "a cat")] == ["a cat", "a dog"]
-    assert [w.prompt for w in to_watch(two, "a cat, a dog")] == ["a cat, a dog"]
+    assert [w.prompt for w in to_watch(two, "a cat, a dog")] == ["a cat, a dog", ""]
 
 
 def test_text_that_names_no_concept_has_no_neighbour(model: DiffusionModel):
@@ -416,17 +416,24 @@ def test_a_run_that_diverges_keeps_its_last_good_state(model: DiffusionModel):
     assert Erasure.load(shown[-1].download).tensors.keys() == kept.tensors.keys()
 
 
-def test_presets_fill_the_fields(model: DiffusionModel):
-    chosen = form.fill("paper", "esd-x", ("live", "esd-x"))
-    filled = dict(zip(form.FILLED, chosen, strict=True))
-    assert filled["iterations"] == 1000 and filled["x_t_source"] == "edited"
+def filled(*choice):
+    return dict(zip((*form.FILLED, "train_method"), form.fill(*choice), strict=True))
 
 
-def test_a_method_fills_in_its_rate_and_a_list_that_was_only_looked_at_nothing():
-    filled = dict(zip(form.FILLED, form.fill("live", "esd-u", ("live", "esd-x")), strict=True))
-    assert filled["learning_rate"] == preset("live", "x", train_method="esd-u").learning_rate
-    assert all(value is stream.SKIP for name, value in filled.items() if name != "learning_rate")
+def test_a_preset_fills_the_fields_and_brings_its_method(model: DiffusionModel):
+    now = filled("paper", "esd-lora", ("live", "esd-lora"))
+    assert (now["iterations"], now["x_t_source"], now["train_method"]) == (1000, "edited", "esd-x")
+
+
+def test_a_method_fills_in_what_its_preset_has_for_it_and_a_list_that_was_only_looked_at_nothing():
+    now = filled("live", "esd-u", ("live", "esd-x"))
+    assert now["learning_rate"] == preset("live", "x", train_method="esd-u").learning_rate
+    assert all(
+        value is stream.SKIP for name, value in now.items() if "rate" not in name and "method" not in name
+    )
+    assert filled("live", "esd-x", ("live", "esd-lora"))["preserve"] == 0.5
     assert all(value is stream.SKIP for value in form.fill("live", "esd-x", ("live", "esd-x")))
+    assert all(value is stream.SKIP for value in form.fill("edit", "esd-x", ("edit", "esd-lora")))
 
 
 @pytest.mark.parametrize(

@@ -36,4 +36,4 @@ def test_thumbnails_come_in_batches_and_are_drawn_once(
 
 def test_every_method_and_preset_says_why(model: DiffusionModel):
     assert set(fields.REASONS) == set(TRAIN_METHODS) and set(fields.PRESET_LINES) == set(PRESETS)
-    assert "The usual choice" in fields.methods(model)["esd-x"]
+    assert "The usual choice" in fields.methods(model)["esd-lora"]

@@ -153,7 +153,7 @@ def plans(args: argparse.Namespace) -> list[tuple[str, dict, int]]:
     plain: dict[str, Any] = {"preset": args.preset, **extra}
     named = {"object": OBJECTS_ASKED, "style": STYLES, "background": BACKGROUNDS}
     concepts = args.concepts or [c for kind in args.kinds for c in named[kind]]
-    names = ("eta", "preserve", "from_objects", "recipe")
+    names = ("train_method", "eta", "preserve", "from_objects", "recipe")
     knobs = {k: v for k in names if (v := getattr(args, k))}
     grid = [{**plain, **dict(zip(knobs, values, strict=True))} for values in product(*knobs.values())]
     return [(c, settings, seed) for settings in grid for seed in args.seeds for c in concepts]
@@ -166,7 +166,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--concepts", nargs="*", help="names such as cat 'noto style'")
     made.add_argument("--kinds", nargs="*", default=["object", "style", "background"])
     made.add_argument("--seeds", nargs="*", type=int, default=[0])
-    made.add_argument("--eta", nargs="*", type=float, help="one run each, default the preset's")
+    made.add_argument("--train-method", nargs="*", help="one run each, default the preset's")
+    made.add_argument("--eta", nargs="*", type=float, help="likewise")
     made.add_argument("--preserve", nargs="*", type=float, help="likewise")
     made.add_argument("--from-objects", nargs="*", help="likewise")
     made.add_argument("--recipe", nargs="*", choices=RECIPES, help="likewise; bench.recipes")

@@ -1,8 +1,7 @@
 """Make the erasures that ship with the app, so that Compare has something to show at once.
 
 They belong to the weights they were made from: run this again whenever `assets/emoji` changes (the
-app leaves out what does not fit). Only key and value projections of the cross-attention are
-trained, and stored in float16, so each file has 0.7 MB.
+app leaves out what does not fit). They are what the app's own preset makes, LoRAs of 27 KB each.
 
     python -m tools.ready_made
 """
@@ -14,25 +13,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esd_core import DiffusionModel, EraseConfig, Erasure, Probe, card, erase, load_model, preset, probe
+from esd_core import DiffusionModel, Erasure, Probe, card, erase, load_model, preset, probe
 
 OUT = Path("assets/erasures")
 CONCEPTS = ("cat", "rocket", "pizza", "fluent style", "monochrome style")
 TEST_SEEDS = range(100, 104)  # of the pictures that are scored
 
 
-def config(phrase: str) -> EraseConfig:
-    """The app's own preset on the fewest parameters, which need three times as many updates."""
-    return preset("live", phrase, train_method="esd-x-strict", iterations=64)
-
-
-def make(model: DiffusionModel, settings: EraseConfig) -> Erasure:
-    """Run it to the end; in float16, and without how long it took, which is never the same."""
-    *_, last = erase(model, settings)
+def make(model: DiffusionModel, phrase: str) -> Erasure:
+    """Run it to the end, and leave out how long it took, which is never the same."""
+    *_, last = erase(model, preset("live", phrase))
     made = last.erasure
-    record = {name: value for name, value in made.provenance.items() if name != "seconds"}
-    tensors = {name: value.half() for name, value in made.tensors.items()}
-    return replace(made, tensors=tensors, provenance=record)
+    return replace(made, provenance={k: v for k, v in made.provenance.items() if k != "seconds"})
 
 
 def write(model: DiffusionModel, concepts: Sequence[str], out: Path = OUT) -> list[Path]:
@@ -50,7 +42,7 @@ def write(model: DiffusionModel, concepts: Sequence[str], out: Path = OUT) -> li
     made = []
     for name, phrase in phrases.items():
         path = out / f"{name.replace(' ', '-')}.safetensors"
-        made.append(make(model, config(phrase)).save(path))
+        made.append(make(model, phrase).save(path))
     for path in set(out.glob("*.safetensors")) - set(made):
         path.unlink()
     return made
@@ -60,7 +52,7 @@ def report(model: DiffusionModel, path: Path, judge: Probe) -> str:
     """What the model's own CLIP says of the concept and its neighbours, before and after."""
     erasure = Erasure.load(path)
     phrase = card.concepts(erasure)[0]
-    lines = [f"{path} ({path.stat().st_size / 1e6:.2f} MB), presence of {phrase!r}:"]
+    lines = [f"{path} ({path.stat().st_size / 1e3:.0f} KB), presence of {phrase!r}:"]
     before, after = (
         probe(model, phrase, unet=unet, judge=judge, seeds=TEST_SEEDS)
         for unet in (None, erasure.apply(model))

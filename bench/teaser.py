@@ -1,7 +1,7 @@
 """The picture at the top of the README: one concept vanishes, its neighbours stay.
 
-Top row the frozen model, bottom row after erasing, same prompts and same noise; in between, the
-edited model every few updates.
+Top row the frozen model, bottom row after erasing, same prompts and same noise; in between, before any
+update, the edit that is solved for.
 
     python -m bench.teaser --concept cat --out assets/teaser.png
 """
@@ -30,16 +30,16 @@ def main(concept: str, seed: int, out: Path) -> None:
     prompts = [f"{found.phrase} in {s} style" for s in STYLES] + [f"{o} in noto style" for o in OTHERS]
     seeds = range(seed, seed + len(prompts))
     config = preset("live", found.phrase)
-    shown = {0: "before", config.iterations // 4: "", config.iterations: "after"}
-    rows, labels = [], []
+    unets = {"before": None}
     for step in erase(model, config):
-        if step.iteration in shown:
-            unet = step.unet if step.iteration else None
-            rows.append(generate(model, prompts, seeds=seeds, unet=unet, num_inference_steps=25))
-            labels.append(shown[step.iteration] or f"{step.iteration} updates")
+        if step.iteration in (0, config.iterations):
+            unets["after" if step.iteration else "solved for"] = step.erasure.apply(model)
             print(f"update {step.iteration}: {step.seconds:.1f} s of erasing")
+    rows = [
+        generate(model, prompts, seeds=seeds, unet=unet, num_inference_steps=25) for unet in unets.values()
+    ]
     columns = [f"{found.name}, {s}" for s in STYLES] + [o.split(" ", 1)[1] for o in OTHERS]
-    figures.sheet(torch.stack(rows), labels, columns, scale=2).save(out)
+    figures.sheet(torch.stack(rows), list(unets), columns, scale=2).save(out)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -58,7 +58,7 @@ def to_watch(model: DiffusionModel, erased: str | Sequence[Target], most: int | 
         Watched(CONCEPT, start, concept),
         *(Watched("the context", t.erase_from) for t in shown if t.erase_from),
         *(Watched("a concept too", t.concept, mentioned(words, t.concept)) for t in shown[1:]),
-        *(controls or [Watched(EMPTY, "")]),
+        *(controls or ([] if words.concepts else [Watched(EMPTY, "")])),
     ]
     return list({item.prompt: item for item in reversed(listed)}.values())[::-1]
 

@@ -11,7 +11,7 @@ from esd_core import DiffusionModel, preset
 from esd_core.study.watched_prompts import EMPTY, Watched, to_watch
 from ui.erase import curves
 from ui.erase import run as live
-from ui.erase.pictures import FRAMES, Film
+from ui.erase.pictures import BEFORE, FRAMES, Film
 
 WATCHED = [Watched("the concept", "a cat"), Watched("no words", "")]
 PICTURES = torch.zeros(2, 1, 3, 8, 8)
@@ -19,7 +19,7 @@ PICTURES = torch.zeros(2, 1, 3, 8, 8)
 
 def filmed(iterations: int, update_seconds: float, frame_seconds: float) -> Film:
     film = Film(WATCHED, 1, iterations)
-    film.add(0, PICTURES)
+    film.add(BEFORE, PICTURES)
     for i in range(1, iterations):
         if film.due(i, update_seconds, frame_seconds):
             film.add(i, PICTURES)
@@ -28,20 +28,20 @@ def filmed(iterations: int, update_seconds: float, frame_seconds: float) -> Film
 
 
 def test_a_short_run_has_five_frames():
-    assert list(filmed(16, 0.2, 0.8).frames) == [0, 4, 8, 12, 16]
-    assert list(filmed(2, 1.0, 0.1).frames) == [0, 1, 2]
+    assert list(filmed(16, 0.2, 0.8).frames) == [BEFORE, 4, 8, 12, 16]
+    assert list(filmed(2, 1.0, 0.1).frames) == [BEFORE, 1, 2]
 
 
 @pytest.mark.parametrize("iterations", [100, 1000, 9999])
 def test_frames_stay_few_and_at_equal_distances(iterations: int):
     frames = list(filmed(iterations, 0.2, 0.8).frames)
-    assert 5 <= len(frames) <= FRAMES and frames[0] == 0 and frames[-1] == iterations
-    assert len({b - a for a, b in pairwise(frames[:-1])}) == 1
+    assert 5 <= len(frames) <= FRAMES and frames[0] == BEFORE and frames[-1] == iterations
+    assert len({b - a for a, b in pairwise(frames[1:-1])}) == 1
 
 
 def test_costly_frames_are_rarer():
-    assert list(filmed(16, 0.1, 0.9).frames) == [0, 8, 16]
-    assert list(filmed(16, 0.0001, 10.0).frames) == [0, 16]
+    assert list(filmed(16, 0.1, 0.9).frames) == [BEFORE, 8, 16]
+    assert list(filmed(16, 0.0001, 10.0).frames) == [BEFORE, 16]
 
 
 def test_it_says_which_seed_after_how_many_updates():
@@ -53,7 +53,7 @@ def test_it_says_which_seed_after_how_many_updates():
 def test_a_stopped_run_forgets_what_it_drew_after_its_checkpoint():
     film = filmed(16, 0.2, 0.8)
     film.forget_after(9)
-    assert list(film.frames) == [0, 4, 8]
+    assert list(film.frames) == [BEFORE, 4, 8]
 
 
 # --- presence
@@ -90,6 +90,22 @@ def test_what_a_prompt_shows_is_found_in_it(emoji: DiffusionModel):
     assert shows[0] == "noto style" and "style" in shows[1]
     config = preset("live", ["a rocket", "a cat"], train_method="esd-x")
     assert [w.shows.name for w in to_watch(emoji, config.concepts)[:2] if w.shows] == ["rocket", "cat"]
+
+
+def test_a_placed_run_shows_its_edit_before_it_has_examples(emoji: DiffusionModel):
+    config = preset("live", "a rocket", iterations=2)
+    shown = list(live.run(emoji, config, to_watch(emoji, config.concepts)))
+    edited = next(i for i, moment in enumerate(shown) if ", edit" in str(moment.film))
+    assert any("Collecting" in moment.status for moment in shown[edited:])
+    curve = shown[-1].presence.dropna().query("prompt == 'the concept'")
+    assert list(curve["update"]) == [0, 0, 2] and curve["presence"].iloc[-1] < curve["presence"].iloc[0] / 2
+
+
+def test_an_edit_ends_with_its_pictures(emoji: DiffusionModel):
+    config = preset("edit", "a rocket")
+    *_, last = live.run(emoji, config, to_watch(emoji, config.concepts))
+    assert "seed 1, edit" in last.film and "seed 1, before" in last.film
+    assert last.erasure.is_lora and "Done." in last.status
 
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):

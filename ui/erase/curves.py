@@ -42,7 +42,8 @@ def presence_curve(points: Presences) -> pd.DataFrame:
     """The data of the presence plot. Every role has a row, as gradio colours only those it began with."""
     rows = [(0, float("nan"), role) for role in COLOURS]
     kinds = {"update": int, "presence": float, "prompt": str}
-    return pd.DataFrame(rows + points, columns=list(kinds)).astype(kinds)
+    rows += [(max(update, 0), presence, role) for update, presence, role in points]  # before, and of an edit
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
 
 def judge(model: DiffusionModel) -> Probe | None:

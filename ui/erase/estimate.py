@@ -44,6 +44,7 @@ def estimate(
     film = Film([], 0, config.iterations)
     film.every = max(film.every, round(SHARE * frame / update))
     between = max(0.0, film.left(config.iterations) - 1)  # the last one is of the pictures after
+    between += bool(config.edit and config.iterations)  # and the first of what is solved for
     ends = 1 if pictures.known(model, prompts) is not None else 2
     after = pictures.STEPS * call(2 * len(prompts) * len(pictures.SEEDS))
     examples = 0.0 if EXAMPLES.find(model, config) else collecting(model, config, call)

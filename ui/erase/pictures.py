@@ -29,6 +29,7 @@ FROZEN: dict[Hashable, Tensor] = {}  # the one unused for longest first
 FRAMES = 8  # at most; a longer run keeps every other one and goes on half as often
 SHARE = 0.8  # a frame may take this much of the training time since the one before
 LARGEST = 128  # pixels a side of a frame
+BEFORE = -1  # the frozen model's place in a film; at 0 is what was solved for
 
 
 def draw(
@@ -68,6 +69,11 @@ def _key(model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int]) ->
     return model.fingerprint, model.prediction_type, tuple(prompts), tuple(seeds)
 
 
+def reached(update: int) -> str:
+    """How far the model is that drew a picture."""
+    return {BEFORE: "before", 0: "edit"}.get(update, f"after {update} updates")
+
+
 def strip(
     prompts: Sequence[Watched],
     seeds: Sequence[int],
@@ -81,11 +87,10 @@ def strip(
         before: pictures `(prompts, seeds, 3, H, W)` of the frozen model; None draws blanks.
         now: the same of the edited model after `updates` updates, maybe of the first seeds only.
     """
-    reached = f"after {updates} updates" if now is not None else "after"
     blocks = []
     for i, item in enumerate(prompts):
         rows = ""
-        for state, drawn in (("before", before), (reached, now)):
+        for state, drawn in (("before", before), ("after" if now is None else reached(updates), now)):
             cells = ['<span class="esd-blank"></span>'] * len(seeds)
             for j, picture in enumerate(() if drawn is None else drawn[i]):
                 cells[j] = markup.img(picture, _alt(item, seeds[j], state))
@@ -101,7 +106,7 @@ def _alt(item: Watched, seed: int, state: str) -> str:
 
 
 class Film:
-    """Frames at equal distances, however long the run is: the same noise after 0, k, 2k, ... updates.
+    """Frames at equal distances, however long the run is: the same noise before, after k, 2k, ... updates.
 
     Each frame holds an `<img>` per prompt, not its pixels, so that a visitor's film stays small.
     """
@@ -125,14 +130,16 @@ class Film:
 
     def add(self, update: int, drawn: Tensor) -> None:
         """Keep the pictures `(prompts, seeds, 3, H, W)` after an update; the first seed's is shown."""
-        state = f"after {update} updates" if update else "before"
+        state = reached(update)
         self.frames[update] = [
             markup.img(own[0], _alt(item, self.seed, state), LARGEST)
             for item, own in zip(self.prompts, drawn, strict=True)
         ]
         while len(self.frames) > FRAMES:  # this one may stand between two, and stays
             self.every *= 2
-            self.frames = {i: f for i, f in self.frames.items() if i % self.every == 0 or i == update}
+            self.frames = {
+                i: f for i, f in self.frames.items() if i % self.every == 0 or i in (BEFORE, update)
+            }
 
     def forget_after(self, update: int) -> None:
         """Drop what a run did between its last checkpoint and its stop."""
@@ -140,7 +147,7 @@ class Film:
 
     def html(self) -> str:
         """A table: a column per frame, a row per prompt; it scrolls where it does not fit."""
-        head = ["updates", *(str(update or "before") for update in self.frames)]
+        head = ["updates", *(reached(update) if update <= 0 else str(update) for update in self.frames)]
         name = Markup("{}<small>{}</small>").format
         rows = [
             (name(markup.quoted(item.prompt), item.role), *drawn)

@@ -6,6 +6,7 @@ its next yield, is prompt, and keeps the erasure that was yielded last.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -28,7 +29,7 @@ from esd_core.examples import collect, collectable
 from esd_core.sampling import finish
 from esd_core.study.watched_prompts import Watched
 from ui.erase import curves, pictures
-from ui.erase.pictures import SEEDS, Film, strip
+from ui.erase.pictures import BEFORE, SEEDS, Film, strip
 from ui.erase.run_record import Paused, RunMoment, RunRecord
 from ui.server import memory, stream
 from ui.shared import erasure_text, markup
@@ -57,7 +58,9 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
     before = yield from sitting.draw(None)
     record.before = before[: len(prompts)]
     status = markup.note("Collecting examples from the frozen model", done=0)
-    yield RunMoment(status, strip(prompts, SEEDS, record.before), **record.add_frame(model, 0, before))
+    yield RunMoment(status, strip(prompts, SEEDS, record.before), **record.add_frame(model, BEFORE, before))
+    if config.edit and config.iterations:
+        yield from sitting.edit()
     yield from sitting.train()
 
 
@@ -112,6 +115,11 @@ class Sitting:
             yield finished(diverged.erasure, self.model)._replace(paused=None)
             raise
 
+    def edit(self) -> Iterator[RunMoment]:
+        """The pictures of what is solved for, which need not wait for examples."""
+        step = next(erase(self.model, replace(self.config, iterations=0, held_out=0)))
+        yield from self._frame(step, False, {})
+
     def _collecting(self, _: object) -> RunMoment:
         text = f"Collecting examples from the frozen model · {self._time(0)}"
         return RunMoment(markup.note(text, done=0))
@@ -161,11 +169,11 @@ class Sitting:
         self, step: EraseStep | None, seeds: Sequence[int] = SEEDS
     ) -> Generator[RunMoment, None, Tensor]:
         """The film's prompts, `(prompts, seeds, 3, H, W)`; yields a status at every denoising step."""
-        unet, label = (step.unet, f"Update {step.iteration}") if step else (self.model.unet, "Before")
+        unet, label = (step.unet, pictures.reached(step.iteration)) if step else (self.model.unet, "before")
         made, begun = step.iteration if step else 0, time.perf_counter()
 
         def status(drawn: int) -> RunMoment:
-            text = f"{label}: drawing, step {drawn} of {pictures.STEPS} · {self._time(made)}"
+            text = f"{label.capitalize()}: drawing, step {drawn} of {pictures.STEPS} · {self._time(made)}"
             return RunMoment(markup.note(text, done=made / max(self.config.iterations, 1)))
 
         wanted = [item.prompt for item in self.record.film.prompts]
@@ -199,10 +207,11 @@ def finished(erasure: Erasure, model: DiffusionModel, error: float | None = None
     made, seconds = erasure.provenance["iterations_done"], erasure.provenance["seconds"]
     stopped = made < erasure.provenance["config"]["iterations"]
     total = sum(p.numel() for p in model.unet.parameters())
-    changed = sum(t.numel() for t in erasure.tensors.values())
+    changed = sum(map(math.prod, erasure.changes.values()))
     text = (
         f"<strong>{'Stopped; what was learned is kept.' if stopped else 'Done.'}</strong> "
-        f"{made} updates in {seconds:.1f} s taught the model to avoid {erasure_text.quoted(erasure)} "
+        f"{made or 'An edit without'} updates in {seconds:.1f} s taught the model to avoid "
+        f"{erasure_text.quoted(erasure)} "
         f"by changing {changed:,} of its {total:,} numbers."
     )
     if error is not None:

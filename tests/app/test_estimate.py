@@ -19,12 +19,21 @@ from ui.shared.timing import CallTime, duration
 CONFIG = EraseConfig("a cat", num_inference_steps=10, trajectories=7, held_out=1)
 
 
+def each_call(_: float) -> float:
+    """Of a machine on which every call takes a second."""
+    return 1.0
+
+
+def each_example(n: float) -> float:
+    """Of one on which every example does."""
+    return n
+
+
 def collecting(model: DiffusionModel, config: EraseConfig, call: CallTime) -> float:
     return estimate.collecting(model, config, call)
 
 
 def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
-    each_call = CallTime(1.0, 0.0)  # a machine on which every call takes a second
     assert collecting(tiny, CONFIG, each_call) == 10
     assert collecting(tiny, replace(CONFIG, preserve=1.0), each_call) == 10 + 6
     often = replace(CONFIG, redraw_every=4, iterations=16)
@@ -34,7 +43,6 @@ def test_collecting_counts_calls_of_the_frozen_model(tiny: DiffusionModel):
 
 
 def test_collecting_counts_examples(tiny: DiffusionModel):
-    each_example = CallTime(0.0, 1.0)
     assert collecting(tiny, CONFIG, each_example) == 10 * 16
     held = replace(CONFIG, preserve=1.0, num_inference_steps=4, redraw_every=1, iterations=3)
     assert collecting(tiny, held, each_example) == 3 * 4 * 16 + 4 * 2 * 16  # what holds: once
@@ -44,7 +52,6 @@ def test_collecting_counts_examples(tiny: DiffusionModel):
 
 
 def test_a_style_on_objects_takes_what_the_object_alone_predicts(emoji: DiffusionModel):
-    each_example = CallTime(0.0, 1.0)
     styled = replace(CONFIG, concepts="noto style", from_objects="styles")
     assert collecting(emoji, styled, each_example) == 10 * 16 + 80
     assert collecting(emoji, replace(styled, concepts="a cat"), each_example) == 10 * 16
@@ -60,7 +67,6 @@ def test_the_estimate_counts_the_examples_that_a_run_computes(
         computed[torch.is_grad_enabled()] += len(args[0] if args else named["sample"])
 
     config = preset("live", "a cat", train_method=method, preserve_prompts=["a dog"])
-    each_example = CallTime(0.0, 1.0)
     monkeypatch.setattr(timing, "evaluation", lambda _: each_example)
     monkeypatch.setattr(timing, "update", lambda *_: each_example)
     examples, training, drawing = estimate.estimate(tiny, config, [f"{n} cats" for n in range(4)])

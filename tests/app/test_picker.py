@@ -24,7 +24,7 @@ def test_thumbnails_come_in_batches_and_are_drawn_once(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(picker, "BATCH", 2)
-    thumbnails, objects = picker.Thumbnails(model), picker.concepts(model, "Objects")
+    thumbnails, objects = picker.Thumbnails(model), model.vocabulary.of_kind("object")
     moments = list(thumbnails.of(objects))
     first = [shown for shown in moments if shown is not stream.SKIP]
     assert [len(shown) for shown in first] == [2, 3]

@@ -108,10 +108,8 @@ class Sheet:
             f"Grid of {len(grid.cells)} pictures, erased: {self.erased}; down: {down} {rows}; across: "
             f"{across} {columns}; {grid.title}"
         )
-        data = base64.b64encode(self.path.read_bytes()).decode()
-        return f'<img class="esd-sheet" src="data:image/png;base64,{data}" alt="{escape(alt)}">', str(
-            self.path
-        )
+        source = f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+        return f'<img class="esd-sheet" src="{source}" alt="{escape(alt)}">', str(self.path)
 
 
 def controls(model: DiffusionModel) -> tuple[Parts, Parts]:
@@ -166,10 +164,8 @@ def wire(
     # Of two edits in quick succession the browser has, rarely, told of the first alone.
     touched += [field.blur for field in fields.values() if isinstance(field, gr.Textbox)]
     if not zerogpu.on():  # where a timing would cost the visitor's minutes of a GPU
-        priced: dict[str, Any] = dict(
-            fn=partial(cost, model), inputs_kwargs=fields, outputs=page["price"], **blocks.QUIET
-        )
-        priced |= dict(concurrency_id=waiting.LOOK)
+        priced: dict[str, Any] = dict(fn=partial(cost, model), inputs_kwargs=fields, outputs=page["price"])
+        priced |= dict(concurrency_id=waiting.LOOK, **blocks.QUIET)
         gr.on([page["fold"].expand, *touched], **priced, **blocks.LATEST)
         for event in chosen:
             event.success(**priced)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,9 @@ def start(model: DiffusionModel, knob: str, text: str) -> str:
     A list that loses the focus tells of a choice, too.
     """
     if text not in KNOBS.values():
-        try:
+        with suppress(ValueError):
             values(model, knob, text, [])
-        except ValueError:
-            return KNOBS[knob]
-        return stream.SKIP
+            return stream.SKIP
     return stream.SKIP if text == KNOBS[knob] else KNOBS[knob]
 
 

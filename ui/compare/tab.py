@@ -34,8 +34,6 @@ IDLE = markup.note(
     "prompt. Try the concept in other words, its neighbours, and things that have nothing to do "
     "with it."
 )
-# What the grid calls the fields; it has one of each.
-GRID_NAMES = {"num_inference_steps": "steps", "seeds": "seed"}
 
 
 class ComparisonMoment(NamedTuple):
@@ -55,12 +53,6 @@ class Latest:
 
     begun: int = 0
 
-    def until_next(self, moments: Iterator[ComparisonMoment]) -> Iterator[ComparisonMoment]:
-        """The moments of a comparison that begins now."""
-        self.begun += 1
-        own = self.begun
-        return takewhile(lambda _: self.begun == own, moments)
-
 
 def drawing(
     model: DiffusionModel, erasure: Erasure | None, latest: Latest | None = None, **fields: Any
@@ -76,7 +68,9 @@ def drawing(
         if erasure is None:
             raise ValueError("nothing is erased in this session yet; run Erase first, then compare")
         asked = parameters(model, erasure, **fields)
-        yield from (latest or Latest()).until_next(moments(model, erasure, asked))
+        latest = latest or Latest()
+        own = latest.begun = latest.begun + 1
+        yield from takewhile(lambda _: latest.begun == own, moments(model, erasure, asked))
 
 
 def parameters(model: DiffusionModel, erasure: Erasure, prompt: str, seeds: str, **drawn: Any) -> Parameters:
@@ -162,7 +156,8 @@ def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab) -> Parts:
             sheet = grid.results()
     used = erasure_choice.wire(mine, chosen, tab, go, choices["strength"])
     wire(model, {"erasure": mine.in_use, **choices}, go, pair, parts)
-    fixed = {GRID_NAMES.get(name, name): field for name, field in choices.items()}
+    one = {"num_inference_steps": "steps", "seeds": "seed"}  # as a grid, which has one of each, calls them
+    fixed = {one.get(name, name): field for name, field in choices.items()}
     grid.wire(model, page, {"erasure": mine.in_use, **fixed, **axes}, sheet, used)
     return choices | axes
 

@@ -17,7 +17,7 @@ from esd_core import DiffusionModel
 from esd_core.sampling import generating
 from esd_core.study.figures import to_pil
 from esd_core.study.watched_prompts import to_watch
-from esd_core.vocabulary import Concept
+from esd_core.vocabulary import Concept, Kind
 from ui.erase import pictures
 from ui.server import stream, waiting
 from ui.shared import blocks
@@ -25,12 +25,7 @@ from ui.shared import blocks
 BATCH = 12  # pictures drawn between two looks of the page
 SIDE = 96  # pixels
 SEED = 1
-KINDS = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
-
-
-def concepts(model: DiffusionModel, kind: str) -> tuple[Concept, ...]:
-    """What the gallery of that name shows."""
-    return model.vocabulary.of_kind(KINDS[kind]) if model.vocabulary else ()  # type: ignore[arg-type]
+KINDS: dict[str, Kind] = {"Objects": "object", "Styles": "style", "Backgrounds": "background"}
 
 
 class Thumbnails:
@@ -82,8 +77,9 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
     streams: list[Any] = []
     thumbnails = Thumbnails(model)
     with gr.Accordion("Choose by picture", open=False) as fold:
-        for kind in KINDS:
-            with gr.Tab(kind) as tab:
+        for name, kind in KINDS.items():
+            listed = model.vocabulary.of_kind(kind) if model.vocabulary else ()
+            with gr.Tab(name) as tab:
                 gallery = gr.Gallery(
                     columns=3,
                     height=300,
@@ -98,7 +94,7 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
             # Not the queue of training: who looks at pictures does not wait for another's run.
             opened = gr.on(
                 [tab.select] if streams else [fold.expand, tab.select],
-                partial(thumbnails.of, concepts(model, kind)),
+                partial(thumbnails.of, listed),
                 None,
                 gallery,
                 concurrency_id=waiting.PICK,

@@ -46,9 +46,7 @@ class Setup(NamedTuple):
 class Networks:
     """A network that learned the classes, and its copy from which one is erased."""
 
-    text: str
-    concept: int
-    eta: float
+    seen: Setup  # when it was trained
     frozen: MixtureNet
     edited: MixtureNet | None = None  # None until erasing begins
 
@@ -56,8 +54,8 @@ class Networks:
     def target(self) -> PredictEps:
         """The erased prediction for the class; before erasing, what it will be trained to be."""
         if self.edited is None:
-            return self.frozen.guided(self.concept, -self.eta)
-        return self.edited.guided(self.concept, 1.0)
+            return self.frozen.guided(self.seen.concept, -self.seen.eta)
+        return self.edited.guided(self.seen.concept, 1.0)
 
 
 def setup(classes: str, concept: str, t: float, eta: float, guidance_scale: float) -> Setup:
@@ -104,30 +102,24 @@ def arrows(seen: Setup, networks: Networks | None) -> str:
     if networks is not None:
         with torch.no_grad():
             beside = drawn("learned and exact", null=target, target=networks.target(x, t))
-        learned = _panel("Learned by a network", beside, _learned(seen, networks))
+            learned = _panel("Learned by a network", beside, _learned(seen, networks))
     exact = _panel("Exact, from the formulas", exact, says)
     return _section("Predictions at one timestep", exact, learned, kind="esd-two")
 
 
 def _learned(seen: Setup, networks: Networks) -> str:
-    """What the arrows of a network show."""
-    stale = f" It was trained with η = {networks.eta:g}; press the button again for η = {seen.eta:g}."
-    return (
-        f"{_key('target', 'ε<sub>edited</sub> of the network')} {_key('null', 'the exact target')} "
-        f"On noised data the two differ by {_error(seen, networks):.2f} (root mean square; the "
-        f"noise itself has 1): it has met {seen.name} only near {seen.name}, and guesses "
-        f"elsewhere.{'' if networks.eta == seen.eta else stale}"
-    )
-
-
-@torch.no_grad()
-def _error(seen: Setup, networks: Networks) -> float:
-    """Root mean square of what the network misses of its exact target, on noised data."""
-    generator, t = torch.Generator().manual_seed(0), torch.tensor(seen.t)
+    """What the arrows of a network show, and by how much it misses its exact target."""
+    eta, generator, t = networks.seen.eta, torch.Generator().manual_seed(0), torch.tensor(seen.t)
     x_0, _ = seen.classes.mixture.draw(500, generator=generator)
     x_t = add_noise(x_0, noise(500, generator), ALPHA_BAR[t])
-    exact = seen.classes.mixture.guided(seen.concept, -networks.eta)(x_t, t)
-    return (networks.target(x_t, t) - exact).square().mean().sqrt().item()
+    missed = networks.target(x_t, t) - seen.classes.mixture.guided(seen.concept, -eta)(x_t, t)
+    stale = f" It was trained with η = {eta:g}; press the button again for η = {seen.eta:g}."
+    return (
+        f"{_key('target', 'ε<sub>edited</sub> of the network')} {_key('null', 'the exact target')} "
+        f"On noised data the two differ by {missed.square().mean().sqrt():.2f} (root mean square; the "
+        f"noise itself has 1): it has met {seen.name} only near {seen.name}, and guesses "
+        f"elsewhere.{'' if eta == seen.eta else stale}"
+    )
 
 
 @lru_cache(maxsize=256)

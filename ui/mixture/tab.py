@@ -64,7 +64,7 @@ def draw(prediction: str | None, networks: Networks | None, **looked_at: Any) ->
         seen = panels.setup(**looked_at)
         if prediction not in (None, *ANSWERS):
             raise ValueError(f"prediction is {prediction!r}; use stays, all, others or past")
-    if networks and (networks.text, networks.concept) != (seen.text, seen.concept):
+    if networks and networks.seen[:2] != seen[:2]:
         networks = None  # of other classes
     html, numbers = panels.samples(seen, prediction is not None, networks)
     if prediction is None:
@@ -100,13 +100,13 @@ def learning(seen: Setup) -> Iterator[tuple[Networks, str, float]]:
     if net is None:
         for update, (net, loss) in enumerate(fit(seen.classes.mixture, updates=FIT), 1):
             said = f"Learning the classes: update {update} of {FIT}, loss {loss:.3f}"
-            yield Networks(seen.text, seen.concept, seen.eta, net), said, update / whole
+            yield Networks(seen, net), said, update / whole
         LEARNED[seen.text] = net.requires_grad_(False).eval()
         for oldest in [*LEARNED][:-KEPT]:
             del LEARNED[oldest]
     for update, (edited, loss) in enumerate(erase_class(net, seen.concept, seen.eta, updates=ERASE), 1):
         said = f"Erasing: update {update} of {ERASE}, loss {loss:.3f}"
-        yield Networks(seen.text, seen.concept, seen.eta, net, edited), said, (FIT + update) / whole
+        yield Networks(seen, net, edited), said, (FIT + update) / whole
 
 
 def place(classes: str, event: gr.EventData) -> str:
@@ -183,9 +183,8 @@ def wire(fields: dict[str, Any], preset: gr.Dropdown, go: gr.Button, tab: gr.Tab
     asked = gr.State((classes.value, concept.value))
     asking: dict[str, Any] = dict(fn=follow, inputs=[classes, concept, asked])
     asking |= {"outputs": [concept, preset, fields["prediction"], asked], **blocks.REFUSING}
-    ready = class_text.PRESETS.get
     latest = blocks.AT_ONCE | blocks.LATEST
-    picked = preset.input(lambda name: ready(name, stream.SKIP), preset, classes, **latest)
+    picked = preset.input(lambda name: class_text.PRESETS.get(name, stream.SKIP), preset, classes, **latest)
     for changed in (picked, arrows.click(place, classes, classes, **blocks.REFUSING, **private)):
         changed.success(**asking, **private).success(**look, **private)
     gr.on([classes.blur, classes.submit, concept.input], **asking, **private).success(**look, **private)

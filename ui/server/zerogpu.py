@@ -3,8 +3,6 @@
 Such a call runs in a process of its own: what goes there and what comes back is pickled, so tensors
 must be on the CPU, and nothing that it changes outside of what it returns is seen here. Erasures
 and checkpoints always are. Only Stop reaches into a run, and so it stays on this side.
-
-Outside ZeroGPU none of this is used, and the package `spaces` is not needed.
 """
 
 from __future__ import annotations
@@ -31,9 +29,7 @@ if on():  # before a model is loaded, because it tells torch what to do where th
 
 def lent(fn: Callable[..., Any], lend: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """The same function, or generator function, with a GPU lent to each call, by default by `spaces.GPU`."""
-    if lend is None:
-        lend = functools.partial(spaces.GPU, duration=SECONDS)
-    far = lend(fn)
+    far = (lend or functools.partial(spaces.GPU, duration=SECONDS))(fn)
     if not inspect.isgeneratorfunction(fn):
         return far
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
@@ -18,18 +17,8 @@ from esd_core import DiffusionModel, EraseConfig, denoise
 from esd_core.run_state import start
 
 FEW, MORE = 2, 12  # examples of a timed call
+CallTime = Callable[[float], float]  # seconds of a call on n examples
 PATIENT = 3.0  # seconds: a call on FEW examples slower than this is not timed on MORE
-
-
-@dataclass(frozen=True)
-class CallTime:
-    """Seconds of a call on n examples."""
-
-    base: float
-    each: float
-
-    def __call__(self, n: float) -> float:
-        return self.base + self.each * n
 
 
 @cache
@@ -51,7 +40,7 @@ def _time(seconds: Callable[[int], float]) -> CallTime:
     few = first if first > PATIENT else min(seconds(FEW) for _ in range(3))
     more = few * MORE / FEW if few > PATIENT else min(seconds(MORE) for _ in range(3))
     each = max(0.0, more - few) / (MORE - FEW)
-    return CallTime(max(0.0, few - FEW * each), each)
+    return lambda n: max(0.0, few - FEW * each) + each * n
 
 
 def _call(
@@ -73,8 +62,6 @@ def _call(
 
 def duration(seconds: float) -> str:
     """Rounded to what one can believe: 3 s, 40 s, 14 min, 2 h."""
-    if seconds < 10:
-        return f"{seconds:.0f} s"
     if seconds < 90:
         return f"{round(seconds, -1) if seconds > 30 else seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

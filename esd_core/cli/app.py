@@ -14,8 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 import esd_core
-from esd_core.cli import drawing_commands, erase_command, info_command, sweep_command
+from esd_core.cli.drawing_commands import compare, evaluate, probe, sample
+from esd_core.cli.erase_command import erase
+from esd_core.cli.info_command import info
 from esd_core.cli.options import LOADING, load, taking
+from esd_core.cli.sweep_command import sweep
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of parts that we do not use
 UsageError: Any = typer.BadParameter.__base__  # click's, or that of typer's own copy of click
@@ -48,15 +51,7 @@ app = typer.Typer(
     "Ctrl-C, what was learned is kept.",
     context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
 )
-for command in (
-    erase_command.erase,
-    sweep_command.sweep,
-    drawing_commands.sample,
-    drawing_commands.compare,
-    drawing_commands.probe,
-    drawing_commands.evaluate,
-    info_command.info,
-):
+for command in (erase, sweep, sample, compare, probe, evaluate, info):
     app.command()(command)
 export = typer.Typer(no_args_is_help=True, help="Write an erasure in somebody else's format.")
 app.add_typer(export, name="export")

@@ -56,12 +56,9 @@ def load_edited(options: dict[str, Any]) -> tuple[esd_core.DiffusionModel, list[
     name, device, paths, given = (options.pop(each) for each in EDITED)
     model = shared.load(name, device)
     erasures = [load_erasure(path, model) for path in paths or ()]
-    strengths = given or [1.0] * len(erasures)
-    if len(strengths) != len(erasures):
-        raise ValueError(
-            f"{len(erasures)} --erasure and {len(strengths)} --strength; give one strength for each"
-        )
-    return model, erasures, esd_core.combine(model, erasures, strengths) if erasures else None
+    if not erasures and not given:
+        return model, erasures, None
+    return model, erasures, esd_core.combine(model, erasures, given or [1.0] * len(erasures))
 
 
 @taking(DRAWING, EDITED)
@@ -98,18 +95,14 @@ def compare(
     rival, seeds = negative_prompt or None, options.pop("seeds") or [0, 1]
     made = esd_core.compare(model, unet, prompts, seeds, negative_prompt=rival, **options)
     figures.save_png(figures.comparison_sheet(made), path)
-    base, *others = made.columns
-    changes = {name: (made.columns[name] - made.columns[base]).abs() for name in others}
+    changes = {name: (drawn - made.columns["base"]).abs() for name, drawn in made.columns.items()}
     facts = {
         "sheet": str(path),
         "noise_hash": made.noise_hash,
         "prompts": made.prompts,
         "seeds": made.seeds,
         "negative_prompt": rival,
-        # From 0 to 1, per prompt.
-        "change_from_base": {
-            name: change.mean(dim=(1, 2, 3, 4)).tolist() for name, change in changes.items()
-        },
+        "change_from_base": {n: x.mean(dim=(1, 2, 3, 4)).tolist() for n, x in changes.items() if n != "base"},
     }
     typer.echo(json.dumps(facts) if as_json else path)
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -135,19 +134,16 @@ class Run:
         if facts["last_loss"] is not None:
             text += f"; loss {facts['first_loss']:.4f} to {facts['last_loss']:.4f}"
         if (error := facts["held_out_error"]) is not None:
-            times = f"{error:.2f}" if error < 100 else "over 100"
-            text += f"; target error on held-out examples {times} times the frozen model's"
+            text += f"; target error on held-out examples {error:.3g} times the frozen model's"
         return f"{text}; {facts['parameters']:,} parameters changed"
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Where the run of this folder goes on; ValueError if it does not."""
-    if not folder.is_dir():
-        raise ValueError(f"--resume {folder}: there is no such folder")
     if not (folder / CHECKPOINT).exists():
         ended = (folder / ERASURE).exists()
         why = "its run has ended" if ended else "a run writes one every minute and at Ctrl-C"
-        raise ValueError(f"--resume {folder}: there is no {CHECKPOINT} in it; {why}")
+        raise ValueError(f"--resume {folder}: there is no {folder / CHECKPOINT}; {why}")
     return Checkpoint.load(folder / CHECKPOINT)
 
 
@@ -164,7 +160,7 @@ class CtrlC:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._former)
 
-    def _pressed(self, number: int, frame: FrameType | None) -> None:
+    def _pressed(self, *_: object) -> None:
         if self.asked or not self.deferred:
             raise KeyboardInterrupt
         self.asked = True
@@ -175,23 +171,20 @@ def carry_out(run: Run, steps: Iterator[EraseStep], team: Team = ALONE) -> None:
     """Follow `erase` and write the run's folder, however the run ends. Of several processes only the first
     writes; Ctrl-C ends all at once."""
     try:
-        _follow(run, steps, team)
-    except DivergenceError as error:
-        run.ending = "diverged"
-        if team.leads:
-            run.diverge(error.erasure)
-            kept = "the last good state is kept" if run.erasure else "there is no good state to keep"
-            note(f"error: {error}; {kept}")
+        try:
+            _follow(run, steps, team)
+        except DivergenceError as error:
+            run.ending = "diverged"
+            if team.leads:
+                run.diverge(error.erasure)
+                kept = "the last good state is kept" if run.erasure else "there is no good state to keep"
+                note(f"error: {error}; {kept}")
+        if run.erasure:
+            run.draw()
     except KeyboardInterrupt:
         run.ending = "stopped"
-        note(f"interrupted; {'what was saved before is kept' if run.erasure else 'nothing is kept'}")
-        return
-    if run.erasure:
-        try:
-            run.draw()
-        except KeyboardInterrupt:
-            run.ending = "stopped"
-            note("interrupted; before_after.png is not drawn, all else is saved")
+        kept = "what was saved before is kept, without before_after.png" if run.erasure else "nothing is kept"
+        note(f"interrupted; {kept}")
 
 
 def _follow(run: Run, steps: Iterator[EraseStep], team: Team) -> None:

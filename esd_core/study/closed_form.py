@@ -80,16 +80,6 @@ def least_squares_edit(
     return w + torch.linalg.solve(moments, missed.T).T  # moments is symmetric
 
 
-def _refuse(edits: Mapping[str, str], preserve: Sequence[str]) -> None:
-    if not isinstance(edits, Mapping) or not edits or any(not concept.strip() for concept in edits):
-        raise ValueError('name at least one prompt to edit, for example {"a cat": ""}')
-    for concept, meaning in edits.items():
-        if concept == meaning:
-            raise ValueError(f"{concept!r} is edited into itself; give it another meaning")
-        if concept in preserve:
-            raise ValueError(f"{concept!r} is to be edited and preserved; choose one")
-
-
 def closed_form_edit(
     model: DiffusionModel,
     edits: Mapping[str, str],
@@ -113,7 +103,11 @@ def closed_form_edit(
             or too long, or a number is out of range.
     """
     preserve = [preserve] if isinstance(preserve, str) else list(preserve)
-    _refuse(edits, preserve)
+    if not isinstance(edits, Mapping) or not edits or any(not concept.strip() for concept in edits):
+        raise ValueError('name at least one prompt to edit, for example {"a cat": ""}')
+    for concept, meaning in edits.items():
+        if concept == meaning or concept in preserve:
+            raise ValueError(f"{concept!r} is edited into itself, or edited and preserved; choose one")
     mark = time.perf_counter()
     states, goals = (model.encode(list(texts)).double() for texts in (edits, edits.values()))
     kept = model.encode(preserve).double().flatten(0, 1) if preserve else None

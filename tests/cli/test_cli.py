@@ -429,7 +429,7 @@ BAD = {
     "Invalid value for '--guidance'": ["sample", "a cat", "--guidance", "nan"],
     "'lms'": ["sample", "a cat", "--scheduler", "lms"],
     "no.safetensors": ["sample", "a cat", "--erasure", "no.safetensors"],
-    "0 --erasure and 1 --strength": ["compare", "a cat", "--strength", "1"],
+    "0 erasures but 1 strengths": ["compare", "a cat", "--strength", "1"],
     "'a fish'": ["probe", "a fish"],
 }
 

@@ -171,11 +171,11 @@ _STOPPED = dict(
     points="last", redraw_every=1, trajectories=1, batch_size=1, num_inference_steps=50, held_out=0
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    # The closed-form edit to begin with, then a few updates of its content: bench/results/quality-placed.
+    # The closed-form edit to begin with, then a few updates of its content: bench/results/quality-live.md.
     "live": dict(
         train_method="esd-lora",
         edit=0.7,
-        iterations=8,
+        iterations=12,
         learning_rate=0.05,
         trajectories=4,
         num_inference_steps=8,

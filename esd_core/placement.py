@@ -44,7 +44,7 @@ from esd_core.prompts import asked, naming, prompts_to_hold, staying
 
 AT_ONCE = 128  # prompts through the text encoder
 COMPOSITIONS = 40  # in which a style's states are looked at
-NEAR = 0.1  # the share in C of what is nearest; without it an erased guitar takes most neighbours along
+NEAR = 0.2  # the share in C of what is nearest; without it an erased guitar takes most neighbours along
 
 
 class LowRankLinear(nn.Linear):

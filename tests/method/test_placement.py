@@ -126,7 +126,7 @@ def test_the_covariance_is_the_mean_over_what_stays(tiny, emoji):
     config = replace(CONFIG, preserve_prompts=("a dog", "rocket"))
     kept, near = ([p for p in staying(tiny) if "cat" not in p.split()], ["a dog", "rocket"])
     every, close = (placement.states_of(tiny, texts) for texts in (kept, near))
-    expected = 0.9 * every.T @ every / len(every) + 0.1 * close.T @ close / len(close)
+    expected = 0.8 * every.T @ every / len(every) + 0.2 * close.T @ close / len(close)
     assert torch.allclose(placement.covariance(tiny, config), expected)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel
 from esd_core.teacher import Pairs
 
-FORMAT = "esd-lab-checkpoint/1"
-COUNTS = ("iteration", "seconds", "examples_seen", "first_loss")
+FORMAT = "esd-lab-checkpoint/2"
+TENSOR = "tensor"  # in the JSON of a file {TENSOR: name} stands for the tensor of that name
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class Checkpoint:
     erasure: Erasure  # what has been learned
     config: EraseConfig
     optimizer: dict[str, Any]  # its `state_dict`
-    generators: tuple[Tensor, Tensor]  # states: of the one that draws examples, and that picks
+    generators: list[Tensor]  # states: of the one that draws examples, and that picks
     examples: Examples  # those in use
     iteration: int
     seconds: float
@@ -50,79 +49,43 @@ class Checkpoint:
     def save(self, path: str | Path) -> Path:
         """Write one .safetensors file; a reader never sees a half-written one.
 
-        Tensors that are the same object, such as `null` and `centre` of most examples, are written once.
+        A tensor that stands in several places, as `null` and `centre` of most examples, is written once.
         """
-        examples, first = self.examples, dict[int, str]()
-        sets = {"held_out": examples.held_out, "preserve": examples.preserve}
-        nested = {
-            "erasure": self.erasure.tensors,
-            "optimizer": self.optimizer["state"],
-            "generators": dict(enumerate(self.generators)),
-            **{k: vars(v) for k, v in sets.items() if v},
-            "train": {i: vars(drawn) for i, drawn in enumerate(examples.train)},
-        }
-        flat = dict(_flat(nested))
-        twins = {name: first.setdefault(id(tensor), name) for name, tensor in flat.items()}
-        known = {
-            "base": self.erasure.base,
-            "provenance": self.erasure.provenance,
-            "config": self.config.to_dict(),
-            "param_groups": self.optimizer["param_groups"],
-            "origin": examples.origin,
-            "twins": twins,
-            "counts": {name: getattr(self, name) for name in COUNTS},
-        }
-        tensors = {name: flat[name] for name in first.values()}
-        return write_safetensors(path, tensors, {"format": FORMAT, "run": json.dumps(known)})
+        names, tensors = dict[int, str](), dict[str, Tensor]()
+
+        def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401
+            if not isinstance(value, Tensor):
+                return {field.name: getattr(value, field.name) for field in fields(value)}
+            name = names.setdefault(id(value), str(len(names)))
+            tensors[name] = value
+            return {TENSOR: name}
+
+        run = json.dumps(self, default=plain)
+        return write_safetensors(path, tensors, {"format": FORMAT, "run": run})
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: the file is missing, damaged, or no checkpoint.
-        """
+        """Read what `save` wrote; ValueError if the file is missing, damaged, or no checkpoint."""
         try:
             with safe_open(path, framework="pt") as file:
-                known = json.loads((file.metadata() or {})["run"])
+                run = (file.metadata() or {})["run"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-            made = _nested({name: tensors[twin] for name, twin in known["twins"].items()})
-            held_out, preserve = (Pairs(**made[k]) if k in made else None for k in ("held_out", "preserve"))
-            train = tuple(Pairs(**made["train"][str(i)]) for i in range(len(made.get("train", ()))))
-            moments = {int(i): own for i, own in made.get("optimizer", {}).items()}
-            return cls(
-                Erasure(made["erasure"], known["base"], known["provenance"]),
-                EraseConfig.from_dict(known["config"]),
-                {"state": moments, "param_groups": known["param_groups"]},
-                (made["generators"]["0"], made["generators"]["1"]),
-                Examples(train, held_out, preserve, known["origin"]),
-                **known["counts"],
-            )
+            made = json.loads(run, object_hook=lambda d: tensors[d[TENSOR]] if TENSOR in d else d)
+            drawn = made["examples"]
+            drawn["train"] = tuple(Pairs(**pairs) for pairs in drawn["train"])
+            drawn |= {k: Pairs(**drawn[k]) for k in ("held_out", "preserve") if drawn[k]}
+            moments = {int(index): own for index, own in made["optimizer"]["state"].items()}
+            made |= {
+                "erasure": Erasure(**made["erasure"]),
+                "config": EraseConfig.from_dict(made["config"]),
+                "optimizer": made["optimizer"] | {"state": moments},
+                "examples": Examples(**drawn),
+            }
+            return cls(**made)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             name = Path(path).name
             reason = "there is no such file" if isinstance(error, FileNotFoundError) else repr(error)
             raise ValueError(f"{name} is no readable checkpoint of a run: {reason}") from error
-
-
-def _flat(nested: Mapping[Any, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested dictionaries, by names such as "train/0/x_t"."""
-    for key, value in nested.items():
-        if isinstance(value, Tensor):
-            yield "/".join((*at, str(key))), value
-        else:
-            yield from _flat(value, (*at, str(key)))
-
-
-def _nested(flat: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The inverse of `_flat`; all keys are texts."""
-    made: dict[str, Any] = {}
-    for name, tensor in flat.items():
-        *folders, leaf = name.split("/")
-        place = made
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[leaf] = tensor
-    return made
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

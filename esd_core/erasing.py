@@ -23,7 +23,7 @@ from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick, pick_some
 from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
-from esd_core.run_state import Run, restart, start
+from esd_core.run_state import Run, start
 from esd_core.sampling import finish
 from esd_core.teacher import Pairs, Teacher
 
@@ -53,13 +53,6 @@ class EraseStep:
     examples: Examples
     run: Run
 
-    @classmethod
-    def of(
-        cls, run: Run, examples: Examples, t: Tensor | None = None, loss: float | None = None
-    ) -> EraseStep:
-        """The step at which a run stands."""
-        return cls(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)
-
     def _current(self) -> Run:
         if self.run.iteration != self.iteration:
             raise RuntimeError(
@@ -81,7 +74,7 @@ class EraseStep:
 
     def checkpoint(self) -> Checkpoint:
         """A copy of all that the next update depends on, to go on from with `erase(resume=...)`."""
-        run, states = self._current(), (self.run.generator.get_state(), self.run.picker.get_state())
+        run, states = self._current(), [self.run.generator.get_state(), self.run.picker.get_state()]
         counts = (run.iteration, run.seconds, run.examples_seen, run.first_loss)
         moments, examples = optimizer_state(run.optimizer), self.examples.to("cpu")
         return Checkpoint(self.erasure, run.config, moments, states, examples, *counts)
@@ -215,18 +208,24 @@ def begin(
     given, wanted = images is not None, config.x_t_source == "images"
     if given != wanted and (given or resume is None or config.redraw_every):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
-    if resume is None and (examples is None or examples.origin):  # else they are of another model than this
+    if resume is not None:
+        resume.check(model, config)
+    elif examples is None or examples.origin:  # else they are of another model than this
         refuse_nothing(model, config)
     model.latent_shape(config.image_size)
-    run = start(model, config) if resume is None else restart(model, config, resume)
+    run = start(model, config)
     run.team, mark = team, time.perf_counter()
     if resume is not None:
-        examples = resume.examples.to(model.device)
-    elif examples is not None:
-        drawing.check(examples, model, config)
-    else:
+        run.restore(resume)
+        return run, resume.examples.to(model.device)
+    if examples is None:
         idle = not config.iterations and not config.held_out  # an edit alone needs no teacher
         examples = Examples(()) if config.points == "last" or idle else draw(run, images)
+    elif examples.origin not in ("", drawing.origin(model, config)):
+        raise ValueError(
+            "these examples were drawn for another model, other concepts, another seed or other sampling "
+            "options; leave them out and the run draws its own"
+        )
     run.seconds += time.perf_counter() - mark
     return run, examples
 
@@ -259,8 +258,11 @@ def erase(
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
     run, examples = begin(model, config, examples, images, resume, team)
-    yield EraseStep.of(run, examples)
-    while run.iteration < config.iterations:
+    t = loss = None
+    while True:
+        yield EraseStep(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)
+        if run.iteration >= config.iterations:
+            return
         mark = time.perf_counter()
         stale = config.redraw_every and run.iteration and run.iteration % config.redraw_every == 0
         if stale or not examples.train:
@@ -269,4 +271,3 @@ def erase(
         run.iteration += 1
         run.examples_seen += len(t)
         run.seconds += time.perf_counter() - mark
-        yield EraseStep.of(run, examples, t, loss)

@@ -54,15 +54,6 @@ def origin(model: DiffusionModel, config: EraseConfig) -> str:
     return f"{by} {dict(model.scheduler.config)} {concepts} preserve={config.preserve > 0} {drawn_by}"
 
 
-def check(examples: Examples, model: DiffusionModel, config: EraseConfig) -> None:
-    """Raise ValueError if the examples are known to have been drawn for something else."""
-    if examples.origin and examples.origin != origin(model, config):
-        raise ValueError(
-            "these examples were drawn for another model, other concepts, another seed or other sampling "
-            "options; leave them out and the run draws its own"
-        )
-
-
 class KeptExamples:
     """The examples of the last few runs; the one unused for longest goes first.
 

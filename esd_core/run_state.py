@@ -22,7 +22,7 @@ from esd_core.placement import place
 
 @dataclass(eq=False)
 class Run:
-    """The state of one run: the edited copy and what is needed to update it."""
+    """The edited copy and what is needed to update it."""
 
     model: DiffusionModel
     config: EraseConfig
@@ -49,6 +49,18 @@ class Run:
         for name, parameter in self.trained.items():
             self.kept[name].copy_(parameter)
         self.kept_at = self.iteration
+
+    @torch.no_grad()
+    def restore(self, rest: Checkpoint) -> None:
+        """Stand where the run stood at its checkpoint."""
+        for name, parameter in self.trained.items():
+            parameter.copy_(rest.erasure.tensors[name])
+        self.optimizer.load_state_dict(copy.deepcopy(rest.optimizer))  # it keeps what it is given
+        self.generator.set_state(rest.generators[0])
+        self.picker.set_state(rest.generators[1])
+        self.iteration, self.seconds = rest.iteration, rest.seconds
+        self.examples_seen, self.first_loss = rest.examples_seen, rest.first_loss
+        self.keep()
 
     def erasure(self, tensors: dict[str, Tensor], iterations_done: int) -> Erasure:
         """Trained values and the record of how they came about."""
@@ -80,20 +92,4 @@ def start(model: DiffusionModel, config: EraseConfig) -> Run:
     generator, picker = (torch.Generator().manual_seed(config.seed) for _ in range(2))
     run = Run(model, config, unet, trained, optimizer, generator, picker)
     run.kept = run.capture()  # should the very first update diverge
-    return run
-
-
-def restart(model: DiffusionModel, config: EraseConfig, rest: Checkpoint) -> Run:
-    """The run as it stood at its checkpoint."""
-    rest.check(model, config)
-    run = start(model, config)
-    with torch.no_grad():
-        for name, parameter in run.trained.items():
-            parameter.copy_(rest.erasure.tensors[name])
-    run.optimizer.load_state_dict(copy.deepcopy(rest.optimizer))  # it keeps what it is given
-    run.generator.set_state(rest.generators[0])
-    run.picker.set_state(rest.generators[1])
-    run.iteration, run.seconds = rest.iteration, rest.seconds
-    run.examples_seen, run.first_loss = rest.examples_seen, rest.first_loss
-    run.keep()
     return run

@@ -78,11 +78,9 @@ class EraseConfig:
     """What to erase and how. The defaults are those of `live` for objects, but for what it preserves and
     its larger steps in cross-attention.
 
-    `concepts` also takes a string, or a list of strings and targets, of which no two are the same.
-
-    Raises:
-        ValueError: an option is out of range or unknown, or options exclude each other; the message names
-            value and choices.
+    `concepts` also takes a string, or a list of strings and targets, of which no two are the same. ValueError
+    if an option is out of range or unknown, or options exclude each other; the message names value and
+    choices.
     """
 
     concepts: Annotated[tuple[Target, ...], BeforeValidator(_as_targets)]
@@ -157,10 +155,7 @@ class EraseConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EraseConfig:
         """Build from `to_dict`'s result, that of former versions, or refuse whatever else it may be given.
-
-        Raises:
-            ValueError: a name is no option, or a value is of the wrong kind or out of range.
-        """
+        ValueError if a name is no option, or a value is of the wrong kind or out of range."""
         return cls(**{name: value for name, value in values.items() if RETIRED.get(name, ...) != value})
 
 
@@ -211,10 +206,8 @@ def usual_preset(model: str) -> str:
 def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:
     """A preset, by its name in PRESETS, for these concepts, with options replaced.
 
-    Told another train method than its own, `live` has options of that method's.
-
-    Raises:
-        ValueError: the preset or an option is unknown.
+    Told another train method than its own, `live` has options of that method's. ValueError if the preset or
+    an option is unknown.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}")

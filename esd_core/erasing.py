@@ -100,11 +100,8 @@ def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
 
 
 def draw(run: Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
-    """New examples, from the model whose trajectories the run follows; those that hold are kept.
-
-    Raises:
-        ValueError: the frozen model predicts no finite numbers, so that there is nothing to learn from.
-    """
+    """New examples, from the model whose trajectories the run follows; those that hold are kept. ValueError
+    if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
     teacher = Teacher(
         run.model, run.config, run.unet if run.config.x_t_source == "edited" else None, run.team
     )

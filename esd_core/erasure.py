@@ -138,12 +138,8 @@ class Erasure:
     def combine(
         cls, model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
     ) -> Erasure:
-        """Several erasures added up, as `combine` does, kept as one. Its record lists the parts; a
-        sum among them is listed as its own parts.
-
-        Raises:
-            ValueError: as `combine`.
-        """
+        """Several erasures added up, as `combine` does, kept as one. Its record lists the parts; a sum among
+        them is listed as its own parts. ValueError as `combine`."""
         tensors = {n: t.cpu() for n, t in _sums(model, erasures, strengths).items()}
         parts = [
             {**part, "strength": strength * part["strength"]}
@@ -154,31 +150,22 @@ class Erasure:
         return cls(tensors, model.fingerprint, {"model": model.name, "parts": parts})
 
     def save(self, path: str | Path) -> Path:
-        """Write one .safetensors file; a reader never sees a half-written one.
-
-        Raises:
-            ValueError: the name does not end in .safetensors.
-        """
+        """Write one .safetensors file; a reader never sees a half-written one. ValueError if the name does
+        not end in .safetensors."""
         metadata = {"format": FORMAT, "base": self.base, "provenance": json.dumps(self.provenance)}
         named = {PREFIX + n if n.endswith((DOWN, UP)) else n: t for n, t in self.tensors.items()}
         return write_safetensors(path, named, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Erasure:
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: the file is not readable (see `read_safetensors`), or is no erasure of ours.
-        """
+        """Read what `save` wrote. ValueError if the file is not readable (see `read_safetensors`), or is no
+        erasure of ours."""
         return cls.from_file(Path(path).name, *read_safetensors(path))
 
     @classmethod
     def from_file(cls, name: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Erasure:
-        """The erasure in what `read_safetensors` returned for a file of ours.
-
-        Raises:
-            ValueError: it is not ours; the message says so of `name`.
-        """
+        """The erasure in what `read_safetensors` returned for a file of ours. ValueError if it is not ours;
+        the message says so of `name`."""
         if metadata.get("format") != FORMAT:
             raise ValueError(
                 f"{name} is not an ESD Lab erasure (its metadata names no format {FORMAT!r}); for "
@@ -196,12 +183,8 @@ class Erasure:
 def combine(
     model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
 ) -> UNet2DConditionModel:
-    """Add up several erasures: W + sum_i strength_i * (W_i - W) for every changed tensor W.
-
-    Raises:
-        ValueError: an erasure belongs to another model, a strength is out of range, or the lists
-            differ in length.
-    """
+    """Add up several erasures: W + sum_i strength_i * (W_i - W) for every changed tensor W. ValueError if an
+    erasure belongs to another model, a strength is out of range, or the lists differ in length."""
     sums = _sums(model, erasures, strengths)
     edited = shared_copy(model.unet, list(sums))
     for name, value in sums.items():

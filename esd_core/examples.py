@@ -91,10 +91,7 @@ def collectable(config: EraseConfig) -> bool:
 
 def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None, Examples]:
     """The examples that `erase` would begin with, to give to it; yields those of each sampling step.
-
-    Raises:
-        ValueError: the run is not `collectable`.
-    """
+    ValueError if the run is not `collectable`."""
     if not collectable(config):
         raise ValueError(
             "only examples of the frozen model that are drawn once can be collected beforehand; "

@@ -44,11 +44,7 @@ def write_text(path: str | Path, text: str) -> None:
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> Path:
-    """Write a safetensors file in one piece.
-
-    Raises:
-        ValueError: its name does not end in .safetensors.
-    """
+    """Write a safetensors file in one piece. ValueError if its name does not end in .safetensors."""
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise ValueError(f"{path.name!r} must end in .safetensors")

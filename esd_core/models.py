@@ -78,11 +78,8 @@ class DiffusionModel:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def latent_shape(self, image_size: int | None = None) -> tuple[int, int, int]:
-        """`(C, h, w)` of the latents of a square picture.
-
-        Raises:
-            ValueError: the size is not a positive multiple of what the UNet can halve.
-        """
+        """`(C, h, w)` of the latents of a square picture. ValueError if the size is not a positive multiple
+        of what the UNet can halve."""
         size = self.image_size if image_size is None else image_size
         step = self.scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if size < step or size % step:
@@ -99,11 +96,8 @@ class DiffusionModel:
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
-        """Text states `(B, L, D)` of prompts; `""` is the empty prompt of guidance.
-
-        Raises:
-            ValueError: a prompt is longer than the text encoder reads.
-        """
+        """Text states `(B, L, D)` of prompts; `""` is the empty prompt of guidance. ValueError if a prompt is
+        longer than the text encoder reads."""
         limit = self.tokenizer.model_max_length
         rows = self.tokenize(prompts)["input_ids"]
         for prompt, ids in zip(prompts, rows, strict=True):
@@ -115,11 +109,8 @@ class DiffusionModel:
 
     @torch.no_grad()
     def decode(self, x_0: Tensor) -> Tensor:
-        """Clean latents `(B, C, h, w)` -> pictures `(B, 3, H, W)` in [0, 1], float32 on the CPU.
-
-        Raises:
-            ValueError: the pictures are not numbers (NaN or infinite).
-        """
+        """Clean latents `(B, C, h, w)` -> pictures `(B, 3, H, W)` in [0, 1], float32 on the CPU. ValueError
+        if the pictures are not numbers (NaN or infinite)."""
         z = x_0.to(self.vae.dtype) / self.vae.config.scaling_factor
         each = max(1, VAE_PIXELS // (z[0, 0].numel() * self.scale_factor**2))
         images = torch.cat([self.vae.decode(few).sample.float().cpu() for few in z.split(each)])
@@ -193,11 +184,7 @@ def load_model(
 
 
 def usable(device: str | torch.device) -> torch.device:
-    """The device, tried.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
+    """The device, tried. ValueError if there is no such device here."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # without CUDA torch asserts
@@ -206,11 +193,8 @@ def usable(device: str | torch.device) -> torch.device:
 
 
 def read(name: str, folder: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline in `folder`, or of the Hub id `name` if there is no such folder, on the CPU.
-
-    Raises:
-        ValueError: as `load_model`.
-    """
+    """The pipeline in `folder`, or of the Hub id `name` if there is no such folder, on the CPU. ValueError as
+    `load_model`."""
     refuse(name, path_faults(name, folder))
     weights = [file.name for file in folder.glob("unet/*.safetensors")]
     variant = "fp16" if weights and all(".fp16" in file for file in weights) else None

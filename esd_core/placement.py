@@ -64,11 +64,8 @@ class LowRankLinear(nn.Linear):
 
 
 def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig) -> dict[str, nn.Parameter]:
-    """Give keys and values of `unet` their change of low rank; returns both factors by name.
-
-    Raises:
-        ValueError: as `solve`.
-    """
+    """Give keys and values of `unet` their change of low rank; returns both factors by name. ValueError as
+    `solve`."""
     directions, readings = (x.to(model.device) for x in solve(model, config))
     made = dict[str, nn.Parameter]()
     for name in selection.select(unet, config.train_method):
@@ -86,10 +83,8 @@ def solve(model: DiffusionModel, config: EraseConfig) -> tuple[Tensor, Tensor]:
     """The directions B `(r, D)`, `config.rank` for each concept, and what they shall be read as in addition,
     R `(D, r)`: the edit of a matrix W is A = W R. Both float64 on the CPU.
 
-    With the states' targets T (n, D), R minimises |T - E - E B^T R^T|^2 + n tr(R (B C B^T) R^T).
-
-    Raises:
-        ValueError: a concept has fewer directions than `rank`.
+    With the states' targets T (n, D), R minimises |T - E - E B^T R^T|^2 + n tr(R (B C B^T) R^T). ValueError
+    if a concept has fewer directions than `rank`.
     """
     kept = covariance(model, config)
     parts = [read_as(model, target, config) for target in config.concepts]

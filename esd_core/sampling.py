@@ -80,11 +80,8 @@ class Step:
 
 
 def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> Any:  # noqa: ANN401
-    """A fresh scheduler on the model's noise schedule; an instance is copied, never shared.
-
-    Raises:
-        ValueError: no scheduler of `SCHEDULERS` has this name, or it cannot follow this schedule.
-    """
+    """A fresh scheduler on the model's noise schedule; an instance is copied, never shared. ValueError if no
+    scheduler of `SCHEDULERS` has this name, or it cannot follow this schedule."""
     if not isinstance(scheduler, str):
         return copy.deepcopy(scheduler)
     if scheduler not in SCHEDULERS:
@@ -103,11 +100,7 @@ def make_scheduler(model: DiffusionModel, scheduler: str | SchedulerMixin) -> An
 
 
 def generators(seeds: Sequence[int], offset: int = 0) -> list[torch.Generator]:
-    """A generator on the CPU for each picture.
-
-    Raises:
-        ValueError: a seed is below 0 or above 2**32 - 1.
-    """
+    """A generator on the CPU for each picture. ValueError if a seed is below 0 or above 2**32 - 1."""
     for seed in seeds:
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed {seed} is out of range; use 0 to 4294967295")

@@ -73,11 +73,7 @@ DESCRIPTIONS = {
 
 
 def canonical(method: str) -> str:
-    """The documented name for `method`, which may be an alias.
-
-    Raises:
-        ValueError: the method is unknown.
-    """
+    """The documented name for `method`, which may be an alias. ValueError if the method is unknown."""
     name = ALIASES.get(method, method) if isinstance(method, str) else ""
     if name not in _RULES:
         choices = ", ".join((*TRAIN_METHODS, *ALIASES))
@@ -86,11 +82,8 @@ def canonical(method: str) -> str:
 
 
 def select(unet: nn.Module, method: str) -> list[str]:
-    """Names of the parameters that `method` trains, in the order of `named_parameters`.
-
-    Raises:
-        ValueError: the method is unknown, or selects nothing in this UNet.
-    """
+    """Names of the parameters that `method` trains, in the order of `named_parameters`. ValueError if the
+    method is unknown, or selects nothing in this UNet."""
     from torch import nn  # not above: --help shows the methods and need not wait for torch
 
     rule = _RULES[canonical(method)]
@@ -102,10 +95,7 @@ def select(unet: nn.Module, method: str) -> list[str]:
 
 
 def count(unet: nn.Module, method: str, rank: int = 1) -> int:
-    """How many numbers `method` trains; of `esd-lora` one for each row of a matrix and rank.
-
-    Raises:
-        ValueError: as `select`.
-    """
+    """How many numbers `method` trains; of `esd-lora` one for each row of a matrix and rank. ValueError as
+    `select`."""
     shapes = [unet.get_parameter(name).shape for name in select(unet, method)]
     return sum(shape[0] * rank if method == "esd-lora" else shape.numel() for shape in shapes)

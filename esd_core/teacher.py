@@ -135,10 +135,8 @@ class Teacher:
         With `timesteps="exact"` (esd_sd.py) j steps are made, j uniform, and x_t is paired with the
         schedule's j-th timestep. With "compvis" (train-esd.py, S sampling steps, here S = 50) the bin k is
         uniform and t random in it, but the sampler drops the first timestep of its schedule and stops one
-        step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19.
-
-        Raises:
-            ValueError: "compvis" has fewer than 2 sampling steps to make.
+        step late: x_t's real level is 20k - 39 while the UNet is told 20k to 20k + 19. ValueError if
+        "compvis" has fewer than 2 sampling steps to make.
         """
         total, exact = self.config.num_inference_steps, self.config.timesteps == "exact"
         if not exact and total < 2:

@@ -50,11 +50,8 @@ class Vocabulary:
 
     @classmethod
     def of_labels(cls, phrases: Sequence[str]) -> Vocabulary:
-        """Objects by their phrases ("a church"), for a model that came with no list.
-
-        Raises:
-            ValueError: there are fewer than two different ones, so that nothing can be told apart.
-        """
+        """Objects by their phrases ("a church"), for a model that came with no list. ValueError if there are
+        fewer than two different ones, so that nothing can be told apart."""
         named = dict.fromkeys(p.strip().lower() for p in phrases if p.strip())
         if len(named) < 2:
             raise ValueError(f"labels are {list(named)}; give two or more, such as 'a church'")

@@ -89,11 +89,8 @@ def write_official(erasure: Erasure, path: str | Path, model: DiffusionModel | N
 
 def write_kohya(erasure: Erasure, path: str | Path) -> Path:
     """A LoRA in the names of kohya-ss/sd-scripts, such as `lora_unet_mid_block_..._to_k.lora_down.weight`,
-    with an `alpha` that scales by 1.
-
-    Raises:
-        ValueError: the erasure is of full rank, the file exists, or its name does not end in .safetensors.
-    """
+    with an `alpha` that scales by 1. ValueError if the erasure is of full rank, the file exists, or its name
+    does not end in .safetensors."""
     _refuse_taken(path)
     if not erasure.is_lora:
         raise ValueError("this erasure changes whole matrices; erase with train method 'esd-lora' for a LoRA")

@@ -67,11 +67,11 @@ class Erasure:
         found = {}
         for name, value in self.tensors.items():
             layer = name.removesuffix(DOWN).removesuffix(UP)
-            down, up = (self.tensors.get(layer + end) for end in (DOWN, UP))
-            if down is None or up is None:
-                found[name] = tuple(value.shape)
+            factors = [self.tensors[layer + end] for end in (UP, DOWN) if layer + end in self.tensors]
+            if [f.ndim for f in factors] == [2, 2] and factors[0].shape[1] == len(factors[1]):
+                found[f"{layer}.weight"] = (len(factors[0]), factors[1].shape[1])
             else:
-                found[f"{layer}.weight"] = (*up.shape[:-1], *down.shape[1:])
+                found[name] = tuple(value.shape)
         return found
 
     def change(self, name: str, base: Tensor) -> Tensor:
@@ -108,16 +108,9 @@ class Erasure:
             )
 
     def apply(self, model: DiffusionModel, strength: float = 1.0) -> UNet2DConditionModel:
-        """An edited copy of the model's UNet; the model itself stays as it is.
-
-        Args:
-            model: the model this erasure was made for.
-            strength: 0 is the frozen model, 1 the erasure as trained; values between interpolate,
-                values outside extrapolate, negative ones strengthen the concept.
-
-        Raises:
-            ValueError: the erasure belongs to another model.
-        """
+        """An edited copy of the model's UNet; the model itself stays as it is. Strength 0 is the frozen
+        model, 1 the erasure as trained; values between interpolate, values outside extrapolate, negative ones
+        strengthen the concept. ValueError as `combine`."""
         return combine(model, [self], [strength])
 
     @property

@@ -66,14 +66,14 @@ class LowRankLinear(nn.Linear):
 def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig) -> dict[str, nn.Parameter]:
     """Give keys and values of `unet` their change of low rank; returns both factors by name. ValueError as
     `solve`."""
-    directions, readings = (x.to(model.device) for x in solve(model, config))
+    rows, readings = solve(model, config)
     made = dict[str, nn.Parameter]()
     for name in selection.select(unet, config.train_method):
         path = name.removesuffix(".weight")
         owner, _, leaf = path.rpartition(".")
         frozen = unet.get_submodule(path)
-        begin = config.edit * frozen.weight.detach().double() @ readings
-        layer = LowRankLinear(frozen, directions.float(), begin.float())
+        begin = config.edit * frozen.weight.detach().to("cpu", torch.float64) @ readings
+        layer = LowRankLinear(frozen, *(x.to(model.device, torch.float32) for x in (rows, begin)))
         setattr(unet.get_submodule(owner), leaf, layer)
         made |= {f"{path}.{n}": p for n, p in layer.named_parameters() if n.startswith("lora_")}
     return made
@@ -96,17 +96,8 @@ def solve(model: DiffusionModel, config: EraseConfig) -> tuple[Tensor, Tensor]:
 
 
 def directions(states: Tensor, kept: Tensor, rank: int, lam: float) -> Tensor:
-    """B `(rank, D)`.
-
-    Args:
-        states: E `(n, D)`, float64.
-        kept: C `(D, D)`, float64.
-        rank: of the change.
-        lam: above 0; the variance that a direction which nothing that stays uses is taken to have.
-
-    Raises:
-        ValueError: the states have fewer directions.
-    """
+    """B `(rank, D)` of the states E `(n, D)` and C `(D, D)`, all float64; `lam`, above 0, is the variance
+    taken for a direction that nothing which stays uses. ValueError if the states have fewer directions."""
     if rank > min(states.shape):
         raise ValueError(f"rank is {rank}; these states have {min(states.shape)} directions")
     lower = torch.linalg.cholesky(kept + lam * torch.eye(len(kept), dtype=kept.dtype))
@@ -164,9 +155,6 @@ def _kept_total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
 
 def _total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
     """The sum of e e^T over the states of some prompts, `(D, D)` float64."""
-    width = model.text_encoder.config.hidden_size
-    total = torch.zeros(width, width, dtype=torch.float64)
-    for first in range(0, len(prompts), AT_ONCE):
-        states = states_of(model, prompts[first : first + AT_ONCE])
-        total += states.T @ states
-    return total
+    batches = (states_of(model, prompts[i : i + AT_ONCE]) for i in range(0, len(prompts), AT_ONCE))
+    none = torch.zeros([model.text_encoder.config.hidden_size] * 2, dtype=torch.float64)
+    return sum((states.T @ states for states in batches), none)

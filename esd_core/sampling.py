@@ -125,12 +125,6 @@ def refuse(given: dict[str, Sized | None], seeds: Sequence[int], steps: int, gui
         raise ValueError(f"guidance_scale is {guidance_scale}; use a finite number")
 
 
-def refuse_negative(**counts: int | None) -> None:
-    """Raise ValueError if one of them is below 0."""
-    if wrong := next((name for name, count in counts.items() if (count or 0) < 0), None):
-        raise ValueError(f"{wrong} is {counts[wrong]}; use 0 or more")
-
-
 def sample(
     model: DiffusionModel,
     prompts: str | Sequence[str],
@@ -169,7 +163,9 @@ def sample(
     """
     prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
     refuse({"prompts": prompts, "latents": latents}, seeds, num_inference_steps, guidance_scale)
-    refuse_negative(start_at=start_at, stop_at=stop_at)
+    for what, index in {"start_at": start_at, "stop_at": stop_at}.items():
+        if index is not None and index < 0:
+            raise ValueError(f"{what} is {index}; use 0 or more")
     unet = model.unet if unet is None else unet
     solver = make_scheduler(model, scheduler)
     solver.set_timesteps(num_inference_steps, device=model.device)

@@ -87,12 +87,8 @@ class Teacher:
         return min(AT_ONCE, self.config.micro_batch_size)
 
     def trajectories(self, target: Target | None, lines: Sequence[Line]) -> Iterator[Pairs]:
-        """Follow guided trajectories together; every sampling step yields an example of each.
-
-        Args:
-            target: what is erased; None if the prompts are to be held where they are.
-            lines: the trajectories.
-        """
+        """Follow guided trajectories together; every sampling step yields an example of each. The target is
+        what is erased, None if the prompts are to be held where they are."""
         label, own = Labels(self.model, target, lines), self.unet is None
         prompts, seeds = [line.prompt for line in lines], [line.seed for line in lines]
         for step in sample(self.model, prompts, seeds=seeds, keep_pair=own, **self._sampling):
@@ -113,10 +109,14 @@ class Teacher:
             for examples in self.trajectories(target, lines[first : min(first + self.at_once, mine.stop)]):
                 parts[-1].append(examples)
                 yield examples
-        if self.team.size > 1:
-            shares = self.team.everyones([[few.to("cpu") for few in part] for part in parts])
-            parts = [[few.to(self.model.device) for few in part] for share in shares for part in share]
-        return Pairs.cat([few for step in zip(*parts, strict=True) for few in step])
+        return Pairs.cat([few for step in zip(*self._everyones(parts), strict=True) for few in step])
+
+    def _everyones(self, parts: list[list[Pairs]]) -> list[list[Pairs]]:
+        """Those of all processes, in the order in which one process has them."""
+        if self.team.size == 1:
+            return parts
+        shares = self.team.everyones([[few.to("cpu") for few in part] for part in parts])
+        return [[few.to(self.model.device) for few in part] for share in shares for part in share]
 
     def held(self, lines: Sequence[Line]) -> Generator[Pairs, None, Pairs]:
         """As `walked`, of prompts to hold where they are: short trajectories of the frozen model, whose
@@ -146,24 +146,21 @@ class Teacher:
         if not exact:
             t = torch.randint(1000 * k // total, 1000 * (k + 1) // total, (len(seeds),), generator=generator)
         span = dict(stop_at=k + 1) if exact else dict(start_at=1, stop_at=min(total - k + 1, total))
-        mine, line, parts = self.team.mine(len(seeds)), Line(target.erase_from or target.concept), []
+        mine, line = self.team.mine(len(seeds)), Line(target.erase_from or target.concept)
+        parts = list[list[Pairs]]()
         if mine:
             seeds, options = seeds[mine.start : mine.stop], {**self._sampling, **span}
             *_, last = sample(self.model, line.prompt, seeds=seeds, keep_pair=False, **options)
             t = last.t.long().expand(len(seeds)) if exact else t[mine.start : mine.stop].to(last.x_t.device)
-            parts = [Labels(self.model, target, [line])(last.x_t if exact else last.latents, t)]
-        if self.team.size > 1:
-            shares = self.team.everyones([examples.to("cpu") for examples in parts])
-            parts = [examples.to(self.model.device) for share in shares for examples in share]
-        return Pairs.cat(parts)
+            parts = [[Labels(self.model, target, [line])(last.x_t if exact else last.latents, t)]]
+        return Pairs.cat([few for part in self._everyones(parts) for few in part])
 
     def images(self, target: Target, images: Tensor, count: int, generator: torch.Generator) -> Pairs:
         """So many examples from pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
         x_t, t, _ = noised(self.model, self.model.encode_images(images), count, generator)
         label = Labels(self.model, target, [Line(target.erase_from or target.concept)])
-        return Pairs.cat(
-            [label(*few) for few in zip(x_t.split(self.at_once), t.split(self.at_once), strict=True)]
-        )
+        few = (values.split(self.at_once) for values in (x_t, t))
+        return Pairs.cat([label(*part) for part in zip(*few, strict=True)])
 
 
 class Labels:
@@ -198,11 +195,8 @@ class Labels:
 def noised(
     model: DiffusionModel, x_0: Tensor, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Some of the clean latents `(N, C, h, w)`, with repeats, at random levels.
-
-    Returns:
-        x_t `(count, C, h, w)`, its training timesteps t `(count,)`, and the noise in it.
-    """
+    """Some of the clean latents `(N, C, h, w)`, with repeats, at random levels: x_t `(count, C, h, w)`, its
+    training timesteps `(count,)`, and the noise in it."""
     picked = x_0[torch.randint(len(x_0), (count,), generator=generator).to(x_0.device)]
     t = torch.randint(len(model.alpha_bar), (count,), generator=generator).to(x_0.device)
     eps = torch.randn(picked.shape, generator=generator).to(x_0.device)

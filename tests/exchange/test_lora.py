@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from esd_core import EraseConfig, Erasure, erase, generate, load_model, preset
+from esd_core.erasure import DOWN
 from esd_core.exchange import formats
 
 CONFIG = EraseConfig("a cat", train_method="esd-lora", rank=2, edit=1.0, iterations=0, held_out=0)
@@ -47,6 +48,13 @@ def test_the_official_file_needs_the_model_and_holds_whole_matrices(model, erasu
     whole = load_file(formats.write_official(erasure, tmp_path / "whole.safetensors", model))
     edited = erasure.apply(model)
     assert all(torch.equal(edited.get_parameter(name), value) for name, value in whole.items())
+
+
+def test_factors_that_do_not_fit_each_other_are_refused(model, erasure):
+    name = next(n for n in erasure.tensors if n.endswith(DOWN))
+    cut = Erasure({**erasure.tensors, name: erasure.tensors[name][:1]}, erasure.base)
+    with pytest.raises(ValueError, match="does not have"):
+        cut.apply(model)
 
 
 def test_whole_matrices_are_no_lora(model, tmp_path):

@@ -170,7 +170,12 @@ def load_model(
         ValueError: the model cannot be found, needs the network or a device that is not there, or would
             not be sampled as diffusers does.
     """
-    device = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # without CUDA torch asserts
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from error
     if dtype is None:
         half = torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
         dtype = torch.float32 if device.type == "cpu" else half
@@ -183,18 +188,8 @@ def load_model(
     return DiffusionModel(name, *parts, pipeline.scheduler, words, clip if clip.is_dir() else None)
 
 
-def usable(device: str | torch.device) -> torch.device:
-    """The device, tried. ValueError if there is no such device here."""
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # without CUDA torch asserts
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from error
-
-
 def read(name: str, folder: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline in `folder`, or of the Hub id `name` if there is no such folder, on the CPU. ValueError as
-    `load_model`."""
+    """The pipeline in `folder`, or of the Hub id `name` if there is no such folder, on the CPU."""
     refuse(name, path_faults(name, folder))
     weights = [file.name for file in folder.glob("unet/*.safetensors")]
     variant = "fp16" if weights and all(".fp16" in file for file in weights) else None

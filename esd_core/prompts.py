@@ -89,13 +89,11 @@ def naming(model: DiffusionModel, config: EraseConfig, prompts: Sequence[str]) -
     """Those of some prompts that name what is erased, or what it is erased from."""
     named, words = set[str](), model.vocabulary
     for text in (text for target in config.concepts for text in (target.concept, target.erase_from) if text):
-        known = words.find(text) if words else None
-        asked_for = set(text.lower().split()) - {"a", "an", "the", "in", "on", "of", "style"}
-        named |= (
-            set(words.captions(known))
-            if words and known
-            else {p for p in prompts if asked_for <= set(p.lower().split())}
-        )
+        if words and (known := words.find(text)):
+            named.update(words.captions(known))
+        else:
+            asked_for = set(text.lower().split()) - {"a", "an", "the", "in", "on", "of", "style"}
+            named.update(p for p in prompts if asked_for <= set(p.lower().split()))
     return [prompt for prompt in prompts if prompt in named]
 
 

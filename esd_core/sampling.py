@@ -194,11 +194,8 @@ def generate(
 ) -> Tensor:
     """Sample to the end and decode: pictures `(len(seeds), 3, H, W)` in [0, 1].
 
-    Args:
-        options: of `sample`, such as `unet`, `guidance_scale`, `num_inference_steps`; not `keep_pair`.
-
-    Raises:
-        ValueError: as `sample` and `DiffusionModel.decode`, or the options leave no step to make.
+    The options are those of `sample`, such as `unet` and `guidance_scale`, but `keep_pair`. ValueError as
+    `sample` and `DiffusionModel.decode`, or if they leave no step to make.
     """
     return finish(generating(model, prompts, lambda step: step, seeds=seeds, **options))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -86,13 +85,3 @@ class Checkpoint:
             name = Path(path).name
             reason = "there is no such file" if isinstance(error, FileNotFoundError) else repr(error)
             raise ValueError(f"{name} is no readable checkpoint of a run: {reason}") from error
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """A copy of its `state_dict` on the CPU."""
-    known = optimizer.state_dict()
-    moments = {
-        index: {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
-        for index, own in known["state"].items()
-    }
-    return {"state": moments, "param_groups": known["param_groups"]}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from esd_core import denoise, objective
 from esd_core import examples as drawing
-from esd_core.checkpoint import Checkpoint, optimizer_state
+from esd_core.checkpoint import Checkpoint
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick, pick_some
@@ -74,10 +74,7 @@ class EraseStep:
 
     def checkpoint(self) -> Checkpoint:
         """A copy of all that the next update depends on, to go on from with `erase(resume=...)`."""
-        run, states = self._current(), [self.run.generator.get_state(), self.run.picker.get_state()]
-        counts = (run.iteration, run.seconds, run.examples_seen, run.first_loss)
-        moments, examples = optimizer_state(run.optimizer), self.examples.to("cpu")
-        return Checkpoint(self.erasure, run.config, moments, states, examples, *counts)
+        return self._current().checkpoint(self.examples)
 
     @torch.no_grad()
     def held_out_error(self) -> float | None:

@@ -64,7 +64,7 @@ class Erasure:
     @cached_property
     def changes(self) -> dict[str, tuple[int, ...]]:
         """The parameters of a UNet that it changes, and the shape of each change."""
-        found = {}
+        found = dict[str, tuple[int, ...]]()
         for name, value in self.tensors.items():
             layer = name.removesuffix(DOWN).removesuffix(UP)
             factors = [self.tensors[layer + end] for end in (UP, DOWN) if layer + end in self.tensors]

@@ -15,6 +15,7 @@ from esd_core import selection
 from esd_core.checkpoint import Checkpoint
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
+from esd_core.examples import Examples
 from esd_core.models import DiffusionModel
 from esd_core.parallel import ALONE, Team
 from esd_core.placement import place
@@ -49,6 +50,18 @@ class Run:
         for name, parameter in self.trained.items():
             self.kept[name].copy_(parameter)
         self.kept_at = self.iteration
+
+    def checkpoint(self, examples: Examples) -> Checkpoint:
+        """A copy, on the CPU, of all that the next update depends on; `examples` are those in use."""
+        known = self.optimizer.state_dict()
+        moments = {
+            index: {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
+            for index, own in known["state"].items()
+        }
+        states = [draws.get_state() for draws in (self.generator, self.picker)]
+        learned, optimizer = self.erasure(self.capture(), self.iteration), {**known, "state": moments}
+        counts = (self.iteration, self.seconds, self.examples_seen, self.first_loss)
+        return Checkpoint(learned, self.config, optimizer, states, examples.to("cpu"), *counts)
 
     @torch.no_grad()
     def restore(self, rest: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tools import size
 
 # What a part may have: it only ever falls, towards the budgets in CONTRIBUTING.
-LINES = {"method": 2834, "exchange": 501, "study": 1494, "plane": 300, "cli": 1122, "ui": 4590}
+LINES = {"method": 2674, "exchange": 498, "study": 1494, "plane": 300, "cli": 1122, "ui": 4590}
 FILE, FUNCTION = 280, 40
 
 

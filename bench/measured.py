@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from esd_core.files import write_text
+from esd_core.support.files import write_text
 
 MACHINE = f"{os.cpu_count()} cores, {platform.machine()}"
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from bench.measured import head, line
 from esd_core import Change
-from esd_core.files import write_text
 from esd_core.study import figures
 from esd_core.study.intervals import bootstrap_mean
+from esd_core.support.files import write_text
 
 MARKERS = ("judge", "clip")
 # Columns of what should stay. Styles and backgrounds have no neighbours; but do the objects stay?

@@ -1,8 +1,9 @@
 """ESD Lab's engine: erase concepts from text-to-image diffusion models, and see what happened.
 
-The files beside this one are the method; `study` holds the instruments, `exchange` what goes out and comes
-in as files, `plane` the two-dimensional world, `cli` the command line. A public name is loaded when it is
-first asked for (PEP 562), so that `python -m esd_core --help` need not wait for torch.
+The files beside this one are the method; `support` holds what they stand on, `study` the instruments,
+`exchange` what goes out and comes in as files, `plane` the two-dimensional world, `cli` the command line. A
+public name is loaded when it is first asked for (PEP 562), so that `python -m esd_core --help` need not wait
+for torch.
 """
 
 import os

@@ -13,8 +13,8 @@ from torch import Tensor
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples
-from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel
+from esd_core.support.files import write_safetensors
 from esd_core.teacher import Pairs
 
 FORMAT = "esd-lab-checkpoint/2"

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from esd_core import selection
-from esd_core.strict import as_tuple, options, strict, within
+from esd_core.support.strict import as_tuple, options, strict, within
 
 Scheduler = Literal["ddim", "dpm++", "euler", "pndm"]  # classes: sampling.SCHEDULERS
 GUIDANCE = (-100.0, 100.0)  # of sampling, everywhere; beyond, nothing but noise is drawn
@@ -161,23 +161,16 @@ class EraseConfig:
 
 OPTIONS = options(EraseConfig)
 
+_PLACED = dict(train_method="esd-lora", from_objects="styles")
 # The authors' scripts: every update learns from one fresh trajectory, stopped at a random step.
 _STOPPED = dict(
     points="last", redraw_every=1, trajectories=1, batch_size=1, num_inference_steps=50, held_out=0
 )
 PRESETS: dict[str, dict[str, Any]] = {
     # The closed-form edit to begin with, then a few updates of its content: bench/results/quality-live.md.
-    "live": dict(
-        train_method="esd-lora",
-        edit=0.7,
-        iterations=12,
-        learning_rate=0.05,
-        trajectories=4,
-        num_inference_steps=8,
-        from_objects="styles",
-    ),
+    "live": dict(_PLACED, edit=0.7, iterations=12, learning_rate=0.05, trajectories=4, num_inference_steps=8),
     # No update at all, and no teacher: what the erasing target says of the text states, solved for.
-    "edit": dict(train_method="esd-lora", edit=1.0, iterations=0, held_out=0, from_objects="styles"),
+    "edit": dict(_PLACED, edit=1.0, iterations=0, held_out=0),
     # For other models, as the steps of `live` fit the embedded one only: those that the authors take for
     # Stable Diffusion, and as many, but on all points of eight trajectories.
     "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),

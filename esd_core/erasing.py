@@ -22,9 +22,9 @@ from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick, pick_some
 from esd_core.models import DiffusionModel
-from esd_core.parallel import ALONE, Team
 from esd_core.run_state import Run, start
 from esd_core.sampling import finish
+from esd_core.support.parallel import ALONE, Team
 from esd_core.teacher import Pairs, Teacher
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning

@@ -19,8 +19,8 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from esd_core.files import read_safetensors, write_safetensors
 from esd_core.models import DiffusionModel
+from esd_core.support.files import read_safetensors, write_safetensors
 
 FORMAT = "esd-lab/1"
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"  # (r, D) and (O, r), PEFT's names: the change is UP @ DOWN

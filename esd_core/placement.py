@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from esd_core import selection
 from esd_core.config import EraseConfig, Target
-from esd_core.files import write_safetensors
 from esd_core.models import DiffusionModel, fingerprint
 from esd_core.objective import erasing_target
 from esd_core.prompts import asked, naming, prompts_to_hold, staying
+from esd_core.support.files import write_safetensors
 
 AT_ONCE = 128  # prompts through the text encoder
 COMPOSITIONS = 40  # in which a style's states are looked at

@@ -17,8 +17,8 @@ from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
 from esd_core.examples import Examples
 from esd_core.models import DiffusionModel
-from esd_core.parallel import ALONE, Team
 from esd_core.placement import place
+from esd_core.support.parallel import ALONE, Team
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,12 +33,7 @@ SCHEDULERS = {
     "pndm": "PNDMScheduler",
 }
 # What Stable Diffusion's own folders choose where the classes' defaults are made for pixels.
-LATENT_DIFFUSION = {
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-}
+LATENT_DIFFUSION = dict(clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +108,9 @@ def noise(model: DiffusionModel, seeds: Sequence[int], image_size: int | None = 
     return torch.stack([torch.randn(shape, generator=g) for g in generators(seeds)]).to(model.device)
 
 
-def refuse(given: dict[str, Sized | None], seeds: Sequence[int], steps: int, guidance_scale: float) -> None:
+def refuse(
+    given: Mapping[str, Sized | None], seeds: Sequence[int], steps: int, guidance: float, **at: int | None
+) -> None:
     """Raise ValueError unless all that is given is one per seed, and the numbers are in range."""
     for what, values in given.items():
         count = len(seeds) if values is None else len(values)
@@ -121,8 +118,10 @@ def refuse(given: dict[str, Sized | None], seeds: Sequence[int], steps: int, gui
             raise ValueError(f"{count} {what} for {len(seeds)} seeds; give one {what[:-1]} per seed")
     if not STEPS[0] <= steps <= STEPS[1]:
         raise ValueError(f"num_inference_steps is {steps}; use {STEPS[0]} to {STEPS[1]}")
-    if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale is {guidance_scale}; use a finite number")
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance_scale is {guidance}; use a finite number")
+    if wrong := next((name for name, index in at.items() if (index or 0) < 0), None):
+        raise ValueError(f"{wrong} is {at[wrong]}; use 0 or more")
 
 
 def sample(
@@ -162,10 +161,8 @@ def sample(
         ValueError: an argument is out of range.
     """
     prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-    refuse({"prompts": prompts, "latents": latents}, seeds, num_inference_steps, guidance_scale)
-    for what, index in {"start_at": start_at, "stop_at": stop_at}.items():
-        if index is not None and index < 0:
-            raise ValueError(f"{what} is {index}; use 0 or more")
+    given, at = {"prompts": prompts, "latents": latents}, {"start_at": start_at, "stop_at": stop_at}
+    refuse(given, seeds, num_inference_steps, guidance_scale, **at)
     unet = model.unet if unet is None else unet
     solver = make_scheduler(model, scheduler)
     solver.set_timesteps(num_inference_steps, device=model.device)

@@ -22,9 +22,9 @@ from torch import Tensor
 from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
-from esd_core.parallel import ALONE, Team
 from esd_core.prompts import Line
 from esd_core.sampling import sample
+from esd_core.support.parallel import ALONE, Team
 
 AT_ONCE = 16  # trajectories or examples at most; bounds memory on large models
 HELD_STEPS = 6  # at most, of a trajectory that holds another prompt

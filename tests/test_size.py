@@ -9,7 +9,8 @@ import pytest
 from tools import size
 
 # What a part may have: it only ever falls, towards the budgets in CONTRIBUTING.
-LINES = {"method": 2674, "exchange": 498, "study": 1494, "plane": 300, "cli": 1122, "ui": 4590}
+LINES = {"support": 270, "method": 2390, "exchange": 498, "study": 1494, "plane": 300}
+LINES |= {"cli": 1122, "ui": 4590}
 FILE, FUNCTION = 280, 40
 
 

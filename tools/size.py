@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-PARTS = ("method", "exchange", "study", "plane", "cli", "ui", "app", "lab", "tools", "bench", "tests")
+PARTS = tuple("support method exchange study plane cli ui app lab tools bench tests".split())
 # Which parts the library and the app may import besides themselves: arrows go down only.
-BELOW: dict[str, set[str]] = {"method": set(), "exchange": {"method"}, "study": {"method"}}
-BELOW["plane"] = {"method"}
-BELOW["cli"] = BELOW["ui"] = {"method", "exchange", "study", "plane"}
+BELOW: dict[str, set[str]] = {"support": set(), "method": {"support"}}
+BELOW["exchange"] = BELOW["study"] = BELOW["plane"] = {"support", "method"}
+BELOW["cli"] = BELOW["ui"] = {"support", "method", "exchange", "study", "plane"}
 BELOW["app"] = {*BELOW["ui"], "ui"}
 
 
@@ -37,7 +37,7 @@ def part_of(module: str) -> str:
 def sources(root: Path) -> dict[str, str]:
     """The text of every module of a checkout, by its dotted name."""
     files = [root / "app.py"]
-    for top in ("esd_core", *PARTS[5:]):
+    for top in ("esd_core", *PARTS[6:]):
         files += sorted((root / top).rglob("*.py"))
     names = {file: ".".join(file.relative_to(root).with_suffix("").parts) for file in files}
     return {name.removesuffix(".__init__"): file.read_text() for file, name in names.items()}

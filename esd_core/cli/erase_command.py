@@ -49,9 +49,9 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     Ctrl-C stops after the running update and keeps what was learned (exit code 130). In several
     processes, by `accelerate launch -m esd_core erase ...`, they share out each update's examples.
     """
-    from esd_core import parallel
     from esd_core.cli import erasing_run
     from esd_core.exchange.formats import read_pictures
+    from esd_core.support import parallel
 
     erase_from, weights, named_preset, images, out, resume = (options.pop(name) for name in RUN)
     prompt, separator, *former_options = (options.pop(name) for name in OF_2023)

@@ -29,12 +29,12 @@ from esd_core.cli.options import note
 from esd_core.config import EraseConfig
 from esd_core.erasing import DivergenceError, EraseStep
 from esd_core.erasure import Erasure
-from esd_core.files import write_text
 from esd_core.models import DiffusionModel
-from esd_core.parallel import ALONE, Team
 from esd_core.study import figures
 from esd_core.study.comparison import compare
 from esd_core.study.watched_prompts import to_watch
+from esd_core.support.files import write_text
+from esd_core.support.parallel import ALONE, Team
 
 ERASURE, CHECKPOINT = "erasure.safetensors", "checkpoint.safetensors"
 LOSSES = "loss.csv"

@@ -56,7 +56,7 @@ def of_model(model: esd_core.DiffusionModel) -> dict[str, Any]:
 def of_erasure(path: Path) -> dict[str, Any]:
     """Size, tensors and origin. A file without our metadata is described as far as it goes."""
     from esd_core.erasure import FORMAT, Erasure
-    from esd_core.files import read_safetensors
+    from esd_core.support.files import read_safetensors
 
     metadata, tensors = read_safetensors(path)
     facts: dict[str, Any] = {

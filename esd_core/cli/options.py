@@ -14,7 +14,7 @@ import typer
 
 import esd_core
 from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
-from esd_core.strict import UNBOUNDED
+from esd_core.support.strict import UNBOUNDED
 
 STRENGTHS = (-10, 10)  # as erasure.STRENGTHS
 NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD

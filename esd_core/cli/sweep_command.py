@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from esd_core.cli.erasing_run import Run
-    from esd_core.parallel import Team
+    from esd_core.support.parallel import Team
 
 RESULT, STRIP = "result.json", "strip.png"
 MEASURED = ("ending", "updates", "seconds", "last_loss", "held_out_error", "folder")
@@ -62,7 +62,7 @@ def sweep(table: Table, out: Out = None, processes: Processes = 1, **options: An
 
     Writes a folder per run, and over all of them results.csv and sheet.png.
     """
-    from esd_core import parallel
+    from esd_core.support import parallel
 
     model, device = options["model"], options["device"]
     runs = read_table(table.read_text(encoding="utf-8"), model)
@@ -173,8 +173,8 @@ def share(model: esd_core.DiffusionModel, planned: list[Planned], out: Path, tea
 def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) -> Iterator[Planned]:
     """Do the runs one by one; yields each when its files are written."""
     from esd_core.cli.erasing_run import Run
-    from esd_core.files import write_text
     from esd_core.study import figures
+    from esd_core.support.files import write_text
 
     kept = esd_core.KeptExamples()
     for planned in mine:
@@ -221,8 +221,8 @@ def tabulate(planned: list[Planned], out: Path) -> None:
     from pandas import DataFrame
     from PIL import Image, ImageOps
 
-    from esd_core.files import write_text
     from esd_core.study import figures
+    from esd_core.support.files import write_text
 
     done = [p for p in planned if (out / p.name / RESULT).exists()]
     results = DataFrame([json.loads((out / p.name / RESULT).read_text()) for p in done], dtype=object)

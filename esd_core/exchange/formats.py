@@ -24,8 +24,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from esd_core.erasure import DOWN, FORMAT, UP, Erasure
-from esd_core.files import read_safetensors, replacing, write_safetensors, write_text
 from esd_core.models import DiffusionModel
+from esd_core.support.files import read_safetensors, replacing, write_safetensors, write_text
 
 LARGEST = 512 * 2**20  # bytes; esd-x of Stable Diffusion 1.4 is 176 MB in float32, esd-u 3.3 GB
 SLACK = 2 * 2**20  # bytes of a file that are no weights

@@ -20,9 +20,9 @@ from pydantic import BeforeValidator, Field
 from esd_core import card
 from esd_core.config import GUIDANCE, SEEDS, STEPS, EraseConfig, Scheduler
 from esd_core.erasure import STRENGTHS, Erasure
-from esd_core.files import replacing
 from esd_core.models import DiffusionModel
-from esd_core.strict import as_tuple, strict, within
+from esd_core.support.files import replacing
+from esd_core.support.strict import as_tuple, strict, within
 
 FORMAT = "esd-lab-picture/1"
 LARGEST = 32 * 2**20  # bytes of a file

@@ -21,8 +21,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-from esd_core.files import replacing
 from esd_core.study.comparison import Comparison
+from esd_core.support.files import replacing
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -19,7 +19,7 @@ from esd_core.cli import sweep_command
 from esd_core.cli.app import app
 from esd_core.config import preset
 from esd_core.erasure import Erasure
-from esd_core.parallel import Team
+from esd_core.support.parallel import Team
 from esd_core.vocabulary import Concept, Vocabulary
 from tests.conftest import WORDS
 

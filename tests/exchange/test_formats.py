@@ -12,11 +12,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from esd_core import denoise, erase, files, preset
+from esd_core import denoise, erase, preset
 from esd_core.erasure import FORMAT, Erasure
 from esd_core.exchange import formats
 from esd_core.models import load_model
 from esd_core.selection import select
+from esd_core.support import files
 
 CONFIG = preset("live", "a cat", iterations=1, trajectories=1, num_inference_steps=2, train_method="esd-x")
 

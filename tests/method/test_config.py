@@ -9,7 +9,7 @@ from esd_core.config import MOST_CONCEPTS, OPTIONS, PRESETS, EraseConfig, Target
 from esd_core.models import EMOJI
 from esd_core.sampling import SCHEDULERS
 from esd_core.selection import TRAIN_METHODS
-from esd_core.strict import UNBOUNDED
+from esd_core.support.strict import UNBOUNDED
 
 BOUNDS = {name: option.bounds for name, option in OPTIONS.items() if option.bounds != UNBOUNDED}
 WHOLE = [name for name in BOUNDS if OPTIONS[name].kind is int]

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
-from esd_core import files
 from esd_core.denoise import predict
 from esd_core.erasure import FORMAT, Erasure, combine, shared_copy
 from esd_core.selection import TRAIN_METHODS, select
+from esd_core.support import files
 
 T = torch.tensor(500)
 

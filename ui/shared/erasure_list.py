@@ -13,7 +13,7 @@ import gradio as gr
 
 from esd_core import DiffusionModel, Erasure, card
 from esd_core.exchange.formats import load_erasure
-from esd_core.files import write_text
+from esd_core.support.files import write_text
 from ui.server import memory, stream
 from ui.shared import erasure_stages, erasure_text
 

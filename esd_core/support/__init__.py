@@ -1,0 +1,1 @@
+"""What the method stands on: files, options that are checked, several processes."""

@@ -96,11 +96,10 @@ def write_kohya(erasure: Erasure, path: str | Path) -> Path:
         raise ValueError("this erasure changes whole matrices; erase with train method 'esd-lora' for a LoRA")
     named = {}
     for name, value in erasure.tensors.items():
-        layer, kind = name.removesuffix(DOWN).removesuffix(UP), "down" if name.endswith(DOWN) else "up"
-        flat = f"lora_unet_{layer.replace('.', '_')}"
-        named[f"{flat}.lora_{kind}.weight"] = value
-        if kind == "down":
-            named[f"{flat}.alpha"] = torch.tensor(float(len(value)))
+        layer = "lora_unet_" + name.removesuffix(DOWN).removesuffix(UP).replace(".", "_")
+        named[f"{layer}.lora_{'down' if name.endswith(DOWN) else 'up'}.weight"] = value
+        if name.endswith(DOWN):
+            named[f"{layer}.alpha"] = torch.tensor(float(len(value)))
     return write_safetensors(path, named)
 
 

@@ -29,6 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from huggingface_hub.constants import HF_HOME
 from safetensors import SafetensorError
@@ -54,13 +55,13 @@ class LowRankLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = frozen.in_features, frozen.out_features
         self.weight, self.bias = frozen.weight, frozen.bias
-        self.lora_A, self.lora_B = (nn.Linear(1, 1, bias=False, device="meta") for _ in range(2))
-        self.lora_A.weight = nn.Parameter(lora_a, requires_grad=False)
-        self.lora_B.weight = nn.Parameter(lora_b)
+        self.lora_A = nn.ParameterDict({"weight": nn.Parameter(lora_a, requires_grad=False)})
+        self.lora_B = nn.ParameterDict({"weight": nn.Parameter(lora_b)})
 
     def forward(self, states: Tensor) -> Tensor:
         """Keys or values `(..., O)` of text states `(..., D)`."""
-        return super().forward(states) + self.lora_B(self.lora_A(states))
+        seen = F.linear(states, self.lora_A["weight"])
+        return super().forward(states) + F.linear(seen, self.lora_B["weight"])
 
 
 def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig) -> dict[str, nn.Parameter]:
@@ -70,11 +71,10 @@ def place(model: DiffusionModel, unet: UNet2DConditionModel, config: EraseConfig
     made = dict[str, nn.Parameter]()
     for name in selection.select(unet, config.train_method):
         path = name.removesuffix(".weight")
-        owner, _, leaf = path.rpartition(".")
         frozen = unet.get_submodule(path)
         begin = config.edit * frozen.weight.detach().to("cpu", torch.float64) @ readings
         layer = LowRankLinear(frozen, *(x.to(model.device, torch.float32) for x in (rows, begin)))
-        setattr(unet.get_submodule(owner), leaf, layer)
+        unet.set_submodule(path, layer)
         made |= {f"{path}.{n}": p for n, p in layer.named_parameters() if n.startswith("lora_")}
     return made
 
@@ -140,7 +140,8 @@ _TOTALS: dict[str, Tensor] = {}
 
 
 def _kept_total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
-    listed = hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:12]
+    computed = "\n".join([str(model.text_encoder.dtype), *prompts])
+    listed = hashlib.sha256(computed.encode()).hexdigest()[:12]
     name = f"{fingerprint(model.text_encoder)}-{listed}"
     file = Path(HF_HOME) / "esd-lab" / f"{name}.safetensors"
     if name not in _TOTALS:

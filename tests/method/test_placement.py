@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -137,6 +138,8 @@ def test_what_is_kept_of_a_model_is_the_same_from_its_file(tiny, monkeypatch, tm
         monkeypatch.setattr(placement, "_TOTALS", {})
         found.append(placement.covariance(tiny, CONFIG))
     assert torch.equal(*found) and len(list((tmp_path / "esd-lab").iterdir())) == 1
+    half = replace(tiny, text_encoder=deepcopy(tiny.text_encoder).bfloat16())  # its states are others
+    assert not torch.equal(placement.covariance(half, CONFIG), found[0])
 
 
 def test_a_run_begins_at_the_frozen_model_and_learns(tiny):

@@ -99,9 +99,8 @@ def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
 def draw(run: Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
     """New examples, from the model whose trajectories the run follows; those that hold are kept. ValueError
     if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
-    teacher = Teacher(
-        run.model, run.config, run.unet if run.config.x_t_source == "edited" else None, run.team
-    )
+    followed = run.unet if run.config.x_t_source == "edited" else None
+    teacher = Teacher(run.model, run.config, followed, run.team)
     if run.config.points == "last":
         examples = drawing.draw_one(teacher, run.generator)
     else:
@@ -150,10 +149,7 @@ def backward(run: Run, batch: Pairs, weight: float) -> Tensor:
 
 def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
     """One optimiser step; returns the loss before it and the erasing examples' timesteps `(B,)`.
-
-    Raises:
-        DivergenceError: the loss is not finite, or DIVERGED times the first one; no step is made.
-    """
+    DivergenceError, and no step, if the loss is not finite or DIVERGED times the first one."""
     config, held = run.config, examples.preserve
     erasing = pick(examples, config, run.picker)
     batches = [(erasing, 1.0)]

@@ -103,13 +103,9 @@ def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None
 def draw(
     teacher: Teacher, generator: torch.Generator, images: Tensor | None = None, preserve: Pairs | None = None
 ) -> Generator[Pairs, None, Examples]:
-    """All examples of a run that keeps them (`points="all"`), or of one drawing of it.
-
-    Args:
-        generator: of the trajectories' seeds.
-        images: pictures `(M, 3, H, W)` in [0, 1] to noise, instead of trajectories.
-        preserve: examples of the first drawing, to keep: the frozen model does not change.
-    """
+    """All examples of a run that keeps them (`points="all"`), or of one drawing of it: from trajectories, or
+    from pictures `(M, 3, H, W)` in [0, 1]. `preserve` are those of the first drawing, to keep, as the frozen
+    model does not change."""
     model, config = teacher.model, teacher.config
     lines, train, held_out = config.trajectories + config.held_out, [], []
     for target in config.concepts:

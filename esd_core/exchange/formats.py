@@ -43,14 +43,8 @@ def largest(model: DiffusionModel) -> int:
 def load_erasure(path: str | Path, model: DiffusionModel, most: int | None = None) -> Erasure:
     """An erasure for `model`, whether we saved it or the authors' 2025 script did. Theirs does not
     record its base model, so `base` stays empty and only names and shapes are checked; concept and
-    method come from the file's name.
-
-    Args:
-        most: bytes that the file may have, as `largest` for a visitor's; None is any number.
-
-    Raises:
-        ValueError: the file is not readable (see `read_safetensors`), or made for another model.
-    """
+    method come from the file's name. `most` is the number of bytes it may have, as `largest` for a visitor's.
+    ValueError if the file is not readable (see `read_safetensors`), or made for another model."""
     path = Path(path)
     metadata, tensors = read_safetensors(path, most)
     if metadata.get("format") == FORMAT:
@@ -72,12 +66,8 @@ def _official_record(path: Path) -> dict[str, Any]:
 def write_official(erasure: Erasure, path: str | Path, model: DiffusionModel | None = None) -> Path:
     """The file that the authors' 2025 script would have saved, in float32 (theirs is bfloat16).
 
-    Args:
-        model: that the erasure was made for; needed of a LoRA, which holds no whole matrices.
-
-    Raises:
-        ValueError: the file exists, its name does not end in .safetensors, or the model is missing or
-            another.
+    A LoRA, which holds no whole matrices, needs the model that it was made for. ValueError if that is missing
+    or another, the file exists, or its name does not end in .safetensors.
     """
     _refuse_taken(path)
     if erasure.is_lora:

@@ -54,16 +54,9 @@ def write_safetensors(
 
 
 def read_safetensors(path: str | Path, most: int | None = None) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors (as float32) of a file that may be a stranger's. Messages do not tell
-    its folder; nothing is ever unpickled.
-
-    Args:
-        most: bytes that the file may have; None is any number.
-
-    Raises:
-        ValueError: the file is missing, too large, damaged or empty, or holds something else than
-            finite numbers of FLOATS.
-    """
+    """Metadata and tensors (as float32) of a file that may be a stranger's, of `most` bytes if that is given.
+    Nothing is ever unpickled. ValueError, which does not tell the folder, if the file is missing, too large,
+    damaged or empty, or holds something else than finite numbers of FLOATS."""
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise ValueError(f"{path.name} is no .safetensors file; other formats may run code")

@@ -11,7 +11,7 @@ singular vectors v_k the r with the largest singular values s_k give the rows of
 
     B_k = sqrt(n) / s_k  v_k^T L^-1        (so that over E the mean square of B_k e is 1)
 
-For a single state e this is ROME's direction, C^-1 e. In `edited` A is solved, too: as in closed-form editing
+For a single state e this is ROME's direction, C^-1 e. `solve` finds A, too: as in closed-form editing
 (`study.closed_form`) each state of the concept shall be read as another one, here as the erasing target of
 the states, e_null - eta (e_concept - e_null). Trained, A begins there or at 0.
 

@@ -131,7 +131,8 @@ def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
     names the erased is taken off it.
     """
     prompts, near = staying(model), prompts_to_hold(model, config)
-    named, length = naming(model, config, prompts), model.tokenizer.model_max_length
+    named, length = naming(model, config, [*prompts, *near]), model.tokenizer.model_max_length
+    near, named = ([p for p in near if p not in named] or [""]), [p for p in prompts if p in named]
     rest = (_kept_total(model, prompts) - _total(model, named)) / max((len(prompts) - len(named)) * length, 1)
     return (1 - NEAR) * rest + NEAR * _total(model, near) / (len(near) * length)
 

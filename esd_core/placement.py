@@ -127,8 +127,7 @@ def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
     """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased, in
     which the concept's neighbours, or `preserve_prompts`, have a share of NEAR.
 
-    The sum over all that the model draws is kept, in memory and in a file of the Hugging Face cache; what
-    names the erased is taken off it.
+    The sum over all that the model draws is kept, in memory and in the Hugging Face cache.
     """
     prompts, near = staying(model), prompts_to_hold(model, config)
     named, length = naming(model, config, [*prompts, *near]), model.tokenizer.model_max_length

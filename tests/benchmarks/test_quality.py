@@ -42,7 +42,7 @@ def options(**given):
         recipe=None,
         kinds=["object", "style", "background"],
     )
-    return argparse.Namespace(**{**defaults, "set": [], **given})
+    return argparse.Namespace(**{**defaults, "train_method": None, "set": [], **given})
 
 
 def test_the_live_plan_covers_objects_styles_and_backgrounds():

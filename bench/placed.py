@@ -8,6 +8,7 @@ what shall stay is kept, as it is after a model's first run.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -49,7 +50,12 @@ def main(rounds: int, out: Path | None) -> None:
     measured.write({"machine": measured.MACHINE, "runs": found}, out)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = measured.parser(__doc__)
+    made.add_argument("--rounds", type=int, default=3)
+    return made
+
+
 if __name__ == "__main__":
-    parser = measured.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    main(**vars(parser.parse_args()))
+    main(**vars(parser().parse_args()))

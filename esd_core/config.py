@@ -205,8 +205,10 @@ def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) 
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}")
     values = PRESETS[name]
-    method = selection.canonical(overrides.get("train_method", EraseConfig.train_method))
-    if name == "live" and "train_method" in overrides and method != "esd-lora":
+    method = selection.canonical(overrides.get("train_method", values.get("train_method", "esd-x")))
+    if name != "live" and (method == "esd-lora") != (name == "edit"):
+        raise ValueError(f"preset {name!r} has no options for {method!r}; 'esd-lora' goes with live and edit")
+    if name == "live" and method != "esd-lora":
         rate = LIVE_CROSS_ATTENTION_RATE if method in ("esd-x", "esd-x-strict") else EraseConfig.learning_rate
         values = {**LIVE_TUNED, "learning_rate": rate}
     return EraseConfig.from_dict({"concepts": concepts, **values, **overrides})

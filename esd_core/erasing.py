@@ -203,8 +203,9 @@ def begin(
     elif examples is None or examples.origin:  # else they are of another model than this
         refuse_nothing(model, config)
     model.latent_shape(config.image_size)
+    mark = time.perf_counter()
     run = start(model, config)
-    run.team, mark = team, time.perf_counter()
+    run.team = team
     if resume is not None:
         run.restore(resume)
         return run, resume.examples.to(model.device)

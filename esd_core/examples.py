@@ -85,8 +85,9 @@ class KeptExamples:
 
 
 def collectable(config: EraseConfig) -> bool:
-    """Whether the run's examples are those of the frozen model, drawn once, before any update."""
-    return (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
+    """Whether the run has examples, all of the frozen model and drawn once, before any update."""
+    drawn = (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
+    return drawn and bool(config.iterations or config.held_out)  # an edit alone needs none
 
 
 def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None, Examples]:

@@ -99,7 +99,7 @@ def directions(states: Tensor, kept: Tensor, rank: int, lam: float) -> Tensor:
     """B `(rank, D)` of the states E `(n, D)` and C `(D, D)`, all float64; `lam`, above 0, is the variance
     taken for a direction that nothing which stays uses. ValueError if the states have fewer directions."""
     if rank > min(states.shape):
-        raise ValueError(f"rank is {rank}; these states have {min(states.shape)} directions")
+        raise ValueError(f"rank is {rank}; these states have {min(states.shape)} directions: use no more")
     lower = torch.linalg.cholesky(kept + lam * torch.eye(len(kept), dtype=kept.dtype))
     white = torch.linalg.solve_triangular(lower, states.T, upper=False).T
     _, sizes, vectors = torch.linalg.svd(white, full_matrices=False)

@@ -35,7 +35,7 @@ def test_the_client_erases_compares_and_probes(url: str, capsys):
         code = code.replace(shown, run)
     exec(code, seen)
     printed = capsys.readouterr().out
-    assert "update 3 of 20" in printed or "Update 4" in printed  # it streams
+    assert re.search(r"update [1-9] of 20", printed)  # it streams
     assert Erasure.load(seen["erasure_file"]).provenance["iterations_done"] == 20
     assert seen["seed"] == 0
     assert png_parameters.read(seen["sheet"]).prompts == ("a rocket", "a bicycle")

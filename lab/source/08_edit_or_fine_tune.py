@@ -117,8 +117,6 @@ spared = states @ k / (c @ k)
 named = {"smallest change (8.1)": shares, "ROME's direction (8.3)": spared}
 figure = bars(prompts, named, "One value matrix, edited for 'cat'", "share of the cat's move")
 Picture(figure, "How much other nouns move: with ROME's direction most move far less")
-
-# %%
 assert spared[1:].abs().mean() < 0.7 * shares[1:].abs().mean()
 print(f"others move by {shares[1:].abs().mean():.2f} on average, then {spared[1:].abs().mean():.2f}")
 
@@ -194,8 +192,6 @@ check("8.5", eta_at_strength_2)
 config = preset("live", "a cat", train_method="esd-x")  # 20 updates
 others = held(model, config)
 *_, last = erase(model, config)
-
-# %%
 rivals = {
     "edit, nothing preserved": closed_form_edit(model, {"a cat": ""}),
     "edit, others preserved": closed_form_edit(model, {"a cat": ""}, preserve=others, preserve_weight=0.1),
@@ -369,6 +365,9 @@ assert price["edit"] < 0.9 * price["ESD"]
 # that is ROME's question, with an exact answer. a decides what they become, and ESD's loss can learn it. Your
 # 8.3 finds b for one state. For all states E of a prompt, b is the direction in which they stand out most
 # from the states C of everything that shall stay: the largest `mean (b e)^2` at `b C b^T = 1`.
+#
+# `a` begins at what the erasing target asks of the states, `W (c_null - eta (c - c_null))`, by least squares
+# as above. Then a few updates of ESD's loss change `a` alone. That is `live`; the file is a LoRA of rank 1.
 
 # %%
 config = preset("live", "a cat")  # train method esd-lora
@@ -387,7 +386,7 @@ k = torch.linalg.solve(C + config.lam * torch.eye(len(C), dtype=C.dtype), c)
 assert torch.cosine_similarity(direction(c[None]), k, dim=0).abs() > 0.9999  # of one state it is ROME's
 
 # %%
-b, one = direction(E), E.norm(dim=1).square().mean().sqrt()
+b = direction(E)
 named = ["a cat", "a tiger", "a dog", "a rocket", "a house in flat style", ""]
 felt = {name: model.encode([name])[0].double() for name in named}
 ways = {"the noun's own state, c (8.1)": c / c.norm(), "placed, b": b}
@@ -395,10 +394,6 @@ rms = {way: [(felt[n] @ d).square().mean().sqrt() for n in named] for way, d in 
 shown = {way: [float(x / values[0]) for x in values] for way, values in rms.items()}
 figure = bars([n or "(empty)" for n in named], shown, "Who feels the change?", "share of what the cat feels")
 Picture(figure, "How strongly six prompts feel a change along c and along b, relative to the cat")
-
-# %% [markdown]
-# `a` begins at what the erasing target asks of the states, `W (c_null - eta (c - c_null))`, by least squares
-# as above. Then a few updates of ESD's loss change `a` alone. That is `live`; the file is a LoRA of rank 1.
 
 # %%
 *_, last = erase(model, config)
@@ -424,8 +419,6 @@ paid_by = {
 }
 figure = bars(list(rivals), paid_by, "Unintended change at equal erasure", "drift (mean pixel change)")
 Picture(figure, "Drift of neighbours, unrelated concepts and other styles, for four rivals")
-
-# %%
 for group, values in paid_by.items():
     print(f"{group:13s}", *(f"{value:.3f}" for value in values))
 assert paid_by["other styles"][3] < min(paid_by["other styles"][1:3])

@@ -280,18 +280,18 @@ def test_a_word_never_seen_is_named_at_the_field_and_nothing_runs(page):
 def test_the_list_follows_a_run_that_ends_while_compare_is_open(page):
     erase(page, 1)
     expect(page, STATUS, "Done.")
-    page.get_by_label("Iterations").fill("80")
+    page.get_by_label("Iterations").fill("600")
     page.click("#erase-run")
     page.get_by_role("tab", name="Compare").click()
     sync_api.expect(page.locator(STATUS)).not_to_contain_text("Done.")  # it goes on
     listed, dial = page.locator("#in-use input"), page.locator("#strength input[type=range]")
-    expect(page, STATUS, "80 updates in")
+    expect(page, STATUS, "600 updates in")
     page.click("#compare-run")
-    expect(page, "#compare-result .esd-note", "by 80 updates")
-    sync_api.expect(listed).to_have_value(re.compile("80 updates"), timeout=PATIENCE)
+    expect(page, "#compare-result .esd-note", "by 600 updates")
+    sync_api.expect(listed).to_have_value(re.compile("600 updates"), timeout=PATIENCE)
     dial.press("ArrowLeft")
-    expect(page, "#compare-result .esd-note", "by 80 updates, at strength 0.9")
-    sync_api.expect(listed).to_have_value(re.compile("80 updates"))
+    expect(page, "#compare-result .esd-note", "by 600 updates, at strength 0.9")
+    sync_api.expect(listed).to_have_value(re.compile("600 updates"))
 
 
 def slow_steps(*args: object, **options: object) -> Iterator[Step]:

@@ -47,7 +47,8 @@ def estimate(
     between += bool(config.edit and config.iterations)  # and the first of what is solved for
     ends = 1 if pictures.known(model, prompts) is not None else 2
     after = pictures.STEPS * call(2 * len(prompts) * len(pictures.SEEDS))
-    examples = 0.0 if EXAMPLES.find(model, config) else collecting(model, config, call)
+    idle = EXAMPLES.find(model, config) or not (config.iterations or config.held_out)
+    examples = 0.0 if idle else collecting(model, config, call)
     return examples, config.iterations * update, ends * after + between * frame
 
 

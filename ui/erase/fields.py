@@ -32,7 +32,7 @@ FILLED: dict[str, dict[str, Any]] = {
 }
 # How refusals begin that are about a field without beginning with its name.
 ABOUT = {
-    "train_method": ("unknown train method", "rank, lam and edit"),
+    "train_method": ("unknown train method", "rank, lam and edit", "preset "),
     "preset": ("unknown preset",),
     "preserve": ("x_t_source 'images', preserve",),
     "batch_size": ("points 'last'",),

@@ -71,7 +71,7 @@ def _key(model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int]) ->
 
 def reached(update: int) -> str:
     """How far the model is that drew a picture."""
-    return {BEFORE: "before", 0: "edit"}.get(update, f"after {update} updates")
+    return {BEFORE: "before", 0: "after the edit"}.get(update, f"after {update} updates")
 
 
 def strip(

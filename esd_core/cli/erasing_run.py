@@ -135,7 +135,7 @@ class Run:
             text += f"; loss {facts['first_loss']:.4f} to {facts['last_loss']:.4f}"
         if (error := facts["held_out_error"]) is not None:
             text += f"; target error on held-out examples {error:.3g} times the frozen model's"
-        return f"{text}; {facts['parameters']:,} parameters changed"
+        return f"{text}; {facts['parameters']:,} parameters learned"
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -101,6 +101,7 @@ def _run(erasure: Erasure) -> dict[str, Any]:
 def rows(erasure: Erasure) -> list[tuple[str, str]]:
     """The same as (label, text) pairs for a table."""
     known, config = facts(erasure), config_of(erasure)
+    lora = ", a LoRA" if erasure.is_lora else ""
     time = "" if known["seconds"] is None else f", in {known['seconds']:g} s"
     parts = (
         f"{', '.join(part['erases']) or 'not recorded'} at strength {part['strength']:g}"
@@ -109,7 +110,7 @@ def rows(erasure: Erasure) -> list[tuple[str, str]]:
     listed = {
         "Erases": ", ".join(known["erases"]) or "not recorded",
         "Model": f"{known['model']}, weights {known['base'] or 'not recorded'}",
-        "Changes": f"{known['parameters']:,} numbers in {known['tensors']} tensors",
+        "Holds": f"{known['parameters']:,} numbers in {known['tensors']} tensors{lora}",
         "Sum of": "; ".join(parts),
         **(_settings(config) if config else {}),
         "Updates": f"{known['updates']} of {config.iterations}{time}" if config else "",
@@ -123,8 +124,10 @@ def _settings(config: EraseConfig) -> dict[str, str]:
     counts = {eta_to_official(config.eta, erase_from=bool(t.erase_from)) for t in config.concepts}
     official = " or ".join(f"{count:g}" for count in sorted(counts))
     source = f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model"
+    low_rank = f"of rank {config.rank}, lam {config.lam:g}, begun at {config.edit:g} of the edit"
     return {
         "Trains": f"{config.train_method}: {DESCRIPTIONS[config.train_method]}",
+        "Change": low_rank if config.train_method == "esd-lora" else "",
         "η": f"{config.eta:g} in the paper's units ({official} for the authors' 2025 script)",
         "Learning rate": f"{config.learning_rate:g}, batches of {config.batch_size}",
         "Examples": f"{config.trajectories} trajectories of {config.num_inference_steps} steps, {source}",

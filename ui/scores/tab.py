@@ -21,7 +21,7 @@ from {NULL} (from {CONTEXT} if it is erased from something), <span class="esd-bl
 from it, white neither. Up to a factor that depends only on <i>t</i>, the noise is minus the score,
 the gradient of the log-density of <i>x<sub>t</sub></i>.</p></div>"""
 LINE = """<h2>Along the difference</h2><p>How far each prediction {lies}. The target lies at −η. {edited}
-starts at {start} and is pulled to the target; what it moves sideways does not show on this line, only in
+starts at {start} and is moved to the target; what it moves sideways does not show on this line, only in
 its cosine.</p>"""
 FROM_NULL = f"has gone from {NULL} (0) to {CONCEPT} (1)"
 FROM_CONTEXT = f"""lies from {CONTEXT} (0) in the direction that leads from {NULL} to {CONCEPT}, with the
@@ -97,12 +97,12 @@ def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
 def follow(erasure: Erasure | None) -> list[Any]:
     """Prompt, eta and stages after an erasure was made."""
     stages, config, eta = erasure_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
-    counts = ", ".join(str(erasure_stages.updates(stage)) for stage in stages)
+    counts = ", ".join(str(erasure_stages.updates(stage)) for stage in stages[1:])
     stage = gr.Slider(
         maximum=max(len(stages) - 1, 1),
         value=len(stages) - 1,
         interactive=len(stages) > 1,
-        info=f"Kept after {counts} updates" if erasure else NOTHING_KEPT,
+        info=f"0 is the frozen model, the others after {counts} updates" if erasure else NOTHING_KEPT,
     )
     if config is not None:
         eta = gr.Slider(value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta))

@@ -122,9 +122,7 @@ def hold_weight(examples: Examples, config: EraseConfig) -> float:
     1. With one weight for all, styles stay and a large eta ruins the rest. 256: at `preserve` 1 a held
     prediction that is off by 1/16 (root mean square, where noise has 1) costs E, as much as not erasing.
     """
-    losses = [
-        objective.erasing_loss(drawn.frozen, target_of(drawn, config)).item() for drawn in examples.train
-    ]
+    losses = [objective.erasing_loss(own.frozen, target_of(own, config)).item() for own in examples.train]
     return HOLD * config.preserve * sum(losses) / len(losses)
 
 
@@ -210,8 +208,8 @@ def begin(
         run.restore(resume)
         return run, resume.examples.to(model.device)
     if examples is None:
-        idle = not config.iterations and not config.held_out  # an edit alone needs no teacher
-        examples = Examples(()) if config.points == "last" or idle else draw(run, images)
+        beforehand = config.points == "all" and drawing.needed(config)
+        examples = draw(run, images) if beforehand else Examples(())
     elif examples.origin not in ("", drawing.origin(model, config)):
         raise ValueError(
             "these examples were drawn for another model, other concepts, another seed or other sampling "

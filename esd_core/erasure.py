@@ -168,9 +168,8 @@ class Erasure:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{name}: its provenance is no JSON object: {error}") from error
-        return cls(
-            {n.removeprefix(PREFIX): t for n, t in tensors.items()}, metadata.get("base", ""), provenance
-        )
+        named = {n.removeprefix(PREFIX): t for n, t in tensors.items()}
+        return cls(named, metadata.get("base", ""), provenance)
 
 
 def combine(

@@ -36,9 +36,8 @@ class Examples:
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on another device."""
         held_out, preserve = (p and p.to(device) for p in (self.held_out, self.preserve))
-        return replace(
-            self, train=tuple(p.to(device) for p in self.train), held_out=held_out, preserve=preserve
-        )
+        train = tuple(p.to(device) for p in self.train)
+        return replace(self, train=train, held_out=held_out, preserve=preserve)
 
 
 def origin(model: DiffusionModel, config: EraseConfig) -> str:
@@ -84,10 +83,14 @@ class KeptExamples:
             self._known.popitem(last=False)
 
 
+def needed(config: EraseConfig) -> bool:
+    """Whether the run has any use for examples: an edit alone has none."""
+    return bool(config.iterations or config.held_out)
+
+
 def collectable(config: EraseConfig) -> bool:
     """Whether the run has examples, all of the frozen model and drawn once, before any update."""
-    drawn = (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
-    return drawn and bool(config.iterations or config.held_out)  # an edit alone needs none
+    return needed(config) and (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
 
 
 def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None, Examples]:

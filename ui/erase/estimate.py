@@ -11,6 +11,7 @@ from typing import Any
 
 from esd_core import DiffusionModel, EraseConfig
 from esd_core import prompts as run_prompts
+from esd_core.examples import needed
 from esd_core.study.watched_prompts import to_watch
 from esd_core.teacher import AT_ONCE, HELD_STEPS
 from ui.erase import curves, fields, pictures
@@ -47,8 +48,7 @@ def estimate(
     between += bool(config.edit and config.iterations)  # and the first of what is solved for
     ends = 1 if pictures.known(model, prompts) is not None else 2
     after = pictures.STEPS * call(2 * len(prompts) * len(pictures.SEEDS))
-    idle = EXAMPLES.find(model, config) or not (config.iterations or config.held_out)
-    examples = 0.0 if idle else collecting(model, config, call)
+    examples = 0.0 if EXAMPLES.find(model, config) or not needed(config) else collecting(model, config, call)
     return examples, config.iterations * update, ends * after + between * frame
 
 

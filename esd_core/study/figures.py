@@ -5,6 +5,7 @@ Sheets are PIL images, plots matplotlib `Figure`s without pyplot, so nothing is 
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
@@ -24,13 +25,11 @@ from torch import Tensor
 from esd_core.study.comparison import Comparison
 from esd_core.support.files import replacing
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 INK, FAINT, HAIRLINE, PAPER = "#1f2328", "#6b7280", "#e3e6ea", "#ffffff"
 ACCENT = "#2f5bd0"
-GAP, MARGIN = 6, 16
+GAP, BETWEEN, MARGIN = 4, 10, 16  # pixels: in a group of pictures, of all else, and around a sheet
 LARGE = 256  # pixels a side from which pictures are shown as they are
-WIDEST = 1500  # pixels; the prompts of a comparison wrap into bands rather than pass it
+ACROSS = 10  # pictures; further prompts of a comparison go below
 
 
 def to_pil(image: Tensor, size: int | None = None) -> Image.Image:
@@ -83,7 +82,7 @@ def sheet(
     Raises:
         ValueError: there are more or fewer labels than rows or columns.
     """
-    return _framed([_grid(images, row_labels, column_labels, scale)], title=title)
+    return _page(_grid(images, row_labels, column_labels, scale), title=title)
 
 
 def comparison_sheet(comparison: Comparison, scale: int = 2) -> Image.Image:
@@ -91,23 +90,19 @@ def comparison_sheet(comparison: Comparison, scale: int = 2) -> Image.Image:
 
     Whatever stands in one column started from the same noise, whose hash is in the small print.
     """
-    everything = torch.stack(list(comparison.columns.values()))
-    seeds = len(comparison.seeds)
-    group = seeds * (_scaled(everything.shape[-1], scale) + GAP) + 2 * GAP
-    together = max(1, WIDEST // group)  # prompts side by side
-    bands = []
-    for i in range(0, len(comparison.prompts), together):
-        prompts = comparison.prompts[i : i + together]
-        heads = [label for prompt in prompts for label in (prompt or "(empty prompt)", *[""] * (seeds - 1))]
-        band = everything[:, i : i + together].flatten(1, 2)
-        bands.append(_grid(band, list(comparison.columns), heads, scale))
-    listed = ", ".join(map(str, comparison.seeds))
-    what = f"Seed {listed}." if seeds == 1 else f"Seeds {listed}, from left to right."
-    return _framed(bands, note=f"{what} Same starting noise down each column: {comparison.noise_hash}.")
-
-
-def _scaled(side: int, scale: int) -> int:
-    return side * scale if side < LARGE else side
+    pictures, seeds = torch.stack(list(comparison.columns.values())), comparison.seeds
+    bands, most = [], max(1, ACROSS // len(seeds))  # prompts side by side
+    for i in range(0, len(comparison.prompts), most):
+        prompts = comparison.prompts[i : i + most]
+        heads = [
+            label for prompt in prompts for label in (prompt or "(empty prompt)", *[""] * (len(seeds) - 1))
+        ]
+        band = pictures[:, i : i + most].flatten(1, 2)
+        bands.append([_grid(band, list(comparison.columns), heads, scale)])
+    listed = ", ".join(map(str, seeds))
+    what = f"Seed {listed}." if len(seeds) == 1 else f"Seeds {listed}, from left to right."
+    note = f"{what} Same starting noise down each column: {comparison.noise_hash}."
+    return _page(_table(bands, 2 * MARGIN), note=note)
 
 
 def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str], scale: int) -> Image.Image:
@@ -118,77 +113,54 @@ def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str
             f"{rows} x {columns} pictures, but {len(row_labels)} row labels and "
             f"{len(column_labels)} column labels"
         )
-    w, h = _scaled(width, scale), _scaled(height, scale)
-    font = _font(column_labels, w)
-    sides = [_wrapped(label, font, max(w, 150), max(1, h // _height("A", font))) for label in row_labels]
-    left = max((round(font.getlength(line)) for side in sides for line in side.split("\n")), default=0)
-    xs, spans = _columns(column_labels, left + 2 * GAP if left else 1, w)
-    heads = {j: _wrapped(column_labels[j], font, span, 3) for j, span in spans.items()}
-    top = max((_height(head, font) + GAP for head in heads.values()), default=1)
-    canvas = Image.new("RGB", (xs[-1] + w + 1, top + rows * (h + GAP) - GAP + 1), PAPER)
-    pen = ImageDraw.Draw(canvas)
-    for j, head in heads.items():
-        pen.text((xs[j], top - GAP), head, INK, font=font, anchor="ld")
-    for i, side in enumerate(sides):
-        y = top + i * (h + GAP)
-        pen.text((0, y + h // 2), side, INK, font=font, anchor="lm")
-        for j, x in enumerate(xs):
-            picture = to_pil(images[i, j]).resize((w, h), Image.Resampling.LANCZOS)
-            canvas.paste(ImageOps.expand(picture, 1, HAIRLINE), (x - 1, y - 1))
+    w, h = (side * scale if width < LARGE else side for side in (width, height))
+    letters = min(max(w // 9, 10), 18)  # pixels
+    starts = [j for j, label in enumerate(column_labels) if label or j == 0]
+    groups = [slice(*ends) for ends in zip(starts, [*starts[1:], columns], strict=True)]
+    heads = [_text(column_labels[g.start], letters, (g.stop - g.start) * (w + GAP)) for g in groups]
+    cells = [[_text("", letters, 0), *heads]]
+    for label, row in zip(row_labels, images, strict=True):
+        scaled = (to_pil(picture).resize((w, h), Image.Resampling.LANCZOS) for picture in row)
+        shown = [ImageOps.expand(picture, 1, HAIRLINE) for picture in scaled]
+        cells.append([_text(label, letters, max(w, 150), h), *(_table([shown[g]], GAP) for g in groups)])
+    return _table(cells, BETWEEN)
+
+
+def _page(body: Image.Image, *, title: str = "", note: str = "") -> Image.Image:
+    """A sheet's body inside a margin, under a title and over small print."""
+    parts = [_text(title, 16, body.width), body, _text(note, 12, body.width, ink=FAINT)]
+    return ImageOps.expand(_table([[part] for part in parts], BETWEEN), MARGIN, PAPER)
+
+
+def _table(cells: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
+    """Images in rows and columns, each in the lower left corner of its cell; what is empty takes no room."""
+    widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]
+    heights = [max(cell.height for cell in row) for row in cells]
+    xs, ys = (
+        list(accumulate((n + gap if n else 0 for n in sides), initial=0)) for sides in (widths, heights)
+    )
+    canvas = Image.new("RGB", (xs[-1] - gap, ys[-1] - gap), PAPER)
+    for row, y in zip(cells, ys[1:], strict=True):
+        for cell, x in zip(row, xs[:-1], strict=True):
+            canvas.paste(cell, (x, y - gap - cell.height))
     return canvas
 
 
-def _font(labels: Sequence[str], w: int) -> Font:
-    """A size in proportion to pictures `w` wide; a little smaller if that keeps words whole."""
-    words = [word for label in labels for word in label.split()]
-    for size in range(min(max(w // 9, 12), 18), 9, -1):
-        font = ImageFont.load_default(size)
-        if all(font.getlength(word) <= w for word in words):
-            break
-    return font
-
-
-def _columns(labels: Sequence[str], left: int, w: int) -> tuple[list[int], dict[int, int]]:
-    """Where each column begins, and how wide the label that begins at a column may be."""
-    starts = [j for j, label in enumerate(labels) if label]
-    ends = [*starts[1:], len(labels)]
-    spans = {j: (end - j) * (w + GAP) - GAP for j, end in zip(starts, ends, strict=False)}
-    grouped = any(span > w for span in spans.values())
-    steps = [w + (3 * GAP if grouped and j in spans else GAP) for j in range(1, len(labels))]
-    return list(accumulate(steps, initial=left)), spans
-
-
-def _framed(grids: Sequence[Image.Image], *, title: str = "", note: str = "") -> Image.Image:
-    """Grids above each other inside a margin, under a title, over small print."""
-    width = max(grid.width for grid in grids)
-    font, small = ImageFont.load_default(16), ImageFont.load_default(12)
-    title, note = _wrapped(title, font, width, 2), _wrapped(note, small, width, 3)
-    y = MARGIN + (_height(title, font) + GAP if title else 0)
-    below = y + sum(grid.height + 2 * MARGIN for grid in grids) - MARGIN - GAP  # of the small print
-    height = below + (_height(note, small) + MARGIN if note else GAP)
-    canvas = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
-    pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN, MARGIN), title, INK, font=font)
-    for grid in grids:
-        canvas.paste(grid, (MARGIN, y))
-        y += grid.height + 2 * MARGIN
-    pen.text((MARGIN, below), note, FAINT, font=small)
-    return canvas
-
-
-def _height(text: str, font: Font) -> int:
-    """Of lines of text, however low their letters are."""
-    lines = "\n".join("Åg" for _ in text.split("\n"))
-    return round(ImageDraw.Draw(Image.new("1", (1, 1))).textbbox((0, 0), lines, font=font)[3])
-
-
-def _wrapped(text: str, font: Font, width: int, most: int) -> str:
-    """`text` in at most `most` lines no wider than `width` pixels; what does not fit ends in "…"."""
+def _text(text: str, size: int, width: int, height: int = 0, ink: str = INK) -> Image.Image:
+    """`text` in at most three lines no wider than `width` pixels, in the middle of `height`; what does not
+    fit ends in "…"."""
+    font, lines = ImageFont.load_default(size), list[str]()
     for letters in range(len(text), 0, -1):
-        lines = textwrap.wrap(text, letters, max_lines=most, placeholder="…")
-        if all(font.getlength(line) <= width for line in lines):
-            return "\n".join(lines)
-    return ""
+        lines = textwrap.wrap(text, letters, max_lines=3, placeholder="…")
+        if all(font.getlength(line) < width for line in lines):
+            break
+    longest = max((math.ceil(font.getlength(line)) + 1 for line in lines), default=0)
+    step = round(1.3 * size)  # room for "Å" and "g"
+    top = max(0, height - step * len(lines)) // 2
+    written = Image.new("RGB", (longest, max(height, step * len(lines))), PAPER)
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(written).text((0, top + i * step), line, ink, font=font)
+    return written
 
 
 def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = ()) -> Figure:
@@ -201,10 +173,10 @@ def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] =
     padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(8.4 if held_out else 5, 3.1), layout=padded)
     panels = figure.subplots(1, 2 if held_out else 1, squeeze=False)[0]
-    _plot_losses(panels[0], _finite(losses))
+    _plot_losses(panels[0], np.where(np.isfinite(losses), losses, np.nan))
     updates, errors = zip(*held_out, strict=True) if held_out else ((), ())
     if held_out:
-        _plot_errors(panels[1], updates, _finite(errors))
+        _plot_errors(panels[1], updates, np.where(np.isfinite(errors), errors, np.nan))
     last = max(len(losses), 1, *updates)
     for panel in panels:
         panel.set_xlim(-0.02 * last, 1.02 * last)
@@ -222,11 +194,6 @@ def style(panel: Axes, x: str = "", y: str = "", title: str = "") -> None:
     panel.spines[["left", "bottom"]].set_color(HAIRLINE)
     panel.grid(axis="y", color=HAIRLINE, linewidth=0.8)
     panel.set_axisbelow(True)
-
-
-def _finite(values: Sequence[float]) -> np.ndarray:
-    array = np.asarray(values, float)
-    return np.where(np.isfinite(array), array, np.nan)
 
 
 def _plot_losses(panel: Axes, losses: np.ndarray) -> None:

@@ -75,8 +75,7 @@ TrainMethod = Annotated[
 
 @strict
 class EraseConfig:
-    """What to erase and how. The defaults are those of `live` for objects, but for what it preserves and
-    its larger steps in cross-attention.
+    """What to erase and how; presets give other values than the defaults.
 
     `concepts` also takes a string, or a list of strings and targets, of which no two are the same. ValueError
     if an option is out of range or unknown, or options exclude each other; the message names value and

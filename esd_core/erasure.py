@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -74,31 +75,27 @@ class Erasure:
                 found[name] = tuple(value.shape)
         return found
 
-    def change(self, name: str, base: Tensor) -> Tensor:
-        """What it adds to the parameter of this name, whose frozen value is `base`."""
+    def value(self, name: str, base: Tensor, strength: float = 1.0) -> Tensor:
+        """What it makes of the parameter of this name, whose frozen value is `base`: exactly that at strength
+        0, and at 1 exactly the trained numbers of a whole matrix."""
         if name in self.tensors:
-            return self.tensors[name].to(base.device) - base
+            return torch.lerp(base, self.tensors[name].to(base.device), strength)
         up, down = (self.tensors[name.removesuffix(".weight") + end] for end in (UP, DOWN))
-        return (up @ down).to(base.device)
+        return base + strength * (up @ down).to(base.device)
 
     @property
     def is_lora(self) -> bool:
         """Whether all that it changes is of low rank."""
-        return all(name.endswith((DOWN, UP)) for name in self.tensors)
+        return self.changes.keys().isdisjoint(self.tensors)
 
     def check(self, model: DiffusionModel) -> None:
         """Raise ValueError, saying why, unless this erasure was made for `model`."""
-        parameters = dict(model.unet.named_parameters())
-        if missing := sorted(set(self.changes) - set(parameters)):
-            raise ValueError(
-                f"this erasure changes {missing[0][:80]!r} and {len(missing) - 1} more tensors that the "
-                f"UNet of {model.short_name!r} does not have; load the model it was made for"
-            )
+        has = {name: tuple(p.shape) for name, p in model.unet.named_parameters()}
         for name, shape in self.changes.items():
-            if shape != (wanted := tuple(parameters[name].shape)):
+            if shape != has.get(name):
                 raise ValueError(
-                    f"this erasure's {name!r} has shape {shape}, but {model.short_name!r} has {wanted}; "
-                    "load the model it was made for"
+                    f"this erasure changes {name[:80]!r} of shape {shape}, which the UNet of "
+                    f"{model.short_name!r} does not have; load the model it was made for"
                 )
         if self.base and self.base != model.fingerprint:
             made_for = str(self.provenance.get("model", "another model"))[:80]
@@ -131,8 +128,8 @@ class Erasure:
     def combine(
         cls, model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
     ) -> Erasure:
-        """Several erasures added up, as `combine` does, kept as one. Its record lists the parts; a sum among
-        them is listed as its own parts. ValueError as `combine`."""
+        """Several erasures added up, as `combine` does, kept as one; of LoRAs a LoRA whose ranks add up. Its
+        record lists the parts; a sum among them is listed as its own parts. ValueError as `combine`."""
         tensors = {n: t.cpu() for n, t in _sums(model, erasures, strengths).items()}
         parts = [
             {**part, "strength": strength * part["strength"]}
@@ -145,25 +142,24 @@ class Erasure:
     def save(self, path: str | Path) -> Path:
         """Write one .safetensors file; a reader never sees a half-written one. ValueError if the name does
         not end in .safetensors."""
-        metadata = {"format": FORMAT, "base": self.base, "provenance": json.dumps(self.provenance)}
         named = {PREFIX + n if n.endswith((DOWN, UP)) else n: t for n, t in self.tensors.items()}
-        return write_safetensors(path, named, metadata)
+        record = json.dumps(self.provenance)
+        return write_safetensors(path, named, {"format": FORMAT, "base": self.base, "provenance": record})
 
     @classmethod
     def load(cls, path: str | Path) -> Erasure:
-        """Read what `save` wrote. ValueError if the file is not readable (see `read_safetensors`), or is no
-        erasure of ours."""
-        return cls.from_file(Path(path).name, *read_safetensors(path))
+        """Read what `save` wrote. ValueError if that is not readable (see `read_safetensors`) or not ours."""
+        (metadata, tensors), name = read_safetensors(path), Path(path).name
+        if metadata.get("format") != FORMAT:
+            raise ValueError(
+                f"{name} is no erasure that ESD Lab saved (its metadata names no format {FORMAT!r}); others, "
+                "with their model, are read by esd_core.exchange.formats.load_erasure"
+            )
+        return cls.from_file(name, metadata, tensors)
 
     @classmethod
     def from_file(cls, name: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Erasure:
-        """The erasure in what `read_safetensors` returned for a file of ours. ValueError if it is not ours;
-        the message says so of `name`."""
-        if metadata.get("format") != FORMAT:
-            raise ValueError(
-                f"{name} is not an ESD Lab erasure (its metadata names no format {FORMAT!r}); for "
-                "the authors' files use esd_core.exchange.formats.load_erasure"
-            )
+        """The erasure in a file's metadata and tensors. ValueError, by `name`, if its record is damaged."""
         try:
             provenance = dict(json.loads(metadata.get("provenance", "{}")))
         except (ValueError, TypeError, RecursionError) as error:
@@ -177,10 +173,11 @@ def combine(
 ) -> UNet2DConditionModel:
     """Add up several erasures: W + sum_i strength_i * (W_i - W) for every changed tensor W. ValueError if an
     erasure belongs to another model, a strength is out of range, or the lists differ in length."""
-    sums = _sums(model, erasures, strengths)
-    edited = shared_copy(model.unet, list(sums))
-    for name, value in sums.items():
-        value = value.to(edited.get_parameter(name).dtype)
+    total = Erasure(_sums(model, erasures, strengths), "")
+    edited = shared_copy(model.unet, list(total.changes))
+    for name in total.changes:
+        base = edited.get_parameter(name).detach()
+        value = total.value(name, base.float()).to(base.dtype)
         set_parameter(edited, name, nn.Parameter(value, requires_grad=False))
     return edited
 
@@ -188,19 +185,23 @@ def combine(
 def _sums(
     model: DiffusionModel, erasures: Sequence[Erasure], strengths: Sequence[float]
 ) -> dict[str, Tensor]:
-    """The values that `combine` puts into the UNet, float32, new tensors on its device."""
+    """The tensors of what `combine` adds up, new ones: of LoRAs s B A + s' B' A' = [s B, s' B'] [A; A'], else
+    the values of whole matrices, float32 on the model's device."""
     if len(erasures) != len(strengths):
         raise ValueError(f"{len(erasures)} erasures but {len(strengths)} strengths")
     if wrong := [s for s in strengths if not STRENGTHS[0] <= s <= STRENGTHS[1]]:
         raise ValueError(f"strength is {wrong[0]!r}; use a number from -10 to 10")
     for erasure in erasures:
         erasure.check(model)
-    sums = {}
+    sums, parts = dict[str, Tensor](), list(zip(erasures, strengths, strict=True))
+    if all(erasure.is_lora for erasure in erasures):
+        for name in dict.fromkeys(n for e in erasures for n in e.tensors):
+            up = name.endswith(UP)
+            own = [(s if up else 1) * e.tensors[name] for e, s in parts if name in e.tensors]
+            sums[name] = torch.cat(own, dim=int(up))
+        return sums
     for name in dict.fromkeys(n for e in erasures for n in e.changes):
         base = model.unet.get_parameter(name).detach().float()
-        parts = [(e, s) for e, s in zip(erasures, strengths, strict=True) if name in e.changes]
-        if len(parts) == 1 and parts[0][1] == 1 and name in parts[0][0].tensors:
-            sums[name] = parts[0][0].tensors[name].to(base.device).clone()  # the trained numbers, not rounded
-        else:
-            sums[name] = base + sum(s * e.change(name, base) for e, s in parts)
+        first, *others = (e.value(name, base, s) for e, s in parts if name in e.changes)
+        sums[name] = first + sum(value - base for value in others)
     return sums

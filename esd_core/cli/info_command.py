@@ -55,7 +55,7 @@ def of_model(model: esd_core.DiffusionModel) -> dict[str, Any]:
 
 def of_erasure(path: Path) -> dict[str, Any]:
     """Size, tensors and origin. A file without our metadata is described as far as it goes."""
-    from esd_core.erasure import FORMAT, Erasure
+    from esd_core.erasure import Erasure
     from esd_core.support.files import read_safetensors
 
     metadata, tensors = read_safetensors(path)
@@ -64,9 +64,9 @@ def of_erasure(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "format": metadata.get("format", "none recorded (as the authors' 2025 script writes)"),
         "base": metadata.get("base") or None,
-        "parameters": sum(t.numel() for t in tensors.values()),
+        "parameters": sum(t.numel() for n, t in tensors.items() if not n.endswith(".alpha")),  # a scale
         "tensors": {n: list(t.shape) for n, t in tensors.items()},
     }
-    if metadata.get("format") == FORMAT:
+    if "provenance" in metadata:
         facts["provenance"] = Erasure.from_file(path.name, metadata, tensors).provenance
     return facts

@@ -1,7 +1,6 @@
 """The run card of an erasure: what was done to which model, and how to do it again.
 
-Provenance may come from a stranger's file: only what `EraseConfig` accepts is believed, and everything else
-is shown as short text.
+Of a stranger's record only what `EraseConfig` accepts is believed; everything else is shown as short text.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ from esd_core.erasure import Erasure
 from esd_core.objective import eta_to_official
 from esd_core.selection import DESCRIPTIONS
 
-LIMITS = (
-    "An erasure is a fine-tune, not a proof of removal: paraphrases, inverted embeddings or a "
-    "little training can bring a concept back, and its neighbours suffer."
-)
+LIMITS = "This proves no removal: paraphrases or a little training can bring it back; its neighbours suffer."
 
 
 def config_of(erasure: Erasure) -> EraseConfig | None:
@@ -165,8 +161,7 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 def nearest_preset(config: EraseConfig) -> tuple[str, dict[str, Any]]:
     """The preset with the fewest options to change, and those options with their values."""
-    own = config.to_dict()
-    changes = {}
+    own, changes = config.to_dict(), {}
     for name in PRESETS:
         with suppress(ValueError):  # a preset that is not for this train method
             default = preset(name, config.concepts, train_method=config.train_method).to_dict()
@@ -180,10 +175,9 @@ def command_line(config: EraseConfig, model: str = "emoji") -> str:
     name, changed = nearest_preset(config)
     words = [] if model == "emoji" else [f"--model={model}"]
     words += [] if name == usual_preset(model) else [f"--preset={name}"]
-    if any(t.erase_from for t in config.concepts):
-        words += [f"--erase-from={t.erase_from or ''}" for t in config.concepts]
-    if any(t.weight != 1 for t in config.concepts):
-        words += [f"--weight={t.weight!r}" for t in config.concepts]
+    contexts, weights = ([getattr(t, side) for t in config.concepts] for side in ("erase_from", "weight"))
+    words += [f"--erase-from={context or ''}" for context in contexts if any(contexts)]
+    words += [f"--weight={weight!r}" for weight in weights if {*weights} != {1}]
     for option, value in changed.items():
         flag = f"--{option.replace('_', '-')}"
         values = value if isinstance(value, list | tuple) else [value]

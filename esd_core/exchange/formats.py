@@ -1,12 +1,9 @@
 """Read and write other people's files: strangers', the authors' 2025 erasures, diffusers folders, pictures.
 
-`official` is what `esd_sd.py` (rohitgandikota/erasing) saves: one safetensors file with the trained
-tensors under diffusers' UNet names and no metadata, named
-`esd-{concept}-from-{context}-{method}.safetensors`, read back by
-`unet.load_state_dict(load_file(path), strict=False)`. `diffusers` is the folder layout of
-`DiffusionPipeline.save_pretrained`, `kohya` a LoRA as kohya-ss/sd-scripts names it and web interfaces read
-it; what `Erasure.save` writes of `esd-lora` is a LoRA for diffusers already. Safetensors only: nothing is
-ever unpickled.
+`official` is what `esd_sd.py` (rohitgandikota/erasing) saves: the trained tensors under diffusers' UNet names
+without metadata, named `esd-{concept}-from-{context}-{method}.safetensors`. `diffusers` is the folder layout
+of `DiffusionPipeline.save_pretrained`, `kohya` a LoRA as kohya-ss/sd-scripts names it and web interfaces read
+it; what `Erasure.save` writes of `esd-lora` is a LoRA for diffusers already. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from esd_core.erasure import DOWN, FORMAT, UP, Erasure
+from esd_core.erasure import DOWN, PREFIX, UP, Erasure
 from esd_core.models import DiffusionModel
 from esd_core.support.files import read_safetensors, replacing, write_safetensors, write_text
 
@@ -41,26 +38,46 @@ def largest(model: DiffusionModel) -> int:
 
 
 def load_erasure(path: str | Path, model: DiffusionModel, most: int | None = None) -> Erasure:
-    """An erasure for `model`, whether we saved it or the authors' 2025 script did. Theirs does not
-    record its base model, so `base` stays empty and only names and shapes are checked; concept and
-    method come from the file's name. `most` is the number of bytes it may have, as `largest` for a visitor's.
-    ValueError if the file is not readable (see `read_safetensors`), or made for another model."""
+    """An erasure for `model`: one of ours, of the authors' 2025 script, or a LoRA of the UNet alone in the
+    names of diffusers or kohya-ss/sd-scripts. Where no base model is recorded, `base` stays empty and only
+    names and shapes are checked; the name of an authors' file says what it erases. `most` is the number of
+    bytes it may have, as `largest` for a visitor's. ValueError if the file is not readable (see
+    `read_safetensors`), or made for another model."""
     path = Path(path)
     metadata, tensors = read_safetensors(path, most)
-    if metadata.get("format") == FORMAT:
-        erasure = Erasure.from_file(path.name, metadata, tensors)
+    named = _in_our_names(tensors, model)
+    if "provenance" in metadata:
+        erasure = Erasure.from_file(path.name, metadata, named)
     else:
-        erasure = Erasure(tensors, "", _official_record(path))
+        erasure = Erasure(named, "", _official_record(path))
     erasure.check(model)
     return erasure
 
 
+def _in_our_names(tensors: dict[str, Tensor], model: DiffusionModel) -> dict[str, Tensor]:
+    """A LoRA's factors as erasures hold them, scaled by kohya's alpha over the rank; others as they are."""
+    named = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
+    for layer, _ in model.unet.named_modules():
+        names = _kohya(layer)
+        if {*names[:2]} <= named.keys():
+            down, up, *alpha = (named.pop(name) for name in names if name in named)
+            scale = alpha[0].mean() / down.shape[:1].numel() if alpha else 1.0
+            named |= {layer + DOWN: scale * down, layer + UP: up}
+    return named
+
+
+def _kohya(layer: str) -> list[str]:
+    """How kohya-ss/sd-scripts names the factors of a UNet's layer, and their scale."""
+    flat = layer.replace(".", "_")
+    return [f"lora_unet_{flat}.{end}" for end in ("lora_down.weight", "lora_up.weight", "alpha")]
+
+
 def _official_record(path: Path) -> dict[str, Any]:
     checked = "not recorded in the file; only tensor names and shapes were checked"
-    found = _NAME.match(path.stem)
-    said = {key: text.replace("_", " ") for key, text in found.groupdict().items()} if found else {}
-    named = {"file_name_says": said} if said else {}
-    return {"format": "official-2025", "file": path.name, "model": checked, **named}
+    record: dict[str, Any] = {"file": path.name, "model": checked}
+    if found := _NAME.match(path.stem):
+        record["file_name_says"] = {key: text.replace("_", " ") for key, text in found.groupdict().items()}
+    return record
 
 
 def write_official(erasure: Erasure, path: str | Path, model: DiffusionModel | None = None) -> Path:
@@ -69,33 +86,32 @@ def write_official(erasure: Erasure, path: str | Path, model: DiffusionModel | N
     A LoRA, which holds no whole matrices, needs the model that it was made for. ValueError if that is missing
     or another, the file exists, or its name does not end in .safetensors.
     """
-    _refuse_taken(path)
     if erasure.is_lora:
         if model is None:
             raise ValueError("this erasure is a LoRA; its whole matrices need the model it was made for")
-        erasure = Erasure.combine(model, [erasure], [1.0])
-    return write_safetensors(path, erasure.tensors)
+        edited = erasure.apply(model)
+        erasure = Erasure({name: edited.get_parameter(name).float() for name in erasure.changes}, "")
+    return _write_new(path, erasure.tensors)
 
 
 def write_kohya(erasure: Erasure, path: str | Path) -> Path:
     """A LoRA in the names of kohya-ss/sd-scripts, such as `lora_unet_mid_block_..._to_k.lora_down.weight`,
-    with an `alpha` that scales by 1. ValueError if the erasure is of full rank, the file exists, or its name
-    does not end in .safetensors."""
-    _refuse_taken(path)
+    with an `alpha` that scales by 1, and our record. ValueError if the erasure is of full rank, the file
+    exists, or its name does not end in .safetensors."""
     if not erasure.is_lora:
         raise ValueError("this erasure changes whole matrices; erase with train method 'esd-lora' for a LoRA")
-    named = {}
-    for name, value in erasure.tensors.items():
-        layer = "lora_unet_" + name.removesuffix(DOWN).removesuffix(UP).replace(".", "_")
-        named[f"{layer}.lora_{'down' if name.endswith(DOWN) else 'up'}.weight"] = value
-        if name.endswith(DOWN):
-            named[f"{layer}.alpha"] = torch.tensor(float(len(value)))
-    return write_safetensors(path, named)
+    named, factors = dict[str, Tensor](), erasure.tensors
+    for layer in (name.removesuffix(".weight") for name in erasure.changes):
+        down, up = factors[layer + DOWN], factors[layer + UP]
+        named |= zip(_kohya(layer), (down, up, torch.tensor(float(len(down)))), strict=True)
+    record = {"base": erasure.base, "provenance": json.dumps(erasure.provenance)}
+    return _write_new(path, named, {"format": "kohya", **record})
 
 
-def _refuse_taken(path: str | Path) -> None:
+def _write_new(path: str | Path, *what: dict[str, Any]) -> Path:
     if Path(path).exists():
         raise ValueError(f"{path} exists; name a new file")
+    return write_safetensors(path, *what)
 
 
 def write_diffusers(

@@ -8,6 +8,7 @@ text is believed that `Parameters` and `EraseConfig` do not accept.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -52,43 +53,32 @@ class Parameters:
         EraseConfig | None, BeforeValidator(lambda c: EraseConfig.from_dict(c) if isinstance(c, dict) else c)
     ] = None
     column: Text | None = None  # which model drew it; None for a sheet of all
-    # (prompt, seed), as indices; None for a sheet of all.
-    place: Annotated[tuple[int, int] | None, BeforeValidator(as_tuple)] = None
-    # Of a grid: (knob, its values) across, then down.
-    axes: Annotated[tuple[()] | tuple[Axis, Axis], BeforeValidator(as_tuple)] = ()
+    place: Annotated[tuple[int, int] | None, BeforeValidator(as_tuple)] = None  # (prompt, seed); None for all
+    axes: Annotated[tuple[()] | tuple[Axis, Axis], BeforeValidator(as_tuple)] = ()  # a grid's: across, down
     versions: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
 
 
 def of(
-    model: DiffusionModel,
-    erasure: Erasure | None,
-    prompts: tuple[str, ...],
-    seeds: tuple[int, ...],
-    **drawn: Any,
+    model: DiffusionModel, erasure: Erasure | None, prompts: Sequence[str], seeds: Sequence[int], **drawn: Any
 ) -> Parameters:
     """The parameters of pictures that are drawn now; `drawn` are `guidance_scale` and other fields that are
     not the defaults. ValueError as `Parameters`."""
     if erasure:
         drawn |= {"erasure": erasure.hash, "config": card.repeatable(erasure)}
     versions = tuple(f"{name} {version(name)}" for name in ("torch", "diffusers"))
-    return Parameters(prompts, seeds, model.name, model.fingerprint, versions=versions, **drawn)
+    return Parameters(tuple(prompts), tuple(seeds), model.name, model.fingerprint, versions=versions, **drawn)
 
 
 def as_text(made: Parameters) -> str:
     """For a reader: the prompts, the negative prompt, then everything else in one line."""
     i, j = made.place or (None, None)
-    prompts = made.prompts if i is None else made.prompts[i : i + 1]
+    lines = [*(made.prompts if i is None else made.prompts[i : i + 1])]
     seeds = made.seeds if j is None else made.seeds[j : j + 1]
-    lines = list(prompts)
     if made.negative_prompt and made.column in (None, "negative prompt"):
         lines.append(f"Negative prompt: {made.negative_prompt}")
     facts = [
-        f"Steps: {made.num_inference_steps}",
-        f"Sampler: {made.scheduler}",
-        f"CFG scale: {made.guidance_scale:g}",
-        f"Seed: {' '.join(map(str, seeds))}",
-        f"Model hash: {made.base}",
-        f"Model: {made.model}",
+        f"Steps: {made.num_inference_steps}, Sampler: {made.scheduler}, CFG scale: {made.guidance_scale:g}",
+        f"Seed: {' '.join(map(str, seeds))}, Model hash: {made.base}, Model: {made.model}",
     ]
     if made.erasure and made.column in (None, "erased"):
         facts += [f"Erasure: {made.erasure}", f"Erasure strength: {made.strength:g}"]

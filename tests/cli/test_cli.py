@@ -12,6 +12,7 @@ import time
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -590,6 +591,20 @@ def test_info_describes_an_erasure_without_its_model(erasure):
     assert told["provenance"]["iterations_done"] == 3
     text = ok("info", str(erasure))
     assert f"tensors: {len(told['tensors'])}" in text and "- {concept: a cat," in text
+
+
+def test_a_lora_exported_for_others_is_the_same_to_every_command(model):
+    ok("erase", "a cat", "--model", model, "--preset", "edit", "--out", "out")
+    ours, theirs = (
+        "out/erasure.safetensors",
+        ok("export", "kohya", "out/erasure.safetensors", "k.safetensors"),
+    )
+    told, again = (json.loads(ok("info", file.strip(), "--json")) for file in (ours, theirs))
+    assert all(told[fact] == again[fact] for fact in ("parameters", "provenance", "base"))
+    ok("compare", "a cat", "--erasure", "k.safetensors", "--model", model, "--steps", "2", "--out", "a.png")
+    ok("compare", "a cat", "--erasure", ours, "--model", model, "--steps", "2", "--out", "b.png")
+    one, other = (np.asarray(Image.open(f), float) for f in ("a.png", "b.png"))
+    assert np.abs(one - other).max() <= 1
 
 
 def test_info_reads_whatever_a_file_says_of_itself(tmp_path):

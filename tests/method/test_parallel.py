@@ -103,7 +103,7 @@ def test_two_processes_learn_what_one_does(tiny, tmp_path):
     *_, last = erase(tiny, preset("live", "a cat", **OPTIONS))
     two = Erasure.load(tmp_path / "two" / "erasure.safetensors")
     base = {name: tiny.unet.get_parameter(name).detach() for name in two.changes}
-    changes = [(last.erasure.change(n, w), two.change(n, w)) for n, w in base.items()]
+    changes = [(last.erasure.value(n, w) - w, two.value(n, w) - w) for n, w in base.items()]
     moved = sum(one.square().sum() for one, _ in changes).sqrt()
     apart = sum((one - other).square().sum() for one, other in changes).sqrt()
     assert apart < 0.01 * moved

@@ -172,7 +172,7 @@ def test_a_lora_and_whole_matrices_add_up(tiny):
     both = combine(tiny, [one, two], [1.0, 0.5])
     for name in one.changes:
         base = tiny.unet.get_parameter(name)
-        expected = base + one.change(name, base) + 0.5 * two.change(name, base)
+        expected = one.value(name, base) + two.value(name, base, 0.5) - base
         assert torch.allclose(both.get_parameter(name), expected, atol=1e-6)
 
 

@@ -45,10 +45,11 @@ def compiled(model: DiffusionModel) -> DiffusionModel:
 
 def updating(model: DiffusionModel, change: Callable[[Any], None] | None = None, **options: Any):
     """One update after another of a run that `change` may alter."""
-    run, examples = start(model, replace(CONFIG, **options)), examples_of(model)
+    run = start(model, replace(CONFIG, **options))
+    run.examples = examples_of(model)
     if change:
         change(run)
-    return lambda: update(run, examples)
+    return lambda: update(run)
 
 
 def examples_of(model: DiffusionModel):

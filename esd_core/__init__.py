@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esd_core.checkpoint import Checkpoint
     from esd_core.config import PRESETS, EraseConfig, Target, preset
     from esd_core.erasing import DivergenceError, EraseStep, erase
     from esd_core.erasure import Erasure, combine
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from esd_core.exchange import card as card
     from esd_core.models import DiffusionModel, load_model
     from esd_core.objective import erasing_loss, erasing_target
+    from esd_core.run_state import Checkpoint
     from esd_core.sampling import SCHEDULERS, Step, generate, sample
     from esd_core.selection import TRAIN_METHODS, select
     from esd_core.study.clip_probe import Probe, Score, probe
@@ -35,7 +35,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _PUBLIC = {
-    "checkpoint": "Checkpoint",
+    "run_state": "Checkpoint",
     "config": "PRESETS EraseConfig Target preset",
     "erasing": "DivergenceError EraseStep erase",
     "erasure": "Erasure combine",

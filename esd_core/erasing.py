@@ -17,12 +17,11 @@ from torch import Tensor
 
 from esd_core import denoise, objective
 from esd_core import examples as drawing
-from esd_core.checkpoint import Checkpoint
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
 from esd_core.examples import Examples, pick, pick_some
 from esd_core.models import DiffusionModel
-from esd_core.run_state import Run, start
+from esd_core.run_state import Checkpoint, Run, start
 from esd_core.sampling import finish
 from esd_core.support.parallel import ALONE, Team
 from esd_core.teacher import Pairs, Teacher
@@ -69,12 +68,11 @@ class EraseStep:
     @property
     def erasure(self) -> Erasure:
         """A copy of what has been learned so far."""
-        run = self._current()
-        return run.erasure(run.capture(), run.iteration)
+        return self._current().learned
 
     def checkpoint(self) -> Checkpoint:
         """A copy of all that the next update depends on, to go on from with `erase(resume=...)`."""
-        return self._current().checkpoint(self.examples)
+        return self._current().checkpoint()
 
     @torch.no_grad()
     def held_out_error(self) -> float | None:
@@ -96,21 +94,20 @@ def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
     return objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre)
 
 
-def draw(run: Run, images: Tensor | None, preserve: Pairs | None = None) -> Examples:
-    """New examples, from the model whose trajectories the run follows; those that hold are kept. ValueError
-    if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
+def draw(run: Run, images: Tensor | None) -> None:
+    """Give the run new examples, from the model whose trajectories it follows; those that hold are kept.
+    ValueError if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
     followed = run.unet if run.config.x_t_source == "edited" else None
     teacher = Teacher(run.model, run.config, followed, run.team)
     if run.config.points == "last":
-        examples = drawing.draw_one(teacher, run.generator)
+        run.examples = drawing.draw_one(teacher, run.generator)
     else:
-        examples = finish(drawing.draw(teacher, run.generator, images, preserve))
-    if not all(torch.isfinite(drawn.concept).all() for drawn in examples.train):
+        run.examples = finish(drawing.draw(teacher, run.generator, images, run.examples.preserve))
+    if not all(torch.isfinite(drawn.concept).all() for drawn in run.examples.train):
         raise ValueError(
             f"{run.model.short_name!r} itself predicts numbers that are not finite, at whatever rate: "
             "look at the scheduler's config (prediction_type, rescale_betas_zero_snr), or load it in float32"
         )
-    return examples
 
 
 def hold_weight(examples: Examples, config: EraseConfig) -> float:
@@ -145,14 +142,14 @@ def backward(run: Run, batch: Pairs, weight: float) -> Tensor:
     return total
 
 
-def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
+def update(run: Run) -> tuple[float, Tensor]:
     """One optimiser step; returns the loss before it and the erasing examples' timesteps `(B,)`.
     DivergenceError, and no step, if the loss is not finite or DIVERGED times the first one."""
-    config, held = run.config, examples.preserve
-    erasing = pick(examples, config, run.picker)
+    config, held = run.config, run.examples.preserve
+    erasing = pick(run.examples, config, run.picker)
     batches = [(erasing, 1.0)]
     if held is not None:
-        batches.append((pick_some(held, config.batch_size, run.picker), hold_weight(examples, config)))
+        batches.append((pick_some(held, config.batch_size, run.picker), hold_weight(run.examples, config)))
     run.optimizer.zero_grad()
     loss = torch.stack([backward(run, batch, weight) for batch, weight in batches]).sum()
     run.team.add_up([loss, *(p.grad for p in run.trained.values() if p.grad is not None)])
@@ -163,7 +160,7 @@ def update(run: Run, examples: Examples) -> tuple[float, Tensor]:
         raise DivergenceError(
             f"the loss went from {run.first_loss:.3g} to {value:.3g} by update {run.iteration + 1}; lower "
             f"the learning rate (now {config.learning_rate:g}) or eta (now {config.eta:g})",
-            run.erasure(run.kept, run.kept_at),
+            run.last_good,
         )
     if run.iteration % KEEP_EVERY == 0:
         run.keep()
@@ -191,8 +188,8 @@ def begin(
     images: Tensor | None,
     resume: Checkpoint | None,
     team: Team,
-) -> tuple[Run, Examples]:
-    """The run before its next update, and what that learns from. Arguments as those of `erase`."""
+) -> Run:
+    """The run before its next update. Arguments as those of `erase`."""
     given, wanted = images is not None, config.x_t_source == "images"
     if given != wanted and (given or resume is None or config.redraw_every):
         raise ValueError("x_t_source 'images' and the argument images go together: give both or none")
@@ -200,23 +197,23 @@ def begin(
         resume.check(model, config)
     elif examples is None or examples.origin:  # else they are of another model than this
         refuse_nothing(model, config)
-    model.latent_shape(config.image_size)
-    mark = time.perf_counter()
-    run = start(model, config)
-    run.team = team
-    if resume is not None:
-        run.restore(resume)
-        return run, resume.examples.to(model.device)
-    if examples is None:
-        beforehand = config.points == "all" and drawing.needed(config)
-        examples = draw(run, images) if beforehand else Examples(())
-    elif examples.origin not in ("", drawing.origin(model, config)):
+    if examples and examples.origin not in ("", drawing.origin(model, config)):
         raise ValueError(
             "these examples were drawn for another model, other concepts, another seed or other sampling "
             "options; leave them out and the run draws its own"
         )
-    run.seconds += time.perf_counter() - mark
-    return run, examples
+    model.latent_shape(config.image_size)
+    mark = time.perf_counter()
+    run = start(model, config, team)
+    if resume is not None:
+        run.restore(resume)
+        return run
+    if examples:
+        run.examples = examples
+    elif config.points == "all" and drawing.needed(config):
+        draw(run, images)
+    run.seconds = time.perf_counter() - mark
+    return run
 
 
 def erase(
@@ -246,17 +243,17 @@ def erase(
             there is nothing to erase.
         DivergenceError: the loss exploded; its `erasure` is the last good state.
     """
-    run, examples = begin(model, config, examples, images, resume, team)
+    run = begin(model, config, examples, images, resume, team)
     t = loss = None
     while True:
-        yield EraseStep(run.iteration, t, loss, run.seconds, run.examples_seen, examples, run)
+        yield EraseStep(run.iteration, t, loss, run.seconds, run.examples_seen, run.examples, run)
         if run.iteration >= config.iterations:
             return
         mark = time.perf_counter()
         stale = config.redraw_every and run.iteration and run.iteration % config.redraw_every == 0
-        if stale or not examples.train:
-            examples = draw(run, images, examples.preserve)
-        loss, t = update(run, examples)
+        if stale or not run.examples.train:
+            draw(run, images)
+        loss, t = update(run)
         run.iteration += 1
         run.examples_seen += len(t)
         run.seconds += time.perf_counter() - mark

@@ -24,12 +24,12 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from esd_core.checkpoint import Checkpoint
 from esd_core.cli.options import note
 from esd_core.config import EraseConfig
 from esd_core.erasing import DivergenceError, EraseStep
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
+from esd_core.run_state import Checkpoint
 from esd_core.study import figures
 from esd_core.study.comparison import compare
 from esd_core.study.watched_prompts import to_watch

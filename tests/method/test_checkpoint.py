@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from esd_core.checkpoint import Checkpoint
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.erasing import erase
+from esd_core.run_state import Checkpoint
 
 SHORT = dict(iterations=7, num_inference_steps=3, trajectories=2, batch_size=2)
 TWO = [Target("a cat", weight=2.0), Target("red", "a red dog")]

@@ -44,6 +44,11 @@ class Target:
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often an update draws it, relative to the others; above 0."""
 
+    @property
+    def drawn(self) -> str:
+        """What its trajectories ask for: the context, or else the concept."""
+        return self.erase_from or self.concept
+
 
 def _as_targets(concepts: Any) -> tuple[Target, ...]:  # noqa: ANN401
     """Normalise what `EraseConfig.concepts` accepts."""

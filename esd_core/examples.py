@@ -7,7 +7,6 @@ it again for a run that differs only in such options.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
@@ -64,23 +63,21 @@ class KeptExamples:
 
     def __init__(self, runs: int = 8) -> None:
         self._runs = runs
-        self._known: OrderedDict[str, Examples] = OrderedDict()
+        self._known: dict[str, Examples] = {}
 
     def find(self, model: DiffusionModel, config: EraseConfig) -> Examples | None:
         """Examples that a run with this config can start from at once, or None."""
-        key = origin(model, config)
-        if key in self._known:
-            self._known.move_to_end(key)
-        return self._known.get(key)
+        if found := self._known.get(origin(model, config)):
+            self.keep(found)
+        return found
 
     def keep(self, examples: Examples) -> None:
         """Keep them, if any other run can use them."""
-        if not examples.origin:
-            return
-        self._known[examples.origin] = examples
-        self._known.move_to_end(examples.origin)
+        if examples.origin:
+            self._known.pop(examples.origin, None)
+            self._known[examples.origin] = examples  # the last one
         if len(self._known) > self._runs:
-            self._known.popitem(last=False)
+            del self._known[next(iter(self._known))]
 
 
 def needed(config: EraseConfig) -> bool:
@@ -88,19 +85,11 @@ def needed(config: EraseConfig) -> bool:
     return bool(config.iterations or config.held_out)
 
 
-def collectable(config: EraseConfig) -> bool:
-    """Whether the run has examples, all of the frozen model and drawn once, before any update."""
-    return needed(config) and (config.x_t_source, config.points, config.redraw_every) == ("frozen", "all", 0)
-
-
-def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None, Examples]:
-    """The examples that `erase` would begin with, to give to it; yields those of each sampling step.
-    ValueError if the run is not `collectable`."""
-    if not collectable(config):
-        raise ValueError(
-            "only examples of the frozen model that are drawn once can be collected beforehand; "
-            "use x_t_source 'frozen', points 'all' and redraw_every 0"
-        )
+def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None, Examples | None]:
+    """The examples that `erase` would begin with, to give to it; yields those of each sampling step. None, at
+    once, for a run without any, or whose examples are not the frozen model's, drawn once."""
+    if not needed(config) or (config.x_t_source, config.points, config.redraw_every) != ("frozen", "all", 0):
+        return None
     return (yield from draw(Teacher(model, config), torch.Generator().manual_seed(config.seed)))
 
 
@@ -124,8 +113,8 @@ def draw(
     if config.preserve and preserve is None:
         prompts = held(model, config)
         seeds = draw_seeds(len(prompts), generator)
-        lines_held = [Line(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        preserve = yield from teacher.held(lines_held)
+        holding = [Line(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        preserve = yield from teacher.walked(None, holding)
     kept_back = Pairs.cat(held_out) if config.held_out else None
     return Examples(tuple(train), kept_back, preserve, origin(model, config))
 

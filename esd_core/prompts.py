@@ -40,7 +40,7 @@ def asked(model: DiffusionModel, target: Target, config: EraseConfig, seeds: lis
     object: `eps_cat - eta * (eps_cat_in_noto_style - eps_cat)`. Backgrounds go by their phrase: erased from
     objects, they take more of everything else along (bench/results/quality-from-objects.md).
     """
-    plain, words = (target.erase_from or target.concept, ""), model.vocabulary
+    plain, words = (target.drawn, ""), model.vocabulary
     known = words.find(target.concept) if words else None
     styled = known and known.kind == "style" and config.from_objects == "styles" and not target.erase_from
     objects = words.of_kind("object") if words and styled else ()

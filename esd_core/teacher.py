@@ -23,7 +23,7 @@ from esd_core import denoise
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
 from esd_core.prompts import Line
-from esd_core.sampling import sample
+from esd_core.sampling import Step, sample
 from esd_core.support.parallel import ALONE, Team
 
 AT_ONCE = 16  # trajectories or examples at most; bounds memory on large models
@@ -87,26 +87,33 @@ class Teacher:
         return min(AT_ONCE, self.config.micro_batch_size)
 
     def trajectories(self, target: Target | None, lines: Sequence[Line]) -> Iterator[Pairs]:
-        """Follow guided trajectories together; every sampling step yields an example of each. The target is
-        what is erased, None if the prompts are to be held where they are."""
-        label, own = Labels(self.model, target, lines), self.unet is None
-        prompts, seeds = [line.prompt for line in lines], [line.seed for line in lines]
-        for step in sample(self.model, prompts, seeds=seeds, keep_pair=own, **self._sampling):
-            known = (step.output_null, step.output_cond) if own else ()
+        """Follow guided trajectories together; every sampling step yields an example of each.
+
+        The target is what is erased. None holds the prompts where they are: on short trajectories of the
+        frozen model, whose output is the target. What a prompt draws is decided on its own trajectory; held
+        only where the erased concept passes, as it is cheaper to do, pictures change more (bench/README.md).
+        """
+        label, steps = Labels(self.model, target, lines), self.config.num_inference_steps
+        following = self if target else replace(self, unet=None)
+        span = dict(num_inference_steps=steps if target else min(HELD_STEPS, steps))
+        for step in following.sample(lines, keep_pair=following.unet is None, **span):
+            known = (step.output_null, step.output_cond) if following.unet is None else ()
             yield label(step.x_t, step.t.long().expand(len(lines)), *known)
 
-    @property
-    def _sampling(self) -> dict[str, Any]:
+    def sample(self, lines: Sequence[Line], **options: Any) -> Iterator[Step]:
+        """Steps of guided sampling as the run's options want it, or `options`."""
         names = ("num_inference_steps", "scheduler", "image_size")
-        options = {name: getattr(self.config, name) for name in names}
-        return options | {"guidance_scale": self.config.start_guidance, "unet": self.unet}
+        wanted = {name: getattr(self.config, name) for name in names} | options
+        wanted |= dict(guidance_scale=self.config.start_guidance, unet=self.unet)
+        prompts, seeds = [line.prompt for line in lines], [line.seed for line in lines]
+        return sample(self.model, prompts, seeds=seeds, **wanted)
 
     def walked(self, target: Target | None, lines: Sequence[Line]) -> Generator[Pairs, None, Pairs]:
         """Whole trajectories, a few at once; yields what `trajectories` does, returns all examples."""
-        mine, parts = self.team.mine(len(lines)), list[list[Pairs]]()
-        for first in range(mine.start, mine.stop, self.at_once):
+        mine, parts = [lines[i] for i in self.team.mine(len(lines))], list[list[Pairs]]()
+        for first in range(0, len(mine), self.at_once):
             parts.append([])
-            for examples in self.trajectories(target, lines[first : min(first + self.at_once, mine.stop)]):
+            for examples in self.trajectories(target, mine[first : first + self.at_once]):
                 parts[-1].append(examples)
                 yield examples
         return Pairs.cat([few for step in zip(*self._everyones(parts), strict=True) for few in step])
@@ -117,17 +124,6 @@ class Teacher:
             return parts
         shares = self.team.everyones([[few.to("cpu") for few in part] for part in parts])
         return [[few.to(self.model.device) for few in part] for share in shares for part in share]
-
-    def held(self, lines: Sequence[Line]) -> Generator[Pairs, None, Pairs]:
-        """As `walked`, of prompts to hold where they are: short trajectories of the frozen model, whose
-        target is the frozen output itself.
-
-        What a prompt draws is decided on its own trajectory. Held only where the erased concept passes, as it
-        is cheaper to do, pictures change more (bench/README.md).
-        """
-        steps = min(HELD_STEPS, self.config.num_inference_steps)
-        shorter = replace(self, config=replace(self.config, num_inference_steps=steps), unet=None)
-        return (yield from shorter.walked(None, lines))
 
     def stopped(self, target: Target, seeds: list[int], generator: torch.Generator) -> Pairs:
         """Guided trajectories stopped at a random step, one per seed; only the last x_t becomes an example.
@@ -146,19 +142,18 @@ class Teacher:
         if not exact:
             t = torch.randint(1000 * k // total, 1000 * (k + 1) // total, (len(seeds),), generator=generator)
         span = dict(stop_at=k + 1) if exact else dict(start_at=1, stop_at=min(total - k + 1, total))
-        mine, line = self.team.mine(len(seeds)), Line(target.erase_from or target.concept)
-        parts = list[list[Pairs]]()
+        mine, parts = self.team.mine(len(seeds)), list[list[Pairs]]()
         if mine:
-            seeds, options = seeds[mine.start : mine.stop], {**self._sampling, **span}
-            *_, last = sample(self.model, line.prompt, seeds=seeds, keep_pair=False, **options)
-            t = last.t.long().expand(len(seeds)) if exact else t[mine.start : mine.stop].to(last.x_t.device)
-            parts = [[Labels(self.model, target, [line])(last.x_t if exact else last.latents, t)]]
+            lines = [Line(target.drawn, seed=seeds[i]) for i in mine]
+            *_, last = self.sample(lines, keep_pair=False, **span)
+            t = last.t.long().expand(len(mine)) if exact else t[mine.start : mine.stop].to(last.x_t.device)
+            parts = [[Labels(self.model, target, lines[:1])(last.x_t if exact else last.latents, t)]]
         return Pairs.cat([few for part in self._everyones(parts) for few in part])
 
     def images(self, target: Target, images: Tensor, count: int, generator: torch.Generator) -> Pairs:
         """So many examples from pictures `(M, 3, H, W)`, forward-noised to random levels (paper, 5.4)."""
         x_t, t, _ = noised(self.model, self.model.encode_images(images), count, generator)
-        label = Labels(self.model, target, [Line(target.erase_from or target.concept)])
+        label = Labels(self.model, target, [Line(target.drawn)])
         few = (values.split(self.at_once) for values in (x_t, t))
         return Pairs.cat([label(*part) for part in zip(*few, strict=True)])
 

@@ -35,7 +35,7 @@ def trajectory(model: DiffusionModel, target: Target, seed: int) -> Pairs:
     on nothing else: the latest KEPT are remembered. ValueError if prompt or seed cannot be.
     """
     config = EraseConfig((target,), seed=seed, num_inference_steps=STEPS)
-    line = Line(target.erase_from or target.concept, seed=seed)
+    line = Line(target.drawn, seed=seed)
     return Pairs.cat(list(Teacher(model, config).trajectories(target, [line])))
 
 

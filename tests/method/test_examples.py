@@ -95,8 +95,7 @@ def test_examples_collected_beforehand_are_those_that_the_run_draws(tiny, option
 
 @pytest.mark.parametrize("options", [{"x_t_source": "edited"}, {"redraw_every": 1}])
 def test_examples_that_follow_the_run_are_not_collected_beforehand(tiny, options):
-    with pytest.raises(ValueError, match="x_t_source"):
-        next(collect(tiny, EraseConfig("a cat", **options)))
+    assert finish(collect(tiny, EraseConfig("a cat", **options))) is None
 
 
 def test_another_text_encoder_prediction_type_or_schedule_has_its_own(tiny, tiny_v):

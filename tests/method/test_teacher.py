@@ -57,7 +57,7 @@ def walked(model, target, config, seeds, unet=None) -> Pairs:
 
 def held_pairs(model, config, prompts, seeds) -> Pairs:
     lines = [Line(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-    return finish(Teacher(model, config).held(lines))
+    return finish(Teacher(model, config).walked(None, lines))
 
 
 def assert_fresh(model, drawn: Pairs, null: str, concept: str, centre: str, trained: str):

@@ -25,7 +25,7 @@ from esd_core import (
     KeptExamples,
     erase,
 )
-from esd_core.examples import collect, collectable
+from esd_core.examples import collect
 from esd_core.sampling import finish
 from esd_core.study.watched_prompts import Watched
 from ui.erase import curves, pictures
@@ -104,7 +104,7 @@ class Sitting:
     def train(self, resume: Checkpoint | None = None) -> Iterator[RunMoment]:
         """Every update; curves and what Stop keeps now and then; frames as the film wants."""
         examples = EXAMPLES.find(self.model, self.config)
-        if examples is None and resume is None and collectable(self.config):
+        if examples is None and resume is None:
             examples = yield from stream.between(collect(self.model, self.config), self._collecting, share=0)
         try:
             for step in erase(self.model, self.config, resume=resume, examples=examples):

@@ -80,10 +80,9 @@ def point(model: DiffusionModel, target: Target, seed: int, t: float, eta: float
 def where(model: DiffusionModel, target: Target, drawn: Pairs, index: int, seed: int) -> str:
     """A sentence that says what x_t is."""
     signal = float(model.alpha_bar[drawn.t[index]])
-    name = target.erase_from or target.concept
     return (
         f"<i>x<sub>t</sub></i> at <i>t</i> = {int(drawn.t[index])} is from the frozen model's own "
-        f"guided trajectory for {markup.quoted(name)}, seed {seed} ({STEPS} steps, guidance "
+        f"guided trajectory for {markup.quoted(target.drawn)}, seed {seed} ({STEPS} steps, guidance "
         f"{EraseConfig.start_guidance:g}): √{signal:.3f} <i>x</i><sub>0</sub> + √{1 - signal:.3f} "
         "noise."
     )

@@ -33,7 +33,7 @@ from bench.measured import Kept
 from bench.speed import LOOKS, watch_run
 from esd_core import load_model
 from esd_core.erasure import Erasure
-from esd_core.models import EMOJI
+from esd_core.exchange.pipelines import EMOJI
 from esd_core.selection import select
 from tools import judge
 

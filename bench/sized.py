@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from esd_core import DiffusionModel
-from esd_core.models import EMOJI
+from esd_core.exchange.pipelines import EMOJI
 from tools.train_unet import build_scheduler
 
 SD_14 = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)  # diffusers' defaults

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from esd_core.erasure import Erasure, combine
     from esd_core.examples import Examples, KeptExamples
     from esd_core.exchange import card as card
-    from esd_core.models import DiffusionModel, load_model
+    from esd_core.exchange.pipelines import load_model
+    from esd_core.models import DiffusionModel
     from esd_core.objective import erasing_loss, erasing_target
     from esd_core.run_state import Checkpoint
     from esd_core.sampling import SCHEDULERS, Step, generate, sample
@@ -40,7 +41,8 @@ _PUBLIC = {
     "erasing": "DivergenceError EraseStep erase",
     "erasure": "Erasure combine",
     "examples": "Examples KeptExamples",
-    "models": "DiffusionModel load_model",
+    "exchange.pipelines": "load_model",
+    "models": "DiffusionModel",
     "objective": "erasing_loss erasing_target",
     "sampling": "SCHEDULERS Step generate sample",
     "selection": "TRAIN_METHODS select",

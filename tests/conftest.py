@@ -13,7 +13,8 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from esd_core.cli import erasing_run
-from esd_core.models import DiffusionModel, load_model
+from esd_core.exchange.pipelines import load_model
+from esd_core.models import DiffusionModel
 
 WORDS = "a cat dog rocket red blue in noto style".split()
 WIDTH = 16  # of the text states

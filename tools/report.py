@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esd_core.models import DiffusionModel, load_model
+from esd_core.exchange.pipelines import load_model
+from esd_core.models import DiffusionModel
 from esd_core.sampling import generate
 from esd_core.study import figures
 from esd_core.study.clip_probe import Probe

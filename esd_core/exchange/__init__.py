@@ -1,1 +1,1 @@
-"""What goes out and comes in: an erasure's card, other people's files, pictures that carry their settings."""
+"""What goes out and comes in: models, cards, other people's files, pictures that carry their settings."""

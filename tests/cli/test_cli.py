@@ -29,7 +29,7 @@ from esd_core.config import EraseConfig, preset
 from esd_core.erasing import DivergenceError
 from esd_core.erasure import Erasure
 from esd_core.exchange.formats import read_pictures
-from esd_core.models import load_model
+from esd_core.exchange.pipelines import load_model
 from tests.conftest import WIDTH, WORDS, tokenizer
 
 FILES = {"erasure.safetensors", "config.json", "loss.csv", "loss.png", "before_after.png"}

@@ -14,7 +14,7 @@ from esd_core.config import EraseConfig, Target, preset
 from esd_core.erasing import erase
 from esd_core.erasure import Erasure
 from esd_core.exchange.card import command_line, python_code
-from esd_core.models import load_model
+from esd_core.exchange.pipelines import load_model
 
 SHORT = dict(iterations=2, num_inference_steps=2, trajectories=2, batch_size=2)
 CONFIGS = {

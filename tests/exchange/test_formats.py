@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from esd_core import denoise, erase, preset
 from esd_core.erasure import FORMAT, Erasure
 from esd_core.exchange import formats
-from esd_core.models import load_model
+from esd_core.exchange.pipelines import load_model
 from esd_core.selection import select
 from esd_core.support import files
 

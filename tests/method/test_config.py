@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from esd_core.config import MOST_CONCEPTS, OPTIONS, PRESETS, EraseConfig, Target, preset, usual_preset
-from esd_core.models import EMOJI
+from esd_core.exchange.pipelines import EMOJI
 from esd_core.sampling import SCHEDULERS
 from esd_core.selection import TRAIN_METHODS
 from esd_core.support.strict import UNBOUNDED

@@ -18,7 +18,7 @@ from diffusers import (
 from torch.testing import assert_close
 
 from esd_core import config, denoise
-from esd_core.models import load_model
+from esd_core.exchange.pipelines import load_model
 from esd_core.sampling import SCHEDULERS, generate, make_scheduler, noise, sample
 
 PROMPTS = ["a cat", "a red dog"]

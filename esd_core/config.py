@@ -180,7 +180,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),
     # The trajectories are the edited model's; `teacher.stopped` explains the timestep quirk.
     "paper": dict(_STOPPED, iterations=1000, learning_rate=1e-5, x_t_source="edited", timesteps="compvis"),
-    # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_from_official). It also
+    # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_to_official). It also
     # trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's own size.
     "official-2025": dict(_STOPPED, iterations=200, learning_rate=5e-5, scheduler="pndm"),
 }

@@ -75,14 +75,6 @@ def to_eps(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType)
     return a.sqrt() * output + (1 - a).sqrt() * x_t
 
 
-def to_v(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
-    """The velocity that a UNet output stands for; infinite at alpha_bar 0 if the output is eps."""
-    if kind == "v_prediction":
-        return output
-    a = as_column(alpha_bar, x_t)
-    return (output - (1 - a).sqrt() * x_t) / a.sqrt()
-
-
 def to_x_0(output: Tensor, x_t: Tensor, alpha_bar: Tensor, kind: PredictionType) -> Tensor:
     """The clean latents that a UNet output implies (Tweedie's posterior mean); infinite at alpha_bar 0
     if the output is eps."""

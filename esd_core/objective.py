@@ -36,16 +36,11 @@ def erasing_loss(edited: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(edited.float(), target.detach().float())
 
 
-def eta_from_official(negative_guidance: float, *, erase_from: bool) -> float:
-    """Our eta for the 2025 script's `--negative_guidance`.
+def eta_to_official(eta: float, *, erase_from: bool) -> float:
+    """The 2025 script's `--negative_guidance` for our eta.
 
     Without `--erase_from` that script centres its target on `eps_concept`, which makes its number
     one larger than the paper's: `eps_concept - (eta + 1) d = eps_null - eta d`, d = eps_concept -
     eps_null.
     """
-    return negative_guidance if erase_from else negative_guidance - 1
-
-
-def eta_to_official(eta: float, *, erase_from: bool) -> float:
-    """The 2025 script's `--negative_guidance` for our eta; inverse of `eta_from_official`."""
     return eta if erase_from else eta + 1

@@ -75,7 +75,7 @@ Explorer(draw_targets, alt, eta=slider(1.0, 0.0, 3.0, 0.25), t=slider(350, 0, 99
 null, concept = noise(5, random), noise(5, random)
 script = concept - 2 * (concept - null)  # as esd_sd.py computes it without --erase_from
 assert torch.allclose(script, erasing_target(null, concept, 1.0))
-objective.eta_from_official(2, erase_from=False)
+objective.eta_to_official(1, erase_from=False)
 
 # %% [markdown]
 # ## What does the loss compare, and who is trained?

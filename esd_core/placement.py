@@ -126,8 +126,6 @@ def states_of(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
 def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
     """C `(D, D)`, float64: the mean of e e^T over the states of all that shall stay while this is erased, in
     which the concept's neighbours, or `preserve_prompts`, have a share of NEAR.
-
-    The sum over all that the model draws is kept, in memory and in the Hugging Face cache.
     """
     prompts, near = staying(model), prompts_to_hold(model, config)
     named, length = naming(model, config, [*prompts, *near]), model.tokenizer.model_max_length
@@ -136,26 +134,21 @@ def covariance(model: DiffusionModel, config: EraseConfig) -> Tensor:
     return (1 - NEAR) * rest + NEAR * _total(model, near) / (len(near) * length)
 
 
-_TOTALS: dict[str, Tensor] = {}
-
-
-def _kept_total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
-    computed = "\n".join([str(model.text_encoder.dtype), *prompts])
-    listed = hashlib.sha256(computed.encode()).hexdigest()[:12]
-    name = f"{fingerprint(model.text_encoder)}-{listed}"
-    file = Path(HF_HOME) / "esd-lab" / f"{name}.safetensors"
-    if name not in _TOTALS:
-        try:
-            _TOTALS[name] = load_file(file)["total"]
-        except (OSError, SafetensorError):
-            _TOTALS[name] = _total(model, prompts)
-            with suppress(OSError):  # a folder that cannot be written to costs time only
-                write_safetensors(file, {"total": _TOTALS[name]})
-    return _TOTALS[name]
-
-
 def _total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
     """The sum of e e^T over the states of some prompts, `(D, D)` float64."""
     batches = (states_of(model, prompts[i : i + AT_ONCE]) for i in range(0, len(prompts), AT_ONCE))
     none = torch.zeros([model.text_encoder.config.hidden_size] * 2, dtype=torch.float64)
     return sum((states.T @ states for states in batches), none)
+
+
+def _kept_total(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    """The same, of all that shall stay whatever is erased: kept in the Hugging Face cache."""
+    computed = "\n".join([str(model.text_encoder.dtype), *prompts])
+    listed = hashlib.sha256(computed.encode()).hexdigest()[:12]
+    file = Path(HF_HOME) / "esd-lab" / f"{fingerprint(model.text_encoder)}-{listed}.safetensors"
+    with suppress(OSError, SafetensorError):
+        return load_file(file)["total"]
+    total = _total(model, prompts)
+    with suppress(OSError):  # a folder that cannot be written to costs time only
+        write_safetensors(file, {"total": total})
+    return total

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,14 +25,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        yield Path(folder) / path.name
+        os.replace(Path(folder) / path.name, path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -72,16 +67,15 @@ def read_safetensors(path: str | Path, most: int | None = None) -> tuple[dict[st
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             for name in file.keys():
-                if (kind := file.get_slice(name).get_dtype()) not in FLOATS:
-                    floats = ", ".join(FLOATS)
-                    raise ValueError(f"{path.name}: tensor {name[:80]!r} is of type {kind}; use {floats}")
+                what, kind = f"{path.name}: tensor {name[:80]!r}", file.get_slice(name).get_dtype()
+                if kind not in FLOATS:
+                    raise ValueError(f"{what} is of type {kind}; use {', '.join(FLOATS)}")
                 tensors[name] = file.get_tensor(name).float()
+                if not bool(torch.isfinite(tensors[name]).all()):
+                    raise ValueError(f"{what} is not made of finite floats")
     except (SafetensorError, OSError) as error:
         told = str(error).replace(str(path), path.name)
         raise ValueError(f"{path.name} is not a readable safetensors file: {told}") from error
     if not tensors:
         raise ValueError(f"{path.name} holds no tensors")
-    for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{path.name}: tensor {name[:80]!r} is not made of finite floats")
     return metadata, tensors

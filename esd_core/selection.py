@@ -1,24 +1,9 @@
 """Which weights an erasure may change: train method -> parameter names.
 
-The vocabulary is that of the authors' scripts (rohitgandikota/erasing): the 2025 names `esd-x`,
-`esd-x-strict`, `esd-u`, `esd-all`, and the 2023 ones where they mean another set. Counts are for
-Stable Diffusion 1.x, whose UNet has 859,520,964 parameters.
-
-    method        trains                                                        parameters (SD 1.x)
-    esd-x         Linear layers of cross-attention (paper: ESD-x)                       43,962,560
-    esd-x-strict  only its keys and values                                              19,169,280
-    esd-lora      a change of low rank to keys and values (ours, see placement)      24,960 a rank
-    esd-u         Linear and Conv2d outside cross-attention (2025 scripts)             815,358,084
-    esd-all       every Linear and Conv2d                                              859,320,644
-    selfattn      everything in self-attention (`attn1`)                                49,574,080
-    noxattn       all but cross-attention, output head, time embedding (paper: ESD-u)  813,495,680
-    notime        all but output head and time embedding                               857,458,240
-    full          everything                                                           859,520,964
-    xlayer        cross-attention of two late blocks                                     3,605,760
-    selflayer     self-attention of two early blocks                                     8,193,920
-
-`xattn` is the 2023 name of `esd-x`. Beware: "ESD-u" names different sets in the 2023 and the 2025
-code; ours follow each script exactly.
+The vocabulary is that of the authors' scripts (rohitgandikota/erasing): the 2025 names `esd-x` (the paper's
+ESD-x), `esd-x-strict`, `esd-u`, `esd-all`, and the 2023 ones where they mean another set; `esd-lora` is ours,
+a change of low rank (see placement). Beware: "ESD-u" names different sets in the 2023 and the 2025 code;
+ours follow each script exactly.
 """
 
 from __future__ import annotations
@@ -42,18 +27,18 @@ def _head_or_time(name: str) -> bool:
 
 # Each rule sees the parameter's full name and whether its module is a Linear or Conv2d. The 2023
 # rules match module names, in which cross-attention (`attn2`) has no norm of its own.
-_RULES: dict[str, Callable[[str, bool], bool]] = {
-    "esd-x": lambda name, dense: ".attn2." in name and dense,
-    "esd-x-strict": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,
-    "esd-lora": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,
-    "esd-u": lambda name, dense: ".attn2." not in name and dense,
-    "esd-all": lambda name, dense: dense,
-    "selfattn": lambda name, dense: ".attn1." in name,
-    "noxattn": lambda name, dense: ".attn2." not in name and not _head_or_time(name),
-    "notime": lambda name, dense: not _head_or_time(name),
-    "full": lambda name, dense: True,
-    "xlayer": lambda name, dense: ".attn2." in name and name.startswith(_XLAYER),
-    "selflayer": lambda name, dense: ".attn1." in name and name.startswith(_SELFLAYER),
+_RULES: dict[str, Callable[[str, bool], bool]] = {  # and how many it selects of Stable Diffusion 1.x's
+    "esd-x": lambda name, dense: ".attn2." in name and dense,  # 43,962,560
+    "esd-x-strict": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 19,169,280
+    "esd-lora": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 24,960 a rank
+    "esd-u": lambda name, dense: ".attn2." not in name and dense,  # 815,358,084
+    "esd-all": lambda name, dense: dense,  # 859,320,644
+    "selfattn": lambda name, dense: ".attn1." in name,  # 49,574,080
+    "noxattn": lambda name, dense: ".attn2." not in name and not _head_or_time(name),  # 813,495,680
+    "notime": lambda name, dense: not _head_or_time(name),  # 857,458,240
+    "full": lambda name, dense: True,  # 859,520,964
+    "xlayer": lambda name, dense: ".attn2." in name and name.startswith(_XLAYER),  # 3,605,760
+    "selflayer": lambda name, dense: ".attn1." in name and name.startswith(_SELFLAYER),  # 8,193,920
 }
 TRAIN_METHODS = tuple(_RULES)
 

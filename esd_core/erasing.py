@@ -175,7 +175,8 @@ def refuse_nothing(model: DiffusionModel, config: EraseConfig) -> None:
             f"with eta {config.eta:g} the target for {still!r} is what the frozen model predicts already: "
             "there is nothing to erase; use another eta, such as 1"
         )
-    if nothing := next((t.concept for t in config.concepts if model.reads_alike(t.concept, "")), None):
+    empty = (t.concept for t in config.concepts if torch.equal(*model.encode([t.concept, ""])))
+    if nothing := next(empty, None):
         raise ValueError(
             f"{model.short_name!r} reads {nothing!r} as the empty prompt: there is nothing to erase"
         )

@@ -119,10 +119,6 @@ class DiffusionModel:
         encoded = [self.vae.encode(few.to(self.device, self.vae.dtype)).latent_dist.mean for few in parts]
         return torch.cat(encoded).float() * self.vae.config.scaling_factor
 
-    def reads_alike(self, one: str, other: str) -> bool:
-        """Whether the text encoder has the same states for both prompts."""
-        return torch.equal(*self.encode([one, other]))
-
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of `prompt` the model has never seen; [] if it keeps no list of its words."""
         return self.vocabulary.unknown_words(prompt) if self.vocabulary else []

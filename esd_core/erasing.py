@@ -16,15 +16,13 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from esd_core import denoise, objective
-from esd_core import examples as drawing
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure
-from esd_core.examples import Examples, pick, pick_some
+from esd_core.examples import Examples, needed, origin, pick, pick_some
 from esd_core.models import DiffusionModel
 from esd_core.run_state import Checkpoint, Run, start
-from esd_core.sampling import finish
 from esd_core.support.parallel import ALONE, Team
-from esd_core.teacher import Pairs, Teacher
+from esd_core.teacher import Pairs
 
 DIVERGED = 100.0  # a loss this many times the first one cannot be learning
 KEEP_EVERY = 10  # updates between copies of the last good weights
@@ -92,22 +90,6 @@ class EraseStep:
 def target_of(drawn: Pairs, config: EraseConfig) -> Tensor:
     """The erasing target of each example, `(N, C, h, w)`."""
     return objective.erasing_target(drawn.null, drawn.concept, config.eta, drawn.centre)
-
-
-def draw(run: Run, images: Tensor | None) -> None:
-    """Give the run new examples, from the model whose trajectories it follows; those that hold are kept.
-    ValueError if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
-    followed = run.unet if run.config.x_t_source == "edited" else None
-    teacher = Teacher(run.model, run.config, followed, run.team)
-    if run.config.points == "last":
-        run.examples = drawing.draw_one(teacher, run.generator)
-    else:
-        run.examples = finish(drawing.draw(teacher, run.generator, images, run.examples.preserve))
-    if not all(torch.isfinite(drawn.concept).all() for drawn in run.examples.train):
-        raise ValueError(
-            f"{run.model.short_name!r} itself predicts numbers that are not finite, at whatever rate: "
-            "look at the scheduler's config (prediction_type, rescale_betas_zero_snr), or load it in float32"
-        )
 
 
 def hold_weight(examples: Examples, config: EraseConfig) -> float:
@@ -198,7 +180,7 @@ def begin(
         resume.check(model, config)
     elif examples is None or examples.origin:  # else they are of another model than this
         refuse_nothing(model, config)
-    if examples and examples.origin not in ("", drawing.origin(model, config)):
+    if examples and examples.origin not in ("", origin(model, config)):
         raise ValueError(
             "these examples were drawn for another model, other concepts, another seed or other sampling "
             "options; leave them out and the run draws its own"
@@ -211,8 +193,8 @@ def begin(
         return run
     if examples:
         run.examples = examples
-    elif config.points == "all" and drawing.needed(config):
-        draw(run, images)
+    elif config.points == "all" and needed(config):
+        run.draw(images)
     run.seconds = time.perf_counter() - mark
     return run
 
@@ -253,7 +235,7 @@ def erase(
         mark = time.perf_counter()
         stale = config.redraw_every and run.iteration and run.iteration % config.redraw_every == 0
         if stale or not run.examples.train:
-            draw(run, images)
+            run.draw(images)
         loss, t = update(run)
         run.iteration += 1
         run.examples_seen += len(t)

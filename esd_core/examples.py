@@ -96,9 +96,25 @@ def collect(model: DiffusionModel, config: EraseConfig) -> Generator[Pairs, None
 def draw(
     teacher: Teacher, generator: torch.Generator, images: Tensor | None = None, preserve: Pairs | None = None
 ) -> Generator[Pairs, None, Examples]:
-    """All examples of a run that keeps them (`points="all"`), or of one drawing of it: from trajectories, or
-    from pictures `(M, 3, H, W)` in [0, 1]. `preserve` are those of the first drawing, to keep, as the frozen
-    model does not change."""
+    """All examples of a run, or of one drawing of it: from trajectories, or from pictures `(M, 3, H, W)` in
+    [0, 1]. `preserve` are those of the first drawing, to keep, as the frozen model does not change.
+    ValueError if the frozen model predicts no finite numbers, so that there is nothing to learn from."""
+    if teacher.config.points == "last":
+        examples = Examples((draw_one(teacher, generator),))
+    else:
+        examples = yield from draw_all(teacher, generator, images, preserve)
+    if not all(torch.isfinite(drawn.concept).all() for drawn in examples.train):
+        raise ValueError(
+            f"{teacher.model.short_name!r} itself predicts numbers that are not finite, at whatever rate: "
+            "look at the scheduler's config (prediction_type, rescale_betas_zero_snr), or load it in float32"
+        )
+    return examples
+
+
+def draw_all(
+    teacher: Teacher, generator: torch.Generator, images: Tensor | None, preserve: Pairs | None
+) -> Generator[Pairs, None, Examples]:
+    """Those of whole trajectories."""
     model, config = teacher.model, teacher.config
     lines, train, held_out = config.trajectories + config.held_out, [], []
     for target in config.concepts:
@@ -119,12 +135,12 @@ def draw(
     return Examples(tuple(train), kept_back, preserve, origin(model, config))
 
 
-def draw_one(teacher: Teacher, generator: torch.Generator) -> Examples:
-    """The examples of a single update of a run that stops its trajectories (`points="last"`)."""
+def draw_one(teacher: Teacher, generator: torch.Generator) -> Pairs:
+    """Those of a single update of a run that stops its trajectories (`points="last"`)."""
     concepts = teacher.config.concepts
     weights = torch.tensor([t.weight for t in concepts])
     target = concepts[int(torch.multinomial(weights, 1, generator=generator))]
-    return Examples((teacher.stopped(target, draw_seeds(teacher.config.trajectories, generator), generator),))
+    return teacher.stopped(target, draw_seeds(teacher.config.trajectories, generator), generator)
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> list[int]:

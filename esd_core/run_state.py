@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from esd_core import selection
 from esd_core.config import EraseConfig
 from esd_core.erasure import Erasure, set_parameter, shared_copy
-from esd_core.examples import Examples
+from esd_core.examples import Examples, draw
 from esd_core.models import DiffusionModel
 from esd_core.placement import place
+from esd_core.sampling import finish
 from esd_core.support.files import write_safetensors
 from esd_core.support.parallel import ALONE, Team
-from esd_core.teacher import Pairs
+from esd_core.teacher import Pairs, Teacher
 
 FORMAT = "esd-lab-checkpoint/2"
 TENSOR = "tensor"  # in the JSON of a file {TENSOR: name} stands for the tensor of that name
@@ -76,6 +77,12 @@ class Run:
             "versions": {p: version(p) for p in ("torch", "diffusers", "transformers")},
         }
         return Erasure(tensors, self.model.fingerprint, record)
+
+    def draw(self, images: Tensor | None) -> None:
+        """New examples, of the model whose trajectories the run follows; those that hold are kept."""
+        followed = self.unet if self.config.x_t_source == "edited" else None
+        teacher = Teacher(self.model, self.config, followed, self.team)
+        self.examples = finish(draw(teacher, self.generator, images, self.examples.preserve))
 
     def checkpoint(self) -> Checkpoint:
         """A copy, on the CPU, of all that the next update depends on."""

@@ -125,8 +125,8 @@ def test_a_drawing_for_one_update_is_the_same_however_many_share_it(tiny):
     assert sorted(map(len, parts)) == [0, 1, 1, 1]
     drawn = [few for part in parts for few in part]
     together = torch.cat([few.x_t for few in drawn])
-    assert_close(together, alone.train[0].x_t, atol=1e-5, rtol=1e-4)
-    assert torch.equal(torch.cat([few.t for few in drawn]), alone.train[0].t)
+    assert_close(together, alone.x_t, atol=1e-5, rtol=1e-4)
+    assert torch.equal(torch.cat([few.t for few in drawn]), alone.t)
 
 
 class Recorder(Team):

@@ -4,6 +4,7 @@ The models are those of `bench.sized`. Each figure comes from a fresh process; t
 which also warms up or compiles, is told apart from the others.
 
     python -m bench.sd_size --side 8 --updates 3 --methods esd-x     # on a CPU: small latents
+    python -m bench.sd_size --side 8 --updates 3 --presets live-sd --methods esd-lora esd-x
     python -m bench.sd_size --side 64 --updates 2 --presets live --methods esd-x --dtype bfloat16 \
         --set micro_batch_size=1 batch_size=2 trajectories=1 num_inference_steps=2 held_out=0
     python -m bench.sd_size --arch sd-1.4 sdxl                       # on a GPU: the real size
@@ -84,7 +85,7 @@ def erasing(model: DiffusionModel, job: dict[str, Any]) -> dict[str, float]:
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         marks.append(time.perf_counter() - began)
-    return paces(marks, preset(job["preset"], "a cat").iterations)
+    return paces(marks, preset(job["preset"], "a cat", train_method=job["method"]).iterations)
 
 
 def our_job(job: dict[str, Any]) -> dict[str, float]:

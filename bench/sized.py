@@ -46,7 +46,8 @@ class SdxlUNet(UNet2DConditionModel):
 
 
 class Sized(DiffusionModel):
-    """A model of which only the UNet is real: text encoder and VAE take no part in erasing."""
+    """A model of which only the UNet is real: the VAE takes no part in erasing, and a prompt's states are
+    drawn at random, at no cost."""
 
     def encode(self, prompts: list[str]) -> Tensor:
         width = self.unet.config.cross_attention_dim
@@ -80,10 +81,24 @@ def small_vae() -> AutoencoderKL:
     )
 
 
+def small_text_encoder(width: int) -> CLIPTextModel:
+    """Of the UNet's width, which `esd_core` asks for, and little else; always the same."""
+    size = dict(hidden_size=width, intermediate_size=8, num_attention_heads=1, num_hidden_layers=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CLIPTextModel(CLIPTextConfig(vocab_size=8, **size))
+
+
+def tokenizer() -> CLIPTokenizer:
+    """The embedded model's words, Stable Diffusion's length."""
+    return CLIPTokenizer.from_pretrained(EMOJI / "tokenizer", model_max_length=TOKENS)
+
+
 def build(arch: str, device: str, dtype: torch.dtype) -> Sized:
     """What `esd_core` erases from."""
     unet = random_unet(arch, device, dtype)
-    return Sized(arch, None, None, unet, small_vae(), build_scheduler())  # type: ignore[arg-type]
+    text_encoder = small_text_encoder(unet.config.cross_attention_dim)
+    return Sized(arch, tokenizer(), text_encoder, unet, small_vae(), build_scheduler())
 
 
 def save_sd_14(folder: Path, dtype: torch.dtype) -> None:
@@ -92,7 +107,7 @@ def save_sd_14(folder: Path, dtype: torch.dtype) -> None:
         unet=random_unet("sd-1.4", "cpu", dtype),
         vae=small_vae().to(dtype),
         text_encoder=CLIPTextModel(CLIPTextConfig(**SD_14_TEXT)).to(dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(EMOJI / "tokenizer", model_max_length=TOKENS),
+        tokenizer=tokenizer(),
         scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,  # type: ignore[arg-type]

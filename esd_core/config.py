@@ -2,9 +2,8 @@
 
 What is refused, the command line, the app's fields and the run card follow from the declaration. A preset
 is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023 training script
-`train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both rohitgandikota/erasing); `live` is
-ours, tuned on the embedded model by `bench/quality.py`, and `live-sd` joins its trajectories to the steps of
-`official-2025`.
+`train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both rohitgandikota/erasing); the others are
+ours, `live` tuned on the embedded model by `bench/quality.py`.
 """
 
 from __future__ import annotations
@@ -167,30 +166,29 @@ OPTIONS = options(EraseConfig)
 
 _PLACED = dict(train_method="esd-lora", from_objects="styles")
 # The authors' scripts: every update learns from one fresh trajectory, stopped at a random step.
-_STOPPED = dict(
-    points="last", redraw_every=1, trajectories=1, batch_size=1, num_inference_steps=50, held_out=0
-)
+_LAST = dict(points="last", redraw_every=1, trajectories=1, batch_size=1, num_inference_steps=50, held_out=0)
 PRESETS: dict[str, dict[str, Any]] = {
     # The closed-form edit to begin with, then a few updates of its content: bench/results/quality-live.md.
     "live": dict(_PLACED, edit=0.7, iterations=12, learning_rate=0.05, trajectories=4, num_inference_steps=8),
     # No update at all, and no teacher: what the erasing target says of the text states, solved for.
     "edit": dict(_PLACED, edit=1.0, iterations=0, held_out=0),
-    # For other models, as the steps of `live` fit the embedded one only: those that the authors take for
-    # Stable Diffusion, and as many, but on all points of eight trajectories.
-    "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),
+    # For other models, whose keys and values may be of another size (here 0.3 to 1.4): the edit has theirs,
+    # and the updates go as far as those of `live` in shorter steps.
+    "live-sd": dict(_PLACED, edit=0.7, iterations=50, learning_rate=0.01, batch_size=4),
     # The trajectories are the edited model's; `teacher.stopped` explains the timestep quirk.
-    "paper": dict(_STOPPED, iterations=1000, learning_rate=1e-5, x_t_source="edited", timesteps="compvis"),
+    "paper": dict(_LAST, iterations=1000, learning_rate=1e-5, x_t_source="edited", timesteps="compvis"),
     # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_to_official). It also
     # trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's own size.
-    "official-2025": dict(_STOPPED, iterations=200, learning_rate=5e-5, scheduler="pndm"),
+    "official-2025": dict(_LAST, iterations=200, learning_rate=5e-5, scheduler="pndm"),
 }
 
-# `live` with another train method, which moves other pictures more: fewer updates than it takes to fit, and
-# other prompts held (bench/results compares it with more updates, and with none held). At twice this rate of
-# cross-attention the rest of what is drawn suffers and hardly more goes; at two thirds of it more is left of
-# styles. Methods that train many more weights, such as esd-u, take smaller steps.
-LIVE_TUNED = dict(preserve=0.5, from_objects="styles")
-LIVE_CROSS_ATTENTION_RATE = 1.5e-3
+# With another train method, which moves other pictures more. `live`: fewer updates than it takes to fit,
+# other prompts held, and larger steps in cross-attention: twice this rate harms the rest, two thirds leave
+# more of styles (bench/results). `live-sd`: the authors' steps, on all points of eight trajectories.
+FINE_TUNED: dict[str, dict[str, Any]] = {
+    "live": dict(preserve=0.5, from_objects="styles", learning_rate=1.5e-3),
+    "live-sd": dict(iterations=200, learning_rate=5e-5, batch_size=1, num_inference_steps=25),
+}
 
 
 def usual_preset(model: str) -> str:
@@ -203,16 +201,18 @@ def usual_preset(model: str) -> str:
 def preset(name: str, concepts: str | Sequence[str | Target], **overrides: Any) -> EraseConfig:
     """A preset, by its name in PRESETS, for these concepts, with options replaced.
 
-    Told another train method than its own, `live` has options of that method's. ValueError if the preset or
-    an option is unknown.
+    Told another train method, `live` and `live-sd` have options of that method's. ValueError if the preset or
+    an option is unknown, or the preset has none for the method.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}")
     values = PRESETS[name]
-    method = selection.canonical(overrides.get("train_method", values.get("train_method", "esd-x")))
-    if name != "live" and (method == "esd-lora") != (name == "edit"):
-        raise ValueError(f"preset {name!r} has no options for {method!r}; 'esd-lora' goes with live and edit")
-    if name == "live" and method != "esd-lora":
-        rate = LIVE_CROSS_ATTENTION_RATE if method in ("esd-x", "esd-x-strict") else EraseConfig.learning_rate
-        values = {**LIVE_TUNED, "learning_rate": rate}
+    own = values.get("train_method", EraseConfig.train_method)
+    method = selection.canonical(overrides.get("train_method", own))
+    if (method == "esd-lora") != (own == "esd-lora"):
+        if name not in FINE_TUNED:
+            raise ValueError(f"preset {name!r} has no options for {method!r}; live and live-sd have")
+        values = FINE_TUNED[name]
+        if name == "live" and method not in ("esd-x", "esd-x-strict"):
+            values = values | {"learning_rate": EraseConfig.learning_rate}
     return EraseConfig.from_dict({"concepts": concepts, **values, **overrides})

@@ -147,8 +147,8 @@ assert (paper.points, live.points) == ("last", "all")
 # %% [markdown]
 # `live` uses each point of a few trajectories and keeps the predictions made on the way; notebook 05 does
 # so by hand. Its learning rate was tuned on the embedded model. For Stable Diffusion we take the settings
-# of the authors' 2025 script, which uses 1/30 of that rate. (`live-sd` makes that script's 200 small
-# updates on reused trajectories. Nobody has compared the two on Stable Diffusion yet.)
+# of the authors' 2025 script, which uses 1/30 of that rate. (`live-sd`, which begins with an edit that is
+# solved for, notebook 08's, and trains its content in short steps, has not met Stable Diffusion yet.)
 #
 # ## The same calls
 

@@ -524,7 +524,7 @@ def test_a_page_opens_with_the_steps_that_its_model_can_bear(tiny: DiffusionMode
     values = {b.label: b.value for b in blocks if isinstance(b, gr.Number | gr.Dropdown)}
     assert values["Preset"] == "live-sd"
     told = ("Iterations", "Learning rate", "Batch size", "Sampling steps", "Preserve")
-    assert [values[label] for label in told] == [200, 5e-5, 1, 25, 0]
+    assert [values[label] for label in told] == [50, 0.01, 4, 12, 0]
 
 
 def test_it_listens_to_this_machine_only_unless_it_is_a_space():

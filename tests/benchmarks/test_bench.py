@@ -12,7 +12,7 @@ from bench import alike, official, recipes, sd_size, sized, speed_report, tried_
 from bench.judged import Watch
 from bench.measured import Kept
 from esd_core import EraseConfig, Probe, denoise, erase, preset
-from esd_core.prompts import prompts_to_hold
+from esd_core.prompts import prompts_to_hold, staying
 from esd_core.study.closed_form import closed_form_edit
 from tools.catalog import OBJECTS
 
@@ -109,6 +109,14 @@ def test_a_stopped_benchmark_does_only_what_is_missing(tmp_path):
 def test_the_built_unets_have_stable_diffusions_size(arch, parameters):
     unet = sized.build_unet(arch)
     assert sum(p.numel() for p in unet.parameters()) == parameters
+
+
+def test_a_model_without_its_own_text_encoder_can_be_placed_in(tiny):
+    few = dict(iterations=1, num_inference_steps=1, trajectories=1, held_out=0)
+    words = (sized.tokenizer(), sized.small_text_encoder(16))
+    model = sized.Sized("tiny", *words, tiny.unet, tiny.vae, tiny.scheduler)
+    *_, last = erase(model, preset("live-sd", "a cat", **few))
+    assert last.erasure.is_lora and len(staying(model)) > 2000
 
 
 def test_a_run_is_foretold_from_its_later_updates():

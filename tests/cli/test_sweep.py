@@ -241,7 +241,7 @@ def test_two_processes_write_one_table_and_one_sheet(tiny, tmp_path):
     assert len(rows) == 2 and {r["ending"] for r in rows} == {"done"}
     plain = [r for r in rows if r["preset"] == "live-sd"]  # where the table names none
     assert plain and all(
-        json.loads((out / r["folder"] / "config.json").read_text())["batch_size"] == 1 for r in plain
+        json.loads((out / r["folder"] / "config.json").read_text())["batch_size"] == 4 for r in plain
     )
     assert Image.open(out / "sheet.png").width > 100
 

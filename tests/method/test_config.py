@@ -183,7 +183,7 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_the_papers_strength_and_sampling_guidance(name):
     config = preset(name, "a cat")
-    method = "esd-lora" if name in ("live", "edit") else "esd-x"
+    method = "esd-lora" if name in ("live", "edit", "live-sd") else "esd-x"
     assert (config.eta, config.start_guidance, config.train_method) == (1.0, 3.0, method)
 
 
@@ -204,7 +204,7 @@ def test_live_is_placed_and_holds_no_prompts():
 def test_an_edit_makes_no_update_and_has_no_teacher():
     config = preset("edit", "a cat")
     assert (config.iterations, config.held_out, config.edit) == (0, 0, 1)
-    with pytest.raises(ValueError, match="esd-lora"):
+    with pytest.raises(ValueError, match="esd-x"):
         preset("edit", "a cat", train_method="esd-x")
 
 
@@ -212,10 +212,18 @@ def test_models_that_list_what_they_draw_begin_with_live():
     assert usual_preset("emoji") == usual_preset(str(EMOJI)) == "live"
 
 
-def test_other_models_take_the_steps_of_the_newer_script(tmp_path):
+def test_other_models_are_placed_in_shorter_steps_that_go_as_far(tmp_path):
     for name in ("CompVis/stable-diffusion-v1-4", str(tmp_path), "too long \U0001f408" * 200, "\0"):
         assert usual_preset(name) == "live-sd"
-    ours, theirs = preset("live-sd", "a cat"), preset("official-2025", "a cat")
+    small, live = preset("live-sd", "a cat"), preset("live", "a cat")
+    assert (small.train_method, small.edit, small.rank) == ("esd-lora", live.edit, live.rank)
+    assert small.learning_rate < live.learning_rate / 4
+    ways = [config.iterations * config.learning_rate for config in (small, live)]
+    assert ways[0] == pytest.approx(ways[1], rel=0.2)  # Adam moves a number by the rate, at first
+
+
+def test_with_another_method_they_take_the_steps_of_the_newer_script():
+    ours, theirs = preset("live-sd", "a cat", train_method="esd-x"), preset("official-2025", "a cat")
     for name in ("iterations", "learning_rate", "batch_size", "preserve"):
         assert getattr(ours, name) == getattr(theirs, name)
     for name in ("points", "redraw_every", "trajectories", "scheduler"):

@@ -13,7 +13,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -37,22 +36,10 @@ RESULT, STRIP = "result.json", "strip.png"
 MEASURED = ("ending", "updates", "seconds", "last_loss", "held_out_error", "folder")
 OWN_COLUMNS = ("concept", "erase_from", "preset")
 COLUMNS = (*OWN_COLUMNS, *(name for name in OPTIONS if name != "concepts"))
-SPELLED = {flag.strip("-").replace("-", "_"): name for name, flags in SPELLINGS.items() for flag in flags}
+SPELLED = {flag[2:].replace("-", "_"): name for name in OPTIONS for flag in SPELLINGS.get(name, ())}
 
-Table = Annotated[
-    Path,
-    typer.Argument(
-        help="CSV with a header: concept, and if you like erase_from, preset and any option of "
-        "erase, such as train_method, eta, seed. A cell may list values between semicolons; the "
-        "line then stands for all combinations."
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the results; default: outputs/<table's name>. Finished runs in it are not repeated."
-    ),
-]
+Table = Annotated[Path, typer.Argument(help="CSV with a header.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results; default: outputs/<table's name>.")]
 Processes = Annotated[int, typer.Option(min=1, max=64, help="To spread the runs over.")]
 
 
@@ -60,7 +47,9 @@ Processes = Annotated[int, typer.Option(min=1, max=64, help="To spread the runs 
 def sweep(table: Table, out: Out = None, processes: Processes = 1, **options: Any) -> None:
     """Erase many times, over concepts, methods, strengths and seeds; resumes after a kill.
 
-    Writes a folder per run, and over all of them results.csv and sheet.png.
+    Columns of the table: concept, and if you like erase_from, preset and any option of `erase`, such as eta.
+    A cell may list values between semicolons; the line then stands for all combinations. Writes a folder per
+    run, where no finished one is repeated, and over all of them results.csv and sheet.png.
     """
     from esd_core.support import parallel
 
@@ -165,9 +154,8 @@ def share(model: esd_core.DiffusionModel, planned: list[Planned], out: Path, tea
     from esd_core.examples import origin
 
     todo = [p for p in planned if not (out / p.name / RESULT).exists()]
-    order: list[str] = team.agreed([p.name for p in sorted(todo, key=lambda p: origin(model, p.config))])
-    by_name = {p.name: p for p in planned}
-    return [by_name[order[i]] for i in team.mine(len(order))]
+    order: list[Planned] = team.agreed(sorted(todo, key=lambda p: origin(model, p.config)))
+    return [order[i] for i in team.mine(len(order))]
 
 
 def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) -> Iterator[Planned]:
@@ -178,7 +166,7 @@ def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) ->
 
     kept = esd_core.KeptExamples()
     for planned in mine:
-        run, began = Run(model, planned.config, out / planned.name), time.perf_counter()
+        run = Run(model, planned.config, out / planned.name)
         try:
             for step in esd_core.erase(model, run.config, examples=kept.find(model, run.config)):
                 kept.keep(step.examples)
@@ -187,16 +175,15 @@ def carry_out(model: esd_core.DiffusionModel, mine: list[Planned], out: Path) ->
             run.ending = "done"
         except esd_core.DivergenceError as error:
             run.diverge(error.erasure)
-        seconds = round(time.perf_counter() - began, 3)
-        figures.save_png(strip(run), run.folder / STRIP)
-        measured = {**run.summary(), "seconds": seconds, "folder": planned.name}
+        figures.save_png(strip(planned, run), run.folder / STRIP)
+        measured = {**run.summary(), "folder": planned.name}
         result = {"preset": usual_preset(model.name), **planned.cells, **{k: measured[k] for k in MEASURED}}
         write_text(run.folder / RESULT, json.dumps(result) + "\n")
         yield planned
 
 
-def strip(run: Run) -> Image:
-    """Pictures side by side, no labels: the concept and up to two controls, before and after."""
+def strip(planned: Planned, run: Run) -> Image:
+    """The concept and up to two controls, before and after."""
     import torch
 
     from esd_core.study import figures
@@ -206,33 +193,23 @@ def strip(run: Run) -> Image:
     edited = run.erasure.apply(run.model) if run.erasure else run.model.unet
     prompts, size = [first, *controls[-2:]], run.config.image_size
     made = esd_core.compare(run.model, edited, prompts, [0], image_size=size)
-    pairs = torch.stack([made.columns["base"], made.columns["erased"]], dim=1)  # (P, 2, 1, 3, H, W)
-    return figures.to_pil(torch.cat(list(pairs.flatten(0, 2)), dim=-1))
+    pairs = torch.stack([made.columns["base"], made.columns["erased"]], dim=2)  # (P, 1, 2, 3, H, W)
+    heads = [head for prompt in prompts for head in (prompt or "(empty prompt)", "")]
+    said = "; ".join(planned.cells.values())
+    return figures.sheet(pairs.flatten(0, 2)[None], [""], heads, scale=1, title=said)
 
 
 def tabulate(planned: list[Planned], out: Path) -> None:
-    """Write the results of all finished runs: results.csv and, a row each, sheet.png.
-
-    In the sheet, all rows are as high as the first. A style has fewer controls than an object; its row ends
-    earlier.
-    """
-    import numpy as np
-    import torch
+    """Write the results of all finished runs: results.csv and, a strip each, sheet.png."""
     from pandas import DataFrame
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     from esd_core.study import figures
     from esd_core.support.files import write_text
 
-    done = [p for p in planned if (out / p.name / RESULT).exists()]
-    results = DataFrame([json.loads((out / p.name / RESULT).read_text()) for p in done], dtype=object)
+    done = [out / p.name for p in planned if (out / p.name / RESULT).exists()]
+    results = DataFrame([json.loads((folder / RESULT).read_text()) for folder in done], dtype=object)
     columns = [name for name in results if name not in MEASURED]
     write_text(out / "results.csv", results[[*columns, *MEASURED]].to_csv(index=False))
-    strips = [Image.open(out / p.name / STRIP).convert("RGB") for p in done]
-    side, longest = strips[0].height, max(strip.width // strip.height for strip in strips)
-    size = (longest * side, side)
-    rows = [np.array(ImageOps.pad(strip, size, color="white", centering=(0, 0))) for strip in strips]
-    squares = torch.from_numpy(np.stack(rows)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3) / 255
-    heads = ["Before and after: the concept, a neighbour, something unrelated", *[""] * (longest - 1)]
-    labels = ["; ".join(p.cells.values()) for p in done]
-    figures.save_png(figures.sheet(squares, labels, heads, scale=1), out / "sheet.png")
+    strips = [[Image.open(folder / STRIP)] for folder in done]
+    figures.save_png(figures.table(strips, 0), out / "sheet.png")

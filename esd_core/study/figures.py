@@ -102,7 +102,22 @@ def comparison_sheet(comparison: Comparison, scale: int = 2) -> Image.Image:
     listed = ", ".join(map(str, seeds))
     what = f"Seed {listed}." if len(seeds) == 1 else f"Seeds {listed}, from left to right."
     note = f"{what} Same starting noise down each column: {comparison.noise_hash}."
-    return _page(_table(bands, 2 * MARGIN), note=note)
+    return _page(table(bands, 2 * MARGIN), note=note)
+
+
+def table(cells: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
+    """Images in rows and columns with a gap in pixels, each in the lower left corner of its cell; a row or
+    column of empty ones takes no room."""
+    widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]
+    heights = [max(cell.height for cell in row) for row in cells]
+    xs, ys = (
+        list(accumulate((n + gap if n else 0 for n in sides), initial=0)) for sides in (widths, heights)
+    )
+    canvas = Image.new("RGB", (xs[-1] - gap, ys[-1] - gap), PAPER)
+    for row, y in zip(cells, ys[1:], strict=True):
+        for cell, x in zip(row, xs[:-1], strict=True):
+            canvas.paste(cell, (x, y - gap - cell.height))
+    return canvas
 
 
 def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str], scale: int) -> Image.Image:
@@ -122,28 +137,14 @@ def _grid(images: Tensor, row_labels: Sequence[str], column_labels: Sequence[str
     for label, row in zip(row_labels, images, strict=True):
         scaled = (to_pil(picture).resize((w, h), Image.Resampling.LANCZOS) for picture in row)
         shown = [ImageOps.expand(picture, 1, HAIRLINE) for picture in scaled]
-        cells.append([_text(label, letters, max(w, 150), h), *(_table([shown[g]], GAP) for g in groups)])
-    return _table(cells, BETWEEN)
+        cells.append([_text(label, letters, max(w, 150), h), *(table([shown[g]], GAP) for g in groups)])
+    return table(cells, BETWEEN)
 
 
 def _page(body: Image.Image, *, title: str = "", note: str = "") -> Image.Image:
     """A sheet's body inside a margin, under a title and over small print."""
     parts = [_text(title, 16, body.width), body, _text(note, 12, body.width, ink=FAINT)]
-    return ImageOps.expand(_table([[part] for part in parts], BETWEEN), MARGIN, PAPER)
-
-
-def _table(cells: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
-    """Images in rows and columns, each in the lower left corner of its cell; what is empty takes no room."""
-    widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]
-    heights = [max(cell.height for cell in row) for row in cells]
-    xs, ys = (
-        list(accumulate((n + gap if n else 0 for n in sides), initial=0)) for sides in (widths, heights)
-    )
-    canvas = Image.new("RGB", (xs[-1] - gap, ys[-1] - gap), PAPER)
-    for row, y in zip(cells, ys[1:], strict=True):
-        for cell, x in zip(row, xs[:-1], strict=True):
-            canvas.paste(cell, (x, y - gap - cell.height))
-    return canvas
+    return ImageOps.expand(table([[part] for part in parts], BETWEEN), MARGIN, PAPER)
 
 
 def _text(text: str, size: int, width: int, height: int = 0, ink: str = INK) -> Image.Image:
@@ -164,7 +165,7 @@ def _text(text: str, size: int, width: int, height: int = 0, ink: str = INK) -> 
 
 
 def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = ()) -> Figure:
-    """Training loss on a log axis and, if it was measured, the error on held-out examples.
+    """Training loss, on a log axis if it falls far, and, if it was measured, the error on held-out examples.
 
     Args:
         losses: one per update, from update 1; what is not finite leaves a gap.
@@ -172,15 +173,11 @@ def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] =
     """
     padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(8.4 if held_out else 5, 3.1), layout=padded)
-    panels = figure.subplots(1, 2 if held_out else 1, squeeze=False)[0]
+    panels = figure.subplots(1, 2 if held_out else 1, squeeze=False, sharex=True)[0]
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     _plot_losses(panels[0], np.where(np.isfinite(losses), losses, np.nan))
-    updates, errors = zip(*held_out, strict=True) if held_out else ((), ())
     if held_out:
-        _plot_errors(panels[1], updates, np.where(np.isfinite(errors), errors, np.nan))
-    last = max(len(losses), 1, *updates)
-    for panel in panels:
-        panel.set_xlim(-0.02 * last, 1.02 * last)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        _plot_errors(panels[1], *np.array(held_out).T)
     return figure
 
 
@@ -204,25 +201,21 @@ def _plot_losses(panel: Axes, losses: np.ndarray) -> None:
     if smooth:
         mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
         panel.plot(updates[: len(mean)] + (window - 1) / 2, mean, color=ACCENT, linewidth=1.8)
-    if len(above_0 := losses[losses > 0]):
+    above_0 = losses[losses > 0]
+    if len(above_0) and above_0.max() > 5 * above_0.min():  # in less, 1, 2, 5 may leave no tick at all
         panel.set_yscale("log")
-        narrow = above_0.max() < 5 * np.nanmin(losses)  # then 1, 2, 5 may leave no tick at all
-        panel.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.minorticks_off()
-    if not np.isfinite(losses).any():
-        panel.set_yticks([])
-        said = "no loss was finite" if len(losses) else "no update made"
-        panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", color=FAINT)
 
 
-def _plot_errors(panel: Axes, updates: Sequence[int], errors: np.ndarray) -> None:
+def _plot_errors(panel: Axes, updates: np.ndarray, errors: np.ndarray) -> None:
     style(panel, "update", title="Target error on held-out examples")
     panel.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
     frozen: dict[str, Any] = dict(ha="right", va="bottom", color=FAINT, fontsize=8)
     panel.text(1, 1.02, "frozen model", transform=panel.get_yaxis_transform(), **frozen)
     panel.plot(updates, errors, color=ACCENT, linewidth=1.8, marker="o", markersize=3.5)
-    panel.set_ylim(0, 1.05 * np.nanmax([1.15, *errors]))
+    panel.set_ylim(0, 1.05 * max(1.15, *errors[np.isfinite(errors)]))
 
 
 def save_png(picture: Image.Image | Figure, path: str | Path) -> Path:

@@ -187,15 +187,16 @@ def test_where_nothing_good_was_learned_the_table_says_so_and_no_erasure_is_save
     assert not (tmp_path / row["folder"] / "erasure.safetensors").exists()
 
 
-def test_rows_of_unlike_length_and_size_share_a_sheet(tiny, tmp_path):
+def test_strips_of_unlike_size_share_a_sheet(tiny, tmp_path):
     knows = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
     planned = plan(knows, f"concept,erase_from,{SHORT}\ncat,,1,3,2\ncat,a dog,1,3,2\n")
     list(sweep_command.carry_out(knows, planned, tmp_path))
-    short = tmp_path / planned[1].name / sweep_command.STRIP
-    with Image.open(short) as strip:  # as of a style, at another size
-        half = strip.crop((0, 0, 4 * strip.height, strip.height)).resize((4 * 16, 16))
-    half.save(short)
-    assert len(results(planned, tmp_path)) == 2 and Image.open(tmp_path / "sheet.png").height > 2 * 16
+    first, second = (tmp_path / p.name / sweep_command.STRIP for p in planned)
+    with Image.open(second) as strip:  # as of a style, which has fewer controls, at another size
+        strip.crop((0, 0, strip.width // 2, strip.height)).resize((40, 20)).save(second)
+    assert len(results(planned, tmp_path)) == 2
+    whole = Image.open(first)
+    assert Image.open(tmp_path / "sheet.png").size == (whole.width, whole.height + 20)
 
 
 def test_a_method_without_weights_is_refused_before_any_run(tiny):

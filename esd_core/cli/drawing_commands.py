@@ -11,35 +11,27 @@ import typer
 
 import esd_core
 from esd_core.cli import options as shared
-from esd_core.cli.options import DRAWING, EDITED, LOADING, SAMPLING, AsJson, group, option, taking
+from esd_core.cli.options import DRAWING, EDITED, LOADING, SAMPLING, AsJson, Option, group, taking
 from esd_core.vocabulary import Vocabulary
 
 Prompts = Annotated[list[str], typer.Argument(help="What to draw; '' is the empty prompt.")]
 Concept = Annotated[str, typer.Argument(help="A concept of the model's vocabulary.")]
-Out = Annotated[
-    Path | None, typer.Option(help="PNG to write; default: under outputs/, named after the prompt.")
-]
-NegativePrompt = Annotated[str, typer.Option(help="Takes the place of the empty prompt in guidance.")]
-Rival = Annotated[
-    str | None,
-    typer.Option(
-        "--negative-prompt", help="Of the last row; '' leaves it out. Default: the erased concepts."
-    ),
-]
+Out = Annotated[Path | None, typer.Option(help="PNG to write; default: outputs/<first prompt>.png.")]
+Negative = Annotated[str, typer.Option(help="Takes the place of the empty prompt in guidance.")]
+Rival = Annotated[str | None, typer.Option(help="Of the last row, '' for none; default: what is erased.")]
 Pictures = Annotated[int, typer.Option(min=1, max=64, help="Pictures per prompt.")]
 Files = Annotated[list[Path], typer.Argument(help="Erasures' files, ours or the authors'.")]
 JUDGING = group(
     "Judging",
-    concept=option(list[str], "What was erased; default: what each file's record says.", "--concept"),
-    labels=option(list[str], "For a model without a vocabulary: all that CLIP chooses from.", "--label"),
-    clip=option(str, "For a model without a CLIP: such as openai/clip-vit-large-patch14, or a folder."),
+    concept=Option(list[str], "What was erased; default: what each file's record says."),
+    labels=Option(list[str], "For a model without a vocabulary: all that CLIP chooses from."),
+    clip=Option(str, "For a model without a CLIP: such as openai/clip-vit-large-patch14, or a folder."),
 )
+COUNTED = "Of the concept; half as many of neighbours, twice of others."
 MEASURING = SAMPLING | group(
     "Drawing",
-    pictures=option(
-        int, "Of the concept; half as many of neighbours, twice of others.", default=28, within=(4, 1000)
-    ),
-    num_inference_steps=option(int, "Of DPM-Solver++.", "--steps", default=10, within=(2, 999)),
+    pictures=Option(int, COUNTED, 28, (4, 1000)),
+    num_inference_steps=Option(int, "Of DPM-Solver++.", 10, (2, 999)),
 )
 
 
@@ -62,7 +54,7 @@ def load_edited(options: dict[str, Any]) -> tuple[esd_core.DiffusionModel, list[
 
 
 @taking(DRAWING, EDITED)
-def sample(prompts: Prompts, negative_prompt: NegativePrompt = "", out: Out = None, **options: Any) -> None:
+def sample(prompts: Prompts, negative_prompt: Negative = "", out: Out = None, **options: Any) -> None:
     """Draw one picture, or a sheet of prompts (rows) by seeds (columns), as a PNG."""
     from esd_core.study import figures
 

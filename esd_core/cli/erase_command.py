@@ -16,7 +16,7 @@ import typer
 
 import esd_core
 from esd_core.cli import options as shared
-from esd_core.cli.options import ERASING, LOADING, AsJson, group, note, option
+from esd_core.cli.options import ERASING, LOADING, AsJson, Option, group, note
 from esd_core.config import PRESETS, EraseConfig, Target, preset, usual_preset
 
 Concepts = Annotated[
@@ -25,20 +25,20 @@ Concepts = Annotated[
 ]
 RUN = group(
     "Run",
-    erase_from=option(list[str], "Its context, of which all else is kept: one for all concepts, or each."),
-    weights=option(list[float], "How often, relative to the others, a concept's turn comes.", "--weight"),
-    preset=option(str, f"{', '.join(PRESETS)}; options given win; default: live with emoji, else live-sd."),
-    images=option(list[Path], "Pictures, or folders of them, for --x-t-source images; repeatable."),
-    out=option(Path, "New folder; default: outputs/<concept>-<method>, numbered if taken."),
-    resume=option(Path, "Go on in this run's folder, with its options; only --iterations may differ."),
+    erase_from=Option(list[str], "Its context, of which all else is kept: one for all concepts, or each."),
+    weights=Option(list[float], "How often, relative to the others, a concept's turn comes."),
+    preset=Option(str, f"{', '.join(PRESETS)}; options given win; default: live with emoji, else live-sd."),
+    images=Option(list[Path], "Pictures, or folders of them, for --x-t-source images; repeatable."),
+    out=Option(Path, "New folder; default: outputs/<concept>-<method>, numbered if taken."),
+    resume=Option(Path, "Go on in this run's folder, with its options; only --iterations may differ."),
 )
 OF_2023 = group(
     "As in the 2023 script",
-    prompt=option(str, "The same as an argument."),
-    separator=option(str, "Splits each prompt into concepts.", "--seperator", "--separator"),
-    ckpt_path=option(str, "A diffusers folder, like --model; a CompVis .ckpt is refused."),
-    config_path=option(str, "Not needed.", "--config-path", "--diffusers-config-path"),
-    devices=option(str, "0,0 means --device cuda:0; one device is enough."),
+    prompt=Option(str, "The same as an argument."),
+    separator=Option(str, "Splits each prompt into concepts."),
+    ckpt_path=Option(str, "The same as --model: a diffusers folder, no CompVis .ckpt."),
+    config_path=Option(str, "Not needed and not read."),
+    devices=Option(str, "0,0 means --device cuda:0; one device is enough."),
 )
 
 
@@ -54,8 +54,9 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     from esd_core.support import parallel
 
     erase_from, weights, named_preset, images, out, resume = (options.pop(name) for name in RUN)
-    prompt, separator, *former_options = (options.pop(name) for name in OF_2023)
-    model, device = as_in_2023(*(options.pop(name) for name in LOADING), *former_options)
+    prompt, separator, ckpt_path, _, devices = (options.pop(name) for name in OF_2023)
+    model, device = (options.pop(name) for name in LOADING)
+    model, device = ckpt_path or model, device or (cuda_device(devices) if devices else None)
     named = targets([*(concepts or ()), *filter(None, [prompt])], separator, erase_from, weights)
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if images:
@@ -63,11 +64,13 @@ def erase(concepts: Concepts = None, as_json: AsJson = False, **options: Any) ->
     rest = None
     if resume:
         if named_preset or out:
-            raise ValueError(
-                "--resume goes on with the former run's options, in its folder; leave out --preset and --out"
-            )
+            raise ValueError("--resume takes its run's own options and folder; leave out --preset and --out")
         rest, out = erasing_run.read_checkpoint(resume), resume
-        config, model = former(rest, named, given, model)
+        if named:
+            given["concepts"] = named
+        config = EraseConfig.from_dict({**rest.config.to_dict(), **given})  # `Checkpoint.check` compares them
+        if model == "emoji":
+            model = rest.erasure.provenance.get("model", model)
     else:
         config = preset(named_preset or usual_preset(model), named, **given)
         refuse_former(out)
@@ -106,16 +109,6 @@ def targets(
     return [Target(*each) for each in zip(texts, contexts, weights, strict=True)]
 
 
-def former(
-    rest: esd_core.Checkpoint, named: list[Target], given: dict[str, Any], model: str
-) -> tuple[EraseConfig, str]:
-    """Options and model of the run that left this checkpoint, with what is given now in their place, which
-    `Checkpoint.check` refuses where it may not differ."""
-    again = {"concepts": named} if named else {}
-    config = EraseConfig.from_dict({**rest.config.to_dict(), **given, **again})
-    return config, rest.erasure.provenance.get("model", model) if model == "emoji" else model
-
-
 def refuse_former(folder: Path | None) -> None:
     """Raise ValueError if a run may not be written there: a former one is never touched."""
     if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -145,24 +138,13 @@ def in_its_words(model: esd_core.DiffusionModel, config: EraseConfig) -> EraseCo
     return replace(config, concepts=named)
 
 
-def as_in_2023(
-    model: str, device: str | None, ckpt_path: str | None, config_path: str | None, devices: str | None
-) -> tuple[str, str | None]:
-    """Model and device, by the 2023 script's options if those are given."""
-    if ckpt_path is not None and not Path(ckpt_path).is_dir():
-        raise ValueError(
-            f"--ckpt_path {ckpt_path}: a CompVis checkpoint cannot be read without unpickling it, "
-            "which may run code; give --model a folder or Hub id in diffusers layout instead"
-        )
-    if config_path:
-        note("note: --config_path and --diffusers_config_path are not needed and not read")
-    if devices is not None and device is None:
-        import torch
+def cuda_device(devices: str) -> str:
+    """The first of devices such as "0,0": frozen and edited model share weights. Without CUDA the CPU."""
+    import torch
 
-        first = devices.split(",")[0].strip()  # frozen and edited model share their weights
-        if not first.isdecimal():
-            raise ValueError(f"--devices is {devices!r}; use numbers such as 0,0, or --device cpu")
-        device = f"cuda:{first}" if torch.cuda.is_available() else "cpu"
-        if device == "cpu":
-            note(f"note: --devices {devices}: there is no CUDA here; running on the CPU")
-    return ckpt_path or model, device
+    if not (first := devices.split(",")[0].strip()).isdecimal():
+        raise ValueError(f"--devices is {devices!r}; use numbers such as 0,0, or --device cpu")
+    if torch.cuda.is_available():
+        return f"cuda:{first}"
+    note(f"note: --devices {devices}: there is no CUDA here; running on the CPU")
+    return "cpu"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,36 +16,42 @@ import esd_core
 from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
 from esd_core.support.strict import UNBOUNDED
 
-STRENGTHS = (-10, 10)  # as erasure.STRENGTHS
-NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 Group = dict[str, inspect.Parameter]
-# Other spellings of options than their names with hyphens; `sweep` takes them as columns, too.
+# Other spellings of options than their names with hyphens; `sweep` takes those of erasing as columns, too.
 SPELLINGS = {
+    "config_path": ["--diffusers-config-path"],
+    "erasures": ["--erasure"],
     "eta": ["--negative-guidance"],
+    "guidance_scale": ["--guidance"],
+    "labels": ["--label"],
     "learning_rate": ["--lr"],
     "num_inference_steps": ["--steps", "--ddim-steps"],
     "preserve_prompts": ["--preserve-prompt"],
+    "seeds": ["--seed"],
+    "separator": ["--seperator"],
+    "strengths": ["--strength"],
+    "weights": ["--weight"],
 }
 
 
-def option(
-    kind: Any,  # noqa: ANN401
-    help: str,
-    *flags: str,
-    default: Any = None,  # noqa: ANN401
-    within: tuple[float | None, float | None] = (None, None),
-) -> inspect.Parameter:
+class Option(NamedTuple):
     """An option, still without a name; the help says what leaving it out means, as None is not shown."""
-    shown = typer.Option(*flags, help=help, show_default=default is not None, min=within[0], max=within[1])
-    known: Any = kind if default is not None else kind | None
-    return inspect.Parameter("unnamed", NAMED, default=default, annotation=Annotated[known, shown])
+
+    kind: Any
+    help: str
+    default: Any = None
+    within: tuple[float | None, float | None] = (None, None)  # inclusive
 
 
-def group(heading: str, **options: inspect.Parameter) -> Group:
-    """Options by name, under a heading of their own in --help."""
-    for declared in options.values():
-        declared.annotation.__metadata__[0].rich_help_panel = heading
-    return {name: declared.replace(name=name) for name, declared in options.items()}
+def group(heading: str, **options: Option) -> Group:
+    """Parameters of a command by name, under a heading of their own in --help."""
+    made = {}
+    for name, (kind, told, default, (low, high)) in options.items():
+        flags = sorted([f"--{name.replace('_', '-')}", *SPELLINGS.get(name, ())], key=len)
+        shown = typer.Option(*flags, help=told, min=low, max=high, rich_help_panel=heading)
+        made[name] = inspect.Parameter(name, KEYWORD, default=default, annotation=Annotated[kind, shown])
+    return made
 
 
 def taking(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -53,9 +59,9 @@ def taking(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
 
     def wrapped(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
-        named = [p for p in own.parameters.values() if p.kind == NAMED]
-        parameters = [*named, *(declared for group in groups for declared in group.values())]
-        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        *named, _ = own.parameters.values()  # the last is `**options`
+        taken = [parameter for group in groups for parameter in group.values()]
+        command.__signature__ = own.replace(parameters=[*named, *taken])  # type: ignore[attr-defined]
         return command
 
     return wrapped
@@ -79,50 +85,33 @@ def described(name: str) -> str:
 ERASING = group(
     "Erasing",
     **{
-        name: option(
-            list[str] if declared.kind is tuple else declared.kind,
-            described(name),
-            f"--{name.replace('_', '-')}",
-            *SPELLINGS.get(name, ()),
-        )
+        name: Option(list[str] if declared.kind is tuple else declared.kind, described(name))
         for name, declared in OPTIONS.items()
         if name != "concepts"
     },
 )
 LOADING = group(
     "Model",
-    model=option(str, "emoji, a folder in diffusers layout, or a Hugging Face Hub id.", default="emoji"),
-    device=option(str, "cpu, cuda, cuda:1, ...; default: cuda if there is one."),
+    model=Option(str, "emoji, a folder in diffusers layout, or a Hugging Face Hub id.", "emoji"),
+    device=Option(str, "cpu, cuda, cuda:1, ...; default: cuda if there is one."),
 )
+BY_STRENGTH = "One each: 0 none, 1 as trained (default), below 0 the reverse."
 EDITED = LOADING | group(
     "Model",
-    erasures=option(list[Path], "A file, ours or the authors'; repeat it to combine several.", "--erasure"),
-    strengths=option(
-        list[float],
-        "One each: 0 none, 1 as trained (default), below 0 the reverse.",
-        "--strength",
-        within=STRENGTHS,
-    ),
+    erasures=Option(list[Path], "A file, ours or the authors'; repeat it to combine several."),
+    strengths=Option(list[float], BY_STRENGTH, within=(-10, 10)),  # as erasure.STRENGTHS
 )
+GUIDED = "1 is plain conditional, 0 ignores the prompt, below 0 avoids it."
 SAMPLING = group(
     "Drawing",
-    guidance_scale=option(
-        float,
-        "1 is plain conditional, 0 ignores the prompt, below 0 avoids it.",
-        "--guidance",
-        "--guidance-scale",
-        default=4.0,
-        within=GUIDANCE,
-    ),
-    num_inference_steps=option(
-        int, "Sampling steps.", "--steps", "--num-inference-steps", default=20, within=STEPS
-    ),
+    guidance_scale=Option(float, GUIDED, 4.0, GUIDANCE),
+    num_inference_steps=Option(int, "Sampling steps.", 20, STEPS),
 )
 DRAWING = SAMPLING | group(
     "Drawing",
-    seeds=option(list[int], "Of the starting noise; repeat it for several pictures.", "--seed", within=SEEDS),
-    scheduler=option(str, f"{', '.join(OPTIONS['scheduler'].choices)}.", default="ddim"),
-    image_size=option(int, "Pixels a side; default: the model's own."),
+    seeds=Option(list[int], "Of the starting noise; repeat it for several pictures.", within=SEEDS),
+    scheduler=Option(str, f"{', '.join(OPTIONS['scheduler'].choices)}.", "ddim"),
+    image_size=Option(int, "Pixels a side; default: the model's own."),
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else, on stdout.")]
 

@@ -36,6 +36,7 @@ from torch import Tensor
 from esd_core import selection
 from esd_core.erasure import Erasure
 from esd_core.models import DiffusionModel
+from esd_core.placement import states_of
 
 
 def least_squares_edit(
@@ -61,9 +62,9 @@ def least_squares_edit(
     Raises:
         ValueError: shapes do not fit, or a number is out of range.
     """
-    if not (math.isfinite(lam) and lam > 0):
+    if not 0 < lam < math.inf:
         raise ValueError(f"lam is {lam!r}; use a number above 0, for example 0.1")
-    if not (math.isfinite(preserve) and preserve >= 0):
+    if not 0 <= preserve < math.inf:
         raise ValueError(f"preserve is {preserve!r}; use a number of 0 or more")
     if states.shape[1:] != weight.shape[1:] or values.shape != (len(states), len(weight)):
         raise ValueError(
@@ -109,15 +110,12 @@ def closed_form_edit(
         if concept == meaning or concept in preserve:
             raise ValueError(f"{concept!r} is edited into itself, or edited and preserved; choose one")
     mark = time.perf_counter()
-    states, goals = (model.encode(list(texts)).double() for texts in (edits, edits.values()))
-    kept = model.encode(preserve).double().flatten(0, 1) if preserve else None
-    tensors = {}
+    states, goals = states_of(model, list(edits)), states_of(model, list(edits.values()))
+    kept, tensors = states_of(model, preserve) if preserve else None, {}
     for name in selection.select(model.unet, "esd-x-strict"):
         weight = model.unet.get_parameter(name)
-        values = goals.flatten(0, 1) @ weight.double().T
-        edited = least_squares_edit(
-            weight, states.flatten(0, 1), values, preserved=kept, preserve=preserve_weight, lam=lam
-        )
+        values = goals @ weight.to(goals).T
+        edited = least_squares_edit(weight, states, values, preserved=kept, preserve=preserve_weight, lam=lam)
         tensors[name] = edited.float()
     weights = {"preserve_weight": preserve_weight, "lam": lam}
     record = {

@@ -24,7 +24,7 @@ from torch import Tensor
 from bench import measured
 from esd_core import DiffusionModel, EraseConfig, Gallery, Probe, load_model
 from esd_core.prompts import HELD, NEIGHBOURS, neighbours, prompts_to_hold
-from esd_core.study.questions import ask
+from esd_core.study.questions import Ask
 
 EACH = 4  # pictures of an object
 
@@ -35,7 +35,7 @@ def looks(model: DiffusionModel) -> dict[str, Tensor]:
     if not path.exists():
         probe, gallery, found = Probe.of(model), Gallery(model), {}
         for thing in probe.vocabulary.of_kind("object"):
-            drawn = gallery.edited([ask(seed, thing) for seed in range(EACH)], None)
+            drawn = gallery.edited([Ask(seed, (thing,)) for seed in range(EACH)], None)
             found[thing.name] = F.normalize(probe.embed_images(drawn).mean(0), dim=0)
         path.parent.mkdir(exist_ok=True)
         save_file(found, path)
@@ -45,9 +45,9 @@ def looks(model: DiffusionModel) -> dict[str, Tensor]:
 def alike(probe: Probe, name: str, pictures: dict[str, Tensor]) -> list[str]:
     """The phrases of all other objects, the most similar first."""
     objects = probe.vocabulary.of_kind("object")
-    texts = torch.stack([probe.text[c.name] for c in objects])
+    texts = torch.stack([probe.text[c] for c in objects])
     drawn = torch.stack([pictures[c.name] for c in objects])
-    by_phrase, by_picture = texts @ probe.text[name], drawn @ pictures[name]
+    by_phrase, by_picture = texts @ probe.text[probe.concept(name)], drawn @ pictures[name]
     likeness = by_phrase / by_phrase.std() + by_picture / by_picture.std()
     order = likeness.argsort(descending=True).tolist()
     return [objects[i].phrase for i in order if objects[i].name != name]

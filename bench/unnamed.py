@@ -13,7 +13,7 @@ import json
 
 from bench import measured
 from bench.quality import Bench
-from esd_core.study.questions import ask, mixed
+from esd_core.study.questions import Ask, mixed
 
 OBJECTS = 84  # pictures, one of each
 
@@ -22,7 +22,7 @@ def shares(bench: Bench) -> dict[str, float]:
     """Of each style, the share of the pictures that name none in which it is found."""
     styles = [c for c in bench.probe.vocabulary.concepts if c.kind == "style"]
     objects = mixed(bench.probe, "object")[:OBJECTS]
-    pictures = bench.gallery.base([ask(seed, thing) for seed, thing in enumerate(objects)])
+    pictures = bench.gallery.base([Ask(seed, (thing,)) for seed, thing in enumerate(objects)])
     found = {s.name: bench.markers["judge"](pictures, [s] * len(pictures)) for s in styles}
     return {name: round(sum(marks) / len(marks), 3) for name, marks in found.items()}
 

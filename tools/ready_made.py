@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esd_core import DiffusionModel, Erasure, Probe, card, erase, load_model, preset, probe
+from esd_core import DiffusionModel, Erasure, card, erase, load_model, preset, probe
 
 OUT = Path("assets/erasures")
 CONCEPTS = ("cat", "rocket", "pizza", "fluent style", "monochrome style")
@@ -48,15 +48,13 @@ def write(model: DiffusionModel, concepts: Sequence[str], out: Path = OUT) -> li
     return made
 
 
-def report(model: DiffusionModel, path: Path, judge: Probe) -> str:
+def report(model: DiffusionModel, path: Path) -> str:
     """What the model's own CLIP says of the concept and its neighbours, before and after."""
     erasure = Erasure.load(path)
     phrase = card.concepts(erasure)[0]
     lines = [f"{path} ({path.stat().st_size / 1e3:.0f} KB), presence of {phrase!r}:"]
-    before, after = (
-        probe(model, phrase, unet=unet, judge=judge, seeds=TEST_SEEDS)
-        for unet in (None, erasure.apply(model))
-    )
+    unets = (None, erasure.apply(model))
+    before, after = (probe(model, phrase, unet=unet, seeds=TEST_SEEDS) for unet in unets)
     for a, b in zip(before, after, strict=True):
         named = "" if a.accuracy is None else f", named right {a.accuracy:.0%} -> {b.accuracy:.0%}"
         lines.append(f"  {a.group:13} {a.presence:+.3f} -> {b.presence:+.3f}{named}")
@@ -69,9 +67,8 @@ def main(concepts: Sequence[str], out: Path, reported: bool) -> None:
     paths = write(model, concepts, out)
     print("\n".join(map(str, paths)))
     if reported:
-        judge = Probe.of(model)
         for path in paths:
-            print(report(model, path, judge), flush=True)
+            print(report(model, path), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ kind, so that 0 is "no more than anything else"; `accuracy`, how often zero-shot
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from esd_core.models import DiffusionModel
 from esd_core.sampling import generating
-from esd_core.vocabulary import Concept, Kind
+from esd_core.vocabulary import Concept, Kind, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -34,44 +35,30 @@ class Score:
 
 
 class Probe:
-    """The CLIP of a model with a vocabulary. `Probe.of` loads it once in a process.
+    """The CLIP of a model with a vocabulary. `Probe.of` loads it once in a process."""
 
-    Raises:
-        ValueError: the model has no CLIP or no vocabulary beside it.
-    """
+    def __init__(self, clip_path: Path, vocabulary: Vocabulary, device: str) -> None:
+        self.vocabulary = vocabulary
+        self.clip = CLIPModel.from_pretrained(clip_path).to(device).float().eval()
+        try:
+            scale = CLIPImageProcessorPil.from_pretrained(clip_path)
+        except OSError:  # saved without one: OpenAI's
+            scale = CLIPImageProcessorPil()
+        self.mean, self.std = torch.tensor([scale.image_mean, scale.image_std], device=device)[
+            ..., None, None
+        ]
+        phrases = [c.phrase for c in vocabulary.concepts]
+        read = CLIPTokenizer.from_pretrained(clip_path)(phrases, padding="max_length", return_tensors="pt")
+        with torch.no_grad():
+            texts = self.clip.get_text_features(input_ids=read.input_ids.to(device)).pooler_output
+        self.text = dict(zip(vocabulary.concepts, F.normalize(texts, dim=1), strict=True))  # (D,) each
 
-    _loaded: ClassVar[dict[Hashable, Probe]] = {}  # by CLIP, vocabulary and device
-    _loading = threading.Lock()
-
-    def __init__(self, model: DiffusionModel) -> None:
+    @staticmethod
+    def of(model: DiffusionModel) -> Probe:
+        """The model's probe, the same for all who ask; ValueError if it has no CLIP or no vocabulary."""
         if model.clip_path is None or model.vocabulary is None:
             raise ValueError(f"{model.name!r} has no CLIP and vocabulary to probe it with")
-        self.vocabulary = model.vocabulary
-        self.clip = CLIPModel.from_pretrained(model.clip_path).to(model.device).float().eval()
-        self.tokenizer = CLIPTokenizer.from_pretrained(model.clip_path)
-        try:
-            self.scale = CLIPImageProcessorPil.from_pretrained(model.clip_path)
-        except OSError:  # saved without one: OpenAI's
-            self.scale = CLIPImageProcessorPil()
-        concepts = self.vocabulary.concepts
-        texts = self.embed_text([c.phrase for c in concepts])
-        self.text = {c.name: text for c, text in zip(concepts, texts, strict=True)}
-
-    @classmethod
-    def of(cls, model: DiffusionModel) -> Probe:
-        """The model's probe, the same for all who ask. Raises as `Probe`."""
-        key = (model.clip_path, model.vocabulary, str(model.device))
-        with cls._loading:
-            if key not in cls._loaded:
-                cls._loaded[key] = cls(model)
-            return cls._loaded[key]
-
-    @torch.no_grad()
-    def embed_text(self, prompts: Sequence[str]) -> Tensor:
-        """Unit vectors `(B, D)`."""
-        ids = self.tokenizer(list(prompts), padding="max_length", return_tensors="pt").input_ids
-        features = self.clip.get_text_features(input_ids=ids.to(self.clip.device))
-        return F.normalize(features.pooler_output, dim=1)
+        return _loaded(model.clip_path, model.vocabulary, str(model.device))
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -79,9 +66,7 @@ class Probe:
         size = self.clip.config.vision_config.image_size
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        scale, device = (self.scale.image_mean, self.scale.image_std), self.clip.device
-        mean, std = torch.tensor(scale, device=device)[..., None, None]
-        pixels = (images.to(device) - mean) / std
+        pixels = (images.to(self.clip.device) - self.mean) / self.std
         parts = [self.clip.get_image_features(pixel_values=x).pooler_output for x in pixels.split(64)]
         return F.normalize(torch.cat(parts), dim=1)
 
@@ -94,12 +79,11 @@ class Probe:
 
     def _texts(self, kind: Kind) -> Tensor:
         """Of all concepts of a kind, `(K, D)`."""
-        return torch.stack([self.text[c.name] for c in self.vocabulary.of_kind(kind)])
+        return torch.stack([self.text[c] for c in self.vocabulary.of_kind(kind)])
 
     def presence(self, images: Tensor, concept: Concept) -> Tensor:
         """How much more each picture resembles `concept` than the average of its kind, `(B,)`."""
-        seen = self.embed_images(images)
-        return seen @ self.text[concept.name] - (seen @ self._texts(concept.kind).T).mean(dim=1)
+        return self.embed_images(images) @ (self.text[concept] - self._texts(concept.kind).mean(0))
 
     def recognises(self, images: Tensor, wanted: Sequence[Concept]) -> list[bool]:
         """Whether the most similar concept of its kind is the one that each of B pictures `(B, 3, H, W)` in
@@ -114,7 +98,7 @@ class Probe:
 
     def _by_similarity(self, concept: Concept) -> list[Concept]:
         """The others of its kind, the most similar phrase first."""
-        order = (self._texts(concept.kind) @ self.text[concept.name]).argsort(descending=True).tolist()
+        order = (self._texts(concept.kind) @ self.text[concept]).argsort(descending=True).tolist()
         peers = self.vocabulary.of_kind(concept.kind)
         return [peers[i] for i in order if peers[i] != concept]
 
@@ -130,14 +114,17 @@ class Probe:
         return far[:: max(1, len(far) // count)][:count]
 
 
+_loaded = cache(Probe)
+
+
 def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # noqa: ANN401
     """Draw the concept, its neighbours, unrelated concepts and the empty prompt, and score each group.
 
     Args:
         model: a model with a vocabulary and a CLIP.
         text: the concept, by name ("cat") or phrase ("a cat").
-        options: seeds, a picture of every prompt for each (default 0 to 3); judge, a `Probe` to use; and of
-            `sample`: unet, the edited one (default the frozen one), guidance_scale, num_inference_steps.
+        options: seeds, a picture of every prompt for each (default 0 to 3); and of `sample`: unet, the
+            edited one (default the frozen one), guidance_scale, num_inference_steps.
 
     Raises:
         ValueError: the model cannot be probed, the concept is unknown, or `sample` refuses an option.
@@ -146,15 +133,10 @@ def probe(model: DiffusionModel, text: str, **options: Any) -> list[Score]:  # n
 
 
 def probing(
-    model: DiffusionModel,
-    text: str,
-    *,
-    judge: Probe | None = None,
-    seeds: Sequence[int] = range(4),
-    **options: Any,
+    model: DiffusionModel, text: str, *, seeds: Sequence[int] = range(4), **options: Any
 ) -> Iterator[Score | int]:
     """The steps of `probe`: yields after each how many a group has made, and every group's score."""
-    judge = judge or Probe.of(model)
+    judge = Probe.of(model)
     concept, seeds = judge.concept(text), list(seeds)
     groups = {
         "concept": [concept],

@@ -22,21 +22,19 @@ NEIGHBOURS = 4  # concepts
 
 @dataclass(frozen=True)
 class Ask:
-    """One picture to draw, and the concepts that its prompt names."""
+    """One picture to draw: an object, in a style and on a background, each of which may be left out."""
 
-    prompt: str
     seed: int
     shows: tuple[Concept, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """All that it shall show, in words."""
+        return joined(self.shows)
 
     def of_kind(self, kind: Kind) -> Concept | None:
         """The concept of that kind that the prompt names."""
         return next((c for c in self.shows if c.kind == kind), None)
-
-
-def ask(seed: int, *shows: Concept | None) -> Ask:
-    """A picture of an object, in a style and on a background, each of which may be left out."""
-    named = tuple(c for c in shows if c is not None)
-    return Ask(joined(named), seed, named)
 
 
 def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0) -> dict[str, list[Ask]]:
@@ -68,7 +66,7 @@ def asks(probe: Probe, concept: Concept, pictures: int = 28, first_seed: int = 0
         "others": islice(others, 2 * pictures),
     }
     groups = {group: [dressed(probe, c, i) for i, c in each] for group, each in asked.items()}
-    groups["empty prompt"] = [ask(seed) for seed in range(4)]
+    groups["empty prompt"] = [Ask(seed) for seed in range(4)]
     return {g: [replace(a, seed=first_seed + a.seed) for a in x] for g, x in groups.items() if x}
 
 
@@ -83,10 +81,10 @@ def dressed(probe: Probe, concept: Concept, number: int) -> Ask:
     """The concept's picture of that number, which is its seed too: an object in one of the styles or none,
     a style or background with one of the objects."""
     if concept.kind == "object":
-        styles = [None, *probe.vocabulary.of_kind("style")]
-        return ask(number, concept, styles[number % len(styles)])
-    objects = mixed(probe, "object")
-    return ask(number, objects[number % len(objects)] if objects else None, concept)
+        styles = [(), *((style,) for style in probe.vocabulary.of_kind("style"))]
+        return Ask(number, (concept, *styles[number % len(styles)]))
+    thing = islice(cycle(mixed(probe, "object")), number, number + 1)
+    return Ask(number, (*thing, concept))
 
 
 class Gallery:
@@ -106,8 +104,9 @@ class Gallery:
 
     def edited(self, asks: Sequence[Ask], unet: UNet2DConditionModel | None) -> Tensor:
         """An edited UNet's pictures `(B, 3, H, W)` in [0, 1], from the same noise."""
-        drawn: list[Tensor] = []
-        for i in range(0, len(asks), BATCH):
-            prompts, seeds = zip(*((a.prompt, a.seed) for a in asks[i : i + BATCH]), strict=True)
-            drawn += generate(self.model, prompts, seeds=seeds, unet=unet, **self.options)
-        return torch.stack(drawn) if drawn else torch.empty(0)
+        parts = [asks[i : i + BATCH] for i in range(0, len(asks), BATCH)]
+        options = {"unet": unet, **self.options}
+        drawn = [
+            generate(self.model, [a.prompt for a in p], seeds=[a.seed for a in p], **options) for p in parts
+        ]
+        return torch.cat(drawn) if drawn else torch.empty(0)

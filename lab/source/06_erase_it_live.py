@@ -97,7 +97,7 @@ assert live.errors[-1][1] < 0.9
 
 # %%
 groups = {
-    name: probe(model, CONCEPT, unet=unet, judge=judge, seeds=SEEDS, num_inference_steps=8)
+    name: probe(model, CONCEPT, unet=unet, seeds=SEEDS, num_inference_steps=8)
     for name, unet in (("frozen", None), ("edited", edited))
 }
 rows = {name: [score.presence for score in scores] for name, scores in groups.items()}

@@ -7,7 +7,7 @@ from esd_core import Probe
 from esd_core.erasure import shared_copy
 from esd_core.study import intervals
 from esd_core.study.evaluation import Change, evaluate
-from esd_core.study.questions import Gallery, ask, asks
+from esd_core.study.questions import Ask, Gallery, asks
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_gallery_draws_the_base_once(emoji, monkeypatch):
     original = gallery.edited
     monkeypatch.setattr(gallery, "edited", lambda a, u: drawn.append(len(a)) or original(a, u))
     cat = emoji.vocabulary.find("cat")
-    first = gallery.base([ask(0, cat), ask(1, cat)])
-    again = gallery.base([ask(1, cat), ask(0, cat), ask(2)])
+    first = gallery.base([Ask(0, (cat,)), Ask(1, (cat,))])
+    again = gallery.base([Ask(1, (cat,)), Ask(0, (cat,)), Ask(2)])
     assert drawn == [2, 1]
     assert torch.equal(first, again[[1, 0]])

@@ -61,7 +61,7 @@ def measure(
         def scoring() -> Iterator[ProbeMoment]:
             for state, unet in ((BASE, model.unet), (ERASED, erasure.apply(model))):
                 text = f"Drawing {markup.quoted(phrase)} and its controls: {state}"
-                for at in probing(model, phrase, unet=unet, judge=judge, seeds=range(pictures_each)):
+                for at in probing(model, phrase, unet=unet, seeds=range(pictures_each)):
                     if isinstance(at, Score):
                         found[state].append(at)
                     done = sum(map(len, found.values())) / (2 * GROUPS)

@@ -11,7 +11,8 @@ import typer
 
 import esd_core
 from esd_core.cli import options as shared
-from esd_core.cli.options import DRAWING, EDITED, LOADING, SAMPLING, AsJson, Option, group, taking
+from esd_core.cli.options import DRAWING, EDITED, LOADING, SAMPLING, AsJson, group, taking
+from esd_core.support.strict import Option
 from esd_core.vocabulary import Vocabulary
 
 Prompts = Annotated[list[str], typer.Argument(help="What to draw; '' is the empty prompt.")]

@@ -16,8 +16,9 @@ import typer
 
 import esd_core
 from esd_core.cli import options as shared
-from esd_core.cli.options import ERASING, LOADING, AsJson, Option, group, note
+from esd_core.cli.options import ERASING, LOADING, AsJson, group, note
 from esd_core.config import PRESETS, EraseConfig, Target, preset, usual_preset
+from esd_core.support.strict import Option
 
 Concepts = Annotated[
     list[str] | None,

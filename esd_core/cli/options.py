@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 import esd_core
 from esd_core.config import GUIDANCE, OPTIONS, PRESETS, SEEDS, STEPS, preset
-from esd_core.support.strict import UNBOUNDED
+from esd_core.support.strict import UNBOUNDED, Option
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 Group = dict[str, inspect.Parameter]
@@ -35,22 +35,16 @@ SPELLINGS = {
 }
 
 
-class Option(NamedTuple):
-    """An option, still without a name; the help says what leaving it out means, as None is not shown."""
-
-    kind: Any
-    help: str
-    default: Any = None
-    within: tuple[float | None, float | None] = (None, None)  # inclusive
-
-
 def group(heading: str, **options: Option) -> Group:
-    """Parameters of a command by name, under a heading of their own in --help."""
+    """Parameters of a command by name, under a heading of their own in --help. Each help says what leaving it
+    out means, as the default None is not shown."""
     made = {}
-    for name, (kind, told, default, (low, high)) in options.items():
+    for name, declared in options.items():
         flags = sorted([f"--{name.replace('_', '-')}", *SPELLINGS.get(name, ())], key=len)
-        shown = typer.Option(*flags, help=told, min=low, max=high, rich_help_panel=heading)
-        made[name] = inspect.Parameter(name, KEYWORD, default=default, annotation=Annotated[kind, shown])
+        low, high = declared.bounds if declared.bounds != UNBOUNDED else (None, None)
+        shown = typer.Option(*flags, help=declared.help, min=low, max=high, rich_help_panel=heading)
+        kind: Any = Annotated[list[str] if declared.kind is tuple else declared.kind, shown]
+        made[name] = inspect.Parameter(name, KEYWORD, default=declared.default, annotation=kind)
     return made
 
 
@@ -85,7 +79,7 @@ def described(name: str) -> str:
 ERASING = group(
     "Erasing",
     **{
-        name: Option(list[str] if declared.kind is tuple else declared.kind, described(name))
+        name: Option(declared.kind, described(name))  # `EraseConfig` refuses what is out of range
         for name, declared in OPTIONS.items()
         if name != "concepts"
     },
@@ -99,7 +93,7 @@ BY_STRENGTH = "One each: 0 none, 1 as trained (default), below 0 the reverse."
 EDITED = LOADING | group(
     "Model",
     erasures=Option(list[Path], "A file, ours or the authors'; repeat it to combine several."),
-    strengths=Option(list[float], BY_STRENGTH, within=(-10, 10)),  # as erasure.STRENGTHS
+    strengths=Option(list[float], BY_STRENGTH, bounds=(-10, 10)),  # as erasure.STRENGTHS
 )
 GUIDED = "1 is plain conditional, 0 ignores the prompt, below 0 avoids it."
 SAMPLING = group(
@@ -109,7 +103,7 @@ SAMPLING = group(
 )
 DRAWING = SAMPLING | group(
     "Drawing",
-    seeds=Option(list[int], "Of the starting noise; repeat it for several pictures.", within=SEEDS),
+    seeds=Option(list[int], "Of the starting noise; repeat it for several pictures.", bounds=SEEDS),
     scheduler=Option(str, f"{', '.join(OPTIONS['scheduler'].choices)}.", "ddim"),
     image_size=Option(int, "Pixels a side; default: the model's own."),
 )

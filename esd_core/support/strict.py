@@ -17,13 +17,13 @@ UNBOUNDED = (float("-inf"), float("inf"))
 
 
 class Option(NamedTuple):
-    """A field of a `strict` dataclass as it is declared."""
+    """A field of a `strict` dataclass as it is declared, or something else to be chosen."""
 
-    kind: type  # bool, int, float or str; tuple for a list of texts
-    default: Any
-    choices: tuple[str, ...]
-    bounds: tuple[float, float]  # inclusive
+    kind: Any  # bool, int, float or str; tuple for a list of texts
     help: str
+    default: Any = None
+    bounds: tuple[float, float] = UNBOUNDED  # inclusive
+    choices: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> str:
@@ -50,7 +50,7 @@ def _option(field: Any) -> Option:  # noqa: ANN401
         kind = tuple
     limits = [getattr(m, key) for key in ("ge", "le") for m in field.metadata if hasattr(m, key)]
     bounds = (limits[0], limits[1]) if limits else UNBOUNDED
-    return Option(kind, field.default, choices, bounds, " ".join((field.description or "").split()))
+    return Option(kind, " ".join((field.description or "").split()), field.default, bounds, choices)
 
 
 def within(bounds: tuple[float, float]) -> Any:  # noqa: ANN401

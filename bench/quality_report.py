@@ -75,14 +75,17 @@ def points(value: float, bounds: tuple[float, float]) -> str:
 def cells(rows: Sequence[dict], marker: str) -> list[str]:
     """A table's cells for one concept by one marker."""
     change = pooled(rows, marker, "concept")
-    made = [f"{change.before:.0%}", f"{share(change.after, change.intervals[1])} {change.gone()}"]
+    made = [
+        f"{change.before:.0%}",
+        f"{share(change.after, change.intervals[1])} {change.verdict(erased=True)}",
+    ]
     for groups in KEPT_GROUPS:
         change = next((c for g in groups if (c := pooled(rows, marker, g))), None)
         if change is None:
             made.append("")
             continue
         moved = points(change.after - change.before, change.intervals[2])
-        made.append(f"{change.before:.0%} {moved} {change.spared()}")
+        made.append(f"{change.before:.0%} {moved} {change.verdict(erased=False)}")
     return made
 
 

@@ -66,16 +66,12 @@ class Change:
         before = wilson(self.kept + self.lost, self.total)
         return before, wilson(self.kept + self.gained, self.total), paired_change(*astuple(self))
 
-    def gone(self) -> str:
-        """Is what these pictures should show gone: "gone", "not gone" or "inconclusive"?"""
-        return self._verdict(self.intervals[1], GONE, "gone", "not gone")
-
-    def spared(self) -> str:
-        """Is what these pictures should show still there: "kept", "harmed" or "inconclusive"?"""
-        return self._verdict(self.intervals[2], -KEPT, "harmed", "kept")
-
-    def _verdict(self, bounds: Interval, threshold: float, below: str, above: str) -> str:
-        told = below if bounds[1] < threshold else above if bounds[0] > threshold else "inconclusive"
+    def verdict(self, erased: bool) -> str:
+        """Of what these pictures should show "gone" or "not gone" if it was erased, else "harmed" or "kept";
+        "inconclusive" if they are too few, or too few showed it before."""
+        low, high = self.intervals[1] if erased else self.intervals[2]
+        threshold, below, above = (GONE, "gone", "not gone") if erased else (-KEPT, "harmed", "kept")
+        told = below if high < threshold else above if low > threshold else "inconclusive"
         return told if self.before >= WEAK else "inconclusive"
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,10 +102,7 @@ class Evaluation:
 
     def verdicts(self, marker: str) -> dict[str, str]:
         """A word for each group, by the thresholds at the top of this file."""
-        return {
-            group: change.gone() if group == "concept" else change.spared()
-            for group, change in self.marks[marker].items()
-        }
+        return {group: change.verdict(group == "concept") for group, change in self.marks[marker].items()}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only."""

@@ -175,6 +175,8 @@ def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] =
     figure = Figure(figsize=(8.4 if held_out else 5, 3.1), layout=padded)
     panels = figure.subplots(1, 2 if held_out else 1, squeeze=False, sharex=True)[0]
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    last = max(1, len(losses), *(update for update, _ in held_out))
+    panels[0].set_xlim(-0.02 * last, 1.02 * last)
     _plot_losses(panels[0], np.where(np.isfinite(losses), losses, np.nan))
     if held_out:
         _plot_errors(panels[1], *np.array(held_out).T)
@@ -195,8 +197,11 @@ def style(panel: Axes, x: str = "", y: str = "", title: str = "") -> None:
 
 def _plot_losses(panel: Axes, losses: np.ndarray) -> None:
     updates, window = np.arange(1, len(losses) + 1), len(losses) // 10
-    smooth = window > 1
-    style(panel, "update", title="Training loss" + f", and the mean of {window} updates" * smooth)
+    smooth, about = window > 1, f", and the mean of {window} updates" if window > 1 else ""
+    if not np.isfinite(losses).any():
+        about = ": never finite" if len(losses) else ": no update made"
+        panel.set_yticks([])
+    style(panel, "update", title=f"Training loss{about}")
     panel.plot(updates, losses, color=ACCENT, alpha=0.3 if smooth else 1, linewidth=1)
     if smooth:
         mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")

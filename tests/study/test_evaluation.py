@@ -60,7 +60,7 @@ def test_a_change_counts_pairs():
     ],
 )
 def test_verdicts(change, gone, spared):
-    assert (change.gone(), change.spared()) == (gone, spared)
+    assert (change.verdict(erased=True), change.verdict(erased=False)) == (gone, spared)
 
 
 def test_asks_of_an_object_cover_every_style(probe):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from transformers import CLIPTokenizer
 
 from esd_core.config import EraseConfig, Target
 from esd_core.models import DiffusionModel
@@ -71,17 +69,15 @@ def prompts_to_hold(model: DiffusionModel, config: EraseConfig, count: int = HEL
 
 
 def staying(model: DiffusionModel) -> tuple[str, ...]:
-    """All that the model was taught to draw; if it does not say what, captions of what people draw."""
+    """All that the model was taught to draw; if it does not say what, captions of what people draw, as far as
+    its text encoder reads them to their end, and the empty prompt."""
     if model.vocabulary:
         return model.vocabulary.captions()
-    return _readable(model.tokenizer)
-
-
-@lru_cache(maxsize=4)
-def _readable(tokenizer: CLIPTokenizer) -> tuple[str, ...]:
-    """The captions that a text encoder reads to their end, and the empty prompt."""
-    captions, limit = ["", *CAPTIONS.read_text(encoding="utf-8").splitlines()], tokenizer.model_max_length
-    rows = tokenizer(captions)["input_ids"]
+    captions, limit = (
+        ["", *CAPTIONS.read_text(encoding="utf-8").splitlines()],
+        model.tokenizer.model_max_length,
+    )
+    rows = model.tokenize(captions)["input_ids"]
     return tuple(text for text, ids in zip(captions, rows, strict=True) if len(ids) <= limit)
 
 

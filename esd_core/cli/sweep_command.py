@@ -154,7 +154,7 @@ def share(model: esd_core.DiffusionModel, planned: list[Planned], out: Path, tea
     from esd_core.examples import origin
 
     todo = [p for p in planned if not (out / p.name / RESULT).exists()]
-    order: list[Planned] = team.agreed(sorted(todo, key=lambda p: origin(model, p.config)))
+    order: list[Planned] = team.everyones(sorted(todo, key=lambda p: origin(model, p.config)))[0]
     return [order[i] for i in team.mine(len(order))]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor
 
 
@@ -35,10 +35,6 @@ class Team:
     def mine(self, count: int) -> range:
         """Indices of the pieces of work, out of `count`, that this process does: a run of neighbours."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-
-    def agreed(self, value: Any) -> Any:  # noqa: ANN401
-        """The first process's value, in every process."""
-        return value if self.size == 1 else broadcast_object_list([value])[0]
 
     def everyones(self, value: Any) -> list[Any]:  # noqa: ANN401
         """The values of all processes, by rank."""

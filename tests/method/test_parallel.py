@@ -25,7 +25,7 @@ OPTIONS = dict(iterations=3, num_inference_steps=4, trajectories=3, learning_rat
 def test_alone_a_process_has_all_the_work():
     team, device = parallel.join("cpu")
     assert (team, device) == (Team(0, 1), "cpu") and team.leads
-    assert list(team.mine(3)) == [0, 1, 2] and team.agreed("x") == "x" and team.everyones(1) == [1]
+    assert list(team.mine(3)) == [0, 1, 2] and team.everyones(1) == [1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -12,7 +12,7 @@ from esd_core import denoise
 from esd_core.config import PRESETS, EraseConfig, Target, preset
 from esd_core.erasing import HOLD, DivergenceError, erase, hold_weight
 from esd_core.erasure import Erasure, shared_copy
-from esd_core.examples import Examples, pick
+from esd_core.examples import Examples, collect, pick
 from esd_core.objective import erasing_target
 from esd_core.selection import select
 
@@ -456,3 +456,5 @@ def test_a_model_that_predicts_no_finite_numbers_is_told_as_such(tiny):
     with pytest.raises(ValueError, match="not finite") as refused:
         next(erase(tiny.with_unet(broken), CONFIG))
     assert "learning rate" not in str(refused.value)
+    with pytest.raises(ValueError, match="not finite"):
+        list(collect(tiny.with_unet(broken), CONFIG))

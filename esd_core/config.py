@@ -170,8 +170,8 @@ _LAST = dict(points="last", redraw_every=1, trajectories=1, batch_size=1, num_in
 PRESETS: dict[str, dict[str, Any]] = {
     # The closed-form edit to begin with, then a few updates of its content: bench/results/quality-live.md.
     "live": dict(_PLACED, edit=0.7, iterations=12, learning_rate=0.05, trajectories=4, num_inference_steps=8),
-    # No update at all, and no teacher: what the erasing target says of the text states, solved for.
-    "edit": dict(_PLACED, edit=1.0, iterations=0, held_out=0),
+    # No teacher: what the target says of text states, solved for. Updates asked for have the rate of `live`.
+    "edit": dict(_PLACED, edit=1.0, iterations=0, held_out=0, learning_rate=0.05),
     # For other models, whose keys and values may be of another size (here 0.3 to 1.4): the edit has theirs,
     # and the updates go as far as those of `live` in shorter steps.
     "live-sd": dict(_PLACED, edit=0.7, iterations=50, learning_rate=0.01, batch_size=4),

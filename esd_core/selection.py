@@ -30,7 +30,7 @@ def _head_or_time(name: str) -> bool:
 _RULES: dict[str, Callable[[str, bool], bool]] = {  # and how many it selects of Stable Diffusion 1.x's
     "esd-x": lambda name, dense: ".attn2." in name and dense,  # 43,962,560
     "esd-x-strict": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 19,169,280
-    "esd-lora": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 24,960 a rank
+    "esd-lora": lambda name, dense: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 49,536 a rank
     "esd-u": lambda name, dense: ".attn2." not in name and dense,  # 815,358,084
     "esd-all": lambda name, dense: dense,  # 859,320,644
     "selfattn": lambda name, dense: ".attn1." in name,  # 49,574,080
@@ -44,8 +44,8 @@ TRAIN_METHODS = tuple(_RULES)
 
 DESCRIPTIONS = {
     "esd-x": "cross-attention: how words steer the picture; best for a named style or object",
-    "esd-x-strict": "only keys and values of cross-attention; the smallest edit",
-    "esd-lora": "keys and values, only in directions that what shall stay does not use",
+    "esd-x-strict": "only keys and values of cross-attention, of which every weight may change",
+    "esd-lora": "keys and values of cross-attention, by a LoRA that reacts to the concept and little else",
     "esd-u": "all layers but cross-attention; for concepts that appear without being named",
     "esd-all": "every linear and convolution layer; the strongest and least specific edit",
     "selfattn": "self-attention: how parts of the picture relate; the Space's ESD-self",
@@ -80,7 +80,7 @@ def select(unet: nn.Module, method: str) -> list[str]:
 
 
 def count(unet: nn.Module, method: str, rank: int = 1) -> int:
-    """How many numbers `method` trains; of `esd-lora` one for each row of a matrix and rank. ValueError as
-    `select`."""
+    """How many weights an erasure by `method` has; of `esd-lora` one for each row and column of a matrix and
+    rank. ValueError as `select`."""
     shapes = [unet.get_parameter(name).shape for name in select(unet, method)]
-    return sum(shape[0] * rank if method == "esd-lora" else shape.numel() for shape in shapes)
+    return sum(sum(shape) * rank if method == "esd-lora" else shape.numel() for shape in shapes)

@@ -68,8 +68,7 @@ def facts(erasure: Erasure) -> dict[str, Any]:
     """All that is known of an erasure, JSON values only."""
     record, again = erasure.provenance, repeatable(erasure)
     model = _short(record.get("model", "emoji"))  # what a run takes if not told
-    seconds, versions = record.get("seconds"), record.get("versions")
-    told = list(versions.items())[:10] if isinstance(versions, dict) else []
+    seconds, told = record.get("seconds"), record.get("versions")
     return {
         **_run(erasure),
         "model": model if "model" in record else "not recorded",
@@ -78,7 +77,7 @@ def facts(erasure: Erasure) -> dict[str, Any]:
         "seconds": seconds if isinstance(seconds, int | float) and abs(seconds) < 1e12 else None,
         "tensors": len(erasure.tensors),
         "parameters": sum(t.numel() for t in erasure.tensors.values()),
-        "versions": {_short(name): _short(number) for name, number in told},
+        "versions": {_short(k): _short(told[k]) for k in [*told][:10]} if isinstance(told, dict) else {},
         "parts": [{"strength": strength, **_run(part)} for strength, part in _parts(erasure)],
         "command_line": again and command_line(again, model),
         "python": again and python_code(again, model),
@@ -97,7 +96,7 @@ def _run(erasure: Erasure) -> dict[str, Any]:
 def rows(erasure: Erasure) -> list[tuple[str, str]]:
     """The same as (label, text) pairs for a table."""
     known, config = facts(erasure), config_of(erasure)
-    lora = ", a LoRA" if erasure.is_lora else ""
+    lora = f", a LoRA of {len(erasure.changes)} matrices" if erasure.is_lora else ""
     time = "" if known["seconds"] is None else f", in {known['seconds']:g} s"
     parts = (
         f"{', '.join(part['erases']) or 'not recorded'} at strength {part['strength']:g}"
@@ -106,25 +105,26 @@ def rows(erasure: Erasure) -> list[tuple[str, str]]:
     listed = {
         "Erases": ", ".join(known["erases"]) or "not recorded",
         "Model": f"{known['model']}, weights {known['base'] or 'not recorded'}",
-        "Holds": f"{known['parameters']:,} numbers in {known['tensors']} tensors{lora}",
+        "Holds": f"{known['parameters']:,} weights in {known['tensors']} tensors{lora}",
         "Sum of": "; ".join(parts),
         **(_settings(config) if config else {}),
         "Updates": f"{known['updates']} of {config.iterations}{time}" if config else "",
         "Made with": ", ".join(f"{name} {number}" for name, number in known["versions"].items()),
         "Hash": known["hash"],
     }
-    return [(label, text) for label, text in listed.items() if text]
+    unused = {"Learning rate", "Examples", "Preserve", "Seed"} if config and not config.iterations else {}
+    return [(label, text) for label, text in listed.items() if text and label not in unused]
 
 
 def _settings(config: EraseConfig) -> dict[str, str]:
-    counts = {eta_to_official(config.eta, erase_from=bool(t.erase_from)) for t in config.concepts}
-    official = " or ".join(f"{count:g}" for count in sorted(counts))
+    counts = sorted({eta_to_official(config.eta, erase_from=bool(t.erase_from)) for t in config.concepts})
     source = f"{config.scheduler}, guidance {config.start_guidance:g}, {config.x_t_source} model"
     low_rank = f"of rank {config.rank}, lam {config.lam:g}, begun at {config.edit:g} of the edit"
     return {
         "Trains": f"{config.train_method}: {DESCRIPTIONS[config.train_method]}",
         "Change": low_rank if config.train_method == "esd-lora" else "",
-        "η": f"{config.eta:g} in the paper's units ({official} for the authors' 2025 script)",
+        "η": f"{config.eta:g} in the paper's units ({' or '.join(map('{:g}'.format, counts))} for the "
+        f"authors' 2025 script){', which strengthens it' if counts[0] < 0 else ''}",
         "Learning rate": f"{config.learning_rate:g}, batches of {config.batch_size}",
         "Examples": f"{config.trajectories} trajectories of {config.num_inference_steps} steps, {source}",
         "Preserve": f"{config.preserve:g}",

@@ -21,6 +21,7 @@ from esd_core.vocabulary import Vocabulary
 from tests.app.test_app import CONCEPTS
 from tests.conftest import WORDS
 from ui.compare import grid
+from ui.erase.curves import COLOURS
 from ui.server import waiting
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -372,6 +373,23 @@ def test_the_official_number_follows_its_fields_and_a_preset_fills_the_advanced_
         sync_api.expect(page.get_by_label("Iterations")).to_have_value("7")
 
 
+def test_fields_of_updates_are_hidden_from_an_edit_and_keep_what_they_hold(page):
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Learning rate").fill("0.002")
+    page.get_by_label("Iterations").fill("0")
+    sync_api.expect(page.get_by_label("Learning rate")).to_be_hidden()
+    page.get_by_label("Iterations").fill("3")
+    sync_api.expect(page.get_by_label("Learning rate")).to_have_value("0.002")
+
+
+def test_enter_in_an_emptied_concept_chooses_none(page):
+    field = page.locator("#concept input")
+    field.fill("")
+    field.press("Enter")
+    page.wait_for_timeout(500)
+    sync_api.expect(field).to_have_value("")
+
+
 def test_presence_curves_have_their_colours_also_in_the_next_run(
     chromium, emoji: DiffusionModel, tmp_path: Path
 ):
@@ -392,8 +410,13 @@ def test_presence_curves_have_their_colours_also_in_the_next_run(
             expect(page, STATUS, f"{iterations} update")
             curves = page.locator("#erase-presence g.mark-line path[stroke][d*=L]")
             sync_api.expect(curves).to_have_count(4)
-            names = page.locator("#erase-presence .role-legend-label text")
-            sync_api.expect(names).to_have_count(4)
-            assert names.all_text_contents() == ROLES
+            sync_api.expect(page.locator("#erase-presence .role-legend-label")).to_have_count(0)
+            strokes = curves.evaluate_all("lines => lines.map(line => line.getAttribute('stroke'))")
+            assert set(strokes) == {COLOURS[role] for role in ROLES}
+        legend = page.locator(".esd-plots .esd-caption", has_text="■")
+        page.set_viewport_size({"width": 390, "height": 800})  # nothing of it is cut off on a phone
+        for role in ROLES:
+            sync_api.expect(legend).to_contain_text(role)
+        assert legend.evaluate("box => box.scrollWidth <= box.clientWidth")
         page.close()
         demo.close()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from esd_core import DiffusionModel, EraseConfig, Erasure, erase
-from ui.shared import erasure_stages
+from ui.shared import erasure_stages, noisy_latent
 from ui.shared.erasure_stages import StagedErasure, StageKeeper
 
 
@@ -32,6 +32,14 @@ def test_stages_lie_close_together_at_the_beginning(tiny: DiffusionModel):
     assert reached(walked(tiny, 2)) == [0, 1, 2]
     assert reached(walked(tiny, 16, stop_after=5)) == [0, 1, 2, 4, 5]
     assert reached(walked(tiny, 0)) == [0, 0]
+
+
+def test_what_was_solved_for_is_a_stage(tiny: DiffusionModel):
+    kept, config = StageKeeper(), EraseConfig("a cat", train_method="esd-lora", edit=0.7, iterations=4)
+    for step in erase(tiny, config):
+        kept.note(step)
+    end = kept.end(step.erasure)
+    assert reached(end) == [0, 0, 1, 2, 4] and noisy_latent.updates(end.earlier[0]) == "an edit"
 
 
 def test_a_stage_is_the_model_as_it_was_then(tiny: DiffusionModel):
@@ -73,4 +81,5 @@ def test_large_stages_are_fewer_and_huge_ones_are_not_kept(monkeypatch):
 
 def step(i: int) -> Any:
     """An update that changed one number, of four bytes."""
-    return SimpleNamespace(iteration=i, erasure=Erasure({"w": torch.zeros(1)}, "", {"iterations_done": i}))
+    erasure = Erasure({"w": torch.zeros(1)}, "", {"iterations_done": i})
+    return SimpleNamespace(iteration=i, erasure=erasure, run=SimpleNamespace(config=EraseConfig("a cat")))

@@ -91,6 +91,13 @@ def test_timing_leaves_the_model_as_it_was(tiny: DiffusionModel):
     assert all(p.equal(before[n]) and not p.requires_grad for n, p in tiny.unet.named_parameters())
 
 
+def test_others_work_is_seen(tiny: DiffusionModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timing, "evaluation", lambda _: lambda n: 1e-6)  # as if the machine had been faster
+    assert timing.slowdown(tiny) > 10
+    monkeypatch.setattr(timing, "evaluation", lambda _: lambda n: 100.0)  # too slow to try again
+    assert timing.slowdown(tiny) == 1
+
+
 def test_the_page_tells_the_cost_of_its_fields(tiny: DiffusionModel):
     model = replace(tiny, vocabulary=Vocabulary(CONCEPTS, frozenset(WORDS)))
     said = estimate.cost(model, **fields(iterations=6))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from esd_core import DiffusionModel, preset
+from esd_core import DiffusionModel, card, preset
 from esd_core.study.watched_prompts import EMPTY, Watched, to_watch
 from ui.erase import curves
 from ui.erase import run as live
@@ -98,7 +98,7 @@ def test_a_placed_run_shows_its_edit_before_it_has_examples(emoji: DiffusionMode
     edited = next(i for i, moment in enumerate(shown) if ", after the edit" in str(moment.film))
     assert any("Collecting" in moment.status for moment in shown[edited:])
     curve = shown[-1].presence.dropna().query("prompt == 'the concept'")
-    assert list(curve["update"]) == [0, 0, 2] and curve["presence"].iloc[-1] < curve["presence"].iloc[0] / 2
+    assert list(curve["update"]) == [-1, 0, 2] and curve["presence"].iloc[-1] < curve["presence"].iloc[0] / 2
 
 
 def test_an_edit_ends_with_its_pictures(emoji: DiffusionModel):
@@ -106,6 +106,29 @@ def test_an_edit_ends_with_its_pictures(emoji: DiffusionModel):
     *_, last = live.run(emoji, config, to_watch(emoji, config.concepts))
     assert "seed 1, after the edit" in last.film and "seed 1, before" in last.film
     assert last.erasure.is_lora and "Done." in last.status
+    weights = sum(t.numel() for t in last.erasure.tensors.values())
+    assert "An edit in" in last.status and f"{weights:,} weights" in last.status
+    seen = last.presence.dropna().query("prompt == 'the concept'")
+    assert list(seen["update"]) == [-1, 0]  # side by side
+
+
+def test_an_edit_goes_on_at_the_rate_of_live(emoji: DiffusionModel):
+    edit = preset("edit", "a rocket")
+    assert edit.learning_rate == preset("live", "a rocket").learning_rate
+    *_, last = live.run(emoji, edit, to_watch(emoji, edit.concepts))
+    assert last.paused is not None
+    *_, more = live.go_on(emoji, last.paused, 2)
+    was, now = (m.erasure.apply(emoji) for m in (last, more))
+    moved = [(now.get_parameter(n) - was.get_parameter(n)).norm() for n in more.erasure.changes]
+    whole = [(was.get_parameter(n) - emoji.unet.get_parameter(n)).norm() for n in more.erasure.changes]
+    assert sum(moved) > 0.02 * sum(whole)
+
+
+def test_strengthening_is_not_called_avoiding(emoji: DiffusionModel):
+    config = preset("edit", "a rocket", eta=-3)
+    *_, last = live.run(emoji, config, to_watch(emoji, config.concepts))
+    assert "draw more of “a rocket”" in last.status and "esd-good" not in last.status
+    assert "strengthens" in dict(card.rows(last.erasure))["η"]
 
 
 def test_a_run_shows_film_and_presence_and_erases(emoji: DiffusionModel):

@@ -65,7 +65,7 @@ def labels(owned: ErasureList) -> list[str]:
 
 def test_an_erasure_is_kept_once(cat: Erasure):
     owned = erasure_list.keep(erasure_list.keep((), cat), cat)
-    assert labels(owned) == ["a cat (esd-x, 1 updates, this session)"]
+    assert labels(owned) == ["a cat (esd-x, 1 update, this session)"]
     assert erasure_list.keep(owned, None) == owned
 
 
@@ -127,7 +127,7 @@ def test_choosing_changes_the_erasure_in_use(cat: Erasure):
 
 def test_a_file_from_disk_is_used(model: DiffusionModel, cat: Erasure, tmp_path: Path):
     owned, read, _ = library_tab.open_file(model, (), str(cat.save(tmp_path / "a.safetensors")))
-    assert read.hash == cat.hash and labels(owned) == ["a cat (esd-x, 1 updates, a file)"]
+    assert read.hash == cat.hash and labels(owned) == ["a cat (esd-x, 1 update, a file)"]
     with pytest.raises(gr.Error, match=r"no \.safetensors file"):
         library_tab.open_file(model, (), str(tmp_path / "a.ckpt"))
 
@@ -255,7 +255,7 @@ def test_a_client_opens_its_own_file_and_nobody_elses_page_changes(url: str, cat
     ann, bob = Client(url, verbose=False), Client(url, verbose=False)
     path = cat.save(tmp_path / "mine.safetensors")
     ann.predict(handle_file(path), api_name="/open_erasure")
-    assert "“a cat” by 1 updates" in ann.predict(**COMPARE, api_name="/compare")[0]
+    assert "“a cat” (esd-x, 1 update)" in ann.predict(**COMPARE, api_name="/compare")[0]
     with pytest.raises(AppError, match="nothing is erased"):
         bob.predict(**COMPARE, api_name="/compare")
     endpoints = ann.view_api(return_format="dict")["named_endpoints"]

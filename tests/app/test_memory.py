@@ -236,7 +236,7 @@ def test_three_at_once_get_their_own(demo: gr.Blocks):
             )
         )
     for name, shown in compared.items():
-        assert f"“a {name}” by 6 updates" in shown[0]
+        assert f"“a {name}” (esd-x, 6 updates)" in shown[0]
         assert not any(f"“a {other}” by" in shown[0] for other in wanted if other != name)
     assert len({shown[1] for shown in compared.values()}) == 3  # the pictures differ
     with pytest.raises(AppError, match="nothing is erased"):
@@ -260,7 +260,7 @@ def test_others_compute_between_the_steps_of_a_comparison(demo: gr.Blocks):
     job = ann.submit(**{**COMPARE, "num_inference_steps": 100}, api_name="/compare")
     assert wait_for(lambda: "Drawing the column base: step" in str(job.outputs()[-1:]))
     assert compute(job.done) is False  # computed between two of its steps
-    assert "“a cat” by 1 updates" in job.result(timeout=200)[0]
+    assert "“a cat” (esd-x, 1 update)" in job.result(timeout=200)[0]
     done = [float(v) for v in re.findall(r'progress max="1" value="([0-9.]+)"', str(job.outputs()))]
     assert done == sorted(done) and 0 < done[0] < done[-1] == 1
 

@@ -109,7 +109,7 @@ def test_opening_the_tab_follows_the_latest_erasure_once(model: DiffusionModel, 
     prompt, eta, stage, seen = noisy_latent.follow_once(scores_tab.follow, walked, "unseen")
     assert (prompt, eta.value) == ("a cat", 1.0)
     assert (stage.maximum, stage.value, stage.interactive) == (5, 5, True)
-    assert "after 1, 2, 4, 8, 16 updates" in stage.info
+    assert "after 1 update, 2 updates, 4 updates, 8 updates, 16 updates" in stage.info
     again = noisy_latent.follow_once(scores_tab.follow, walked, seen)
     assert again == (gr.skip(), gr.skip(), gr.skip(), seen)
     nothing = noisy_latent.follow_once(scores_tab.follow, None, seen)

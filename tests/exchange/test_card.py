@@ -111,6 +111,12 @@ def test_the_card_tells_what_was_done(made, tiny):
     assert "| Updates | 2 of 2, in " in text
 
 
+def test_the_card_of_an_edit_tells_no_options_of_training(tiny):
+    listed = dict(card.rows(finish(tiny, preset("edit", "a cat"))))
+    assert listed.keys().isdisjoint({"Learning rate", "Examples", "Preserve", "Seed"})
+    assert "a LoRA of" in listed["Holds"] and "Trains" in listed
+
+
 def test_the_card_of_a_sum_names_its_parts(made, tiny):
     both = Erasure.combine(tiny, [made, finish(tiny, CONFIGS["context"])], [1, -0.5])
     assert card.concepts(both) == ("a cat", "red", "a dog")

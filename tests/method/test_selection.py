@@ -11,7 +11,7 @@ from esd_core.selection import ALIASES, DESCRIPTIONS, TRAIN_METHODS, canonical, 
 COUNTS = {
     "esd-x": 43_962_560,
     "esd-x-strict": 19_169_280,
-    "esd-lora": 24_960,  # of rank 1
+    "esd-lora": 49_536,  # of rank 1: both factors
     "esd-u": 815_358_084,
     "esd-all": 859_320_644,
     "selfattn": 49_574_080,

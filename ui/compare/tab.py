@@ -110,7 +110,7 @@ def moments(model: DiffusionModel, erasure: Erasure, asked: Parameters) -> Itera
     png_parameters.save(png_parameters.stamp(comparison_sheet(made), asked), path)
     text = (
         f"All columns start from the same noise (<code>{made.noise_hash}</code>). Erased: "
-        f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}, at strength "
+        f"{erasure_text.named(erasure)}, at strength "
         f"{asked.strength:g}.{erasure_text.negative_prompt(model, erasure)[1]}"
     )
     status = markup.note(text, tone="good") + proof

@@ -20,6 +20,8 @@ from esd_core.study.watched_prompts import CONCEPT, EMPTY, NEIGHBOUR, STRANGER, 
 ROWS = 300  # of a curve, at most
 # By a prompt's role; each at least 3 : 1 against paper and ink.
 COLOURS = {CONCEPT: "#d1495b", NEIGHBOUR: "#3f8f88", STRANGER: "#5b84c4", EMPTY: "#7f7b72"}
+LEGEND = " ".join(f'<span style="color:{colour}">■</span> {role}' for role, colour in COLOURS.items())
+LEGEND = f'<p class="esd-caption">{LEGEND}</p>'
 Presences = list[tuple[int, float, str]]  # update, presence, role
 
 
@@ -39,10 +41,12 @@ def curve(points: list[tuple[int, float]], name: str) -> pd.DataFrame:
 
 
 def presence_curve(points: Presences) -> pd.DataFrame:
-    """The data of the presence plot. Every role has a row, as gradio colours only those it began with."""
+    """The data of the presence plot. Every role has a row, as gradio colours only those it began with. What
+    precedes the updates stands at 0, before an edit at -1."""
     rows = [(0, float("nan"), role) for role in COLOURS]
     kinds = {"update": int, "presence": float, "prompt": str}
-    rows += [(max(update, 0), presence, role) for update, presence, role in points]  # before, and of an edit
+    first = -any(update == 0 for update, *_ in points)
+    rows += [(max(update, first), presence, role) for update, presence, role in points]
     return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
 

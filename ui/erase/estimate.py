@@ -25,13 +25,14 @@ def cost(model: DiffusionModel, **values: Any) -> str:
     """What the run that the fields describe will take, of what, and what that does not know."""
     config = fields.read(model, **values)
     watched = curves.with_empty(to_watch(model, config.concepts, MOST_WATCHED))
-    parts = estimate(model, config, [item.prompt for item in watched])
-    examples, training, drawing = map(duration, parts)
+    parts, busy = estimate(model, config, [item.prompt for item in watched]), timing.slowdown(model)
+    examples, training, drawing, total = (duration(busy * part) for part in (*parts, sum(parts)))
+    load = f"now {busy:.1f} times slower than it can be" if busy > 1.2 else "longer if it is busy"
     updates = f"{config.iterations} update{'s' if config.iterations != 1 else ''}"
     return (
-        f'<p class="esd-cost">Takes about {duration(sum(parts))} here'
+        f'<p class="esd-cost">Takes about {total} here'
         f"<small>examples {examples}, {updates} {training}, pictures {drawing}. From a short timing of "
-        "this machine; longer if it is busy, and others' runs come first.</small></p>"
+        f"this machine, {load}; others' runs come first.</small></p>"
     )
 
 

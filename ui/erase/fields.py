@@ -40,9 +40,9 @@ ABOUT = {
 }
 # Why one would choose a method, beyond what `selection.DESCRIPTIONS` says that it trains.
 REASONS = {
-    "esd-lora": "the usual choice: seconds, a file of some 25 KB, and other prompts change least",
-    "esd-x": "the paper's choice: prompts that do not name the concept change least",
-    "esd-x-strict": "when the file must be small, or the change easy to study",
+    "esd-lora": "the usual choice: takes seconds, and changes other prompts least of all methods here",
+    "esd-x": "the paper's choice for what is named; of the paper's two, it changes other prompts less",
+    "esd-x-strict": "when the change shall be easy to study",
     "esd-u": "when the concept also comes unasked; other pictures change more",
     "esd-all": "when esd-x leaves traces, and damage elsewhere is acceptable",
     "selfattn": "to try whether layout, rather than words, carries the concept",
@@ -95,12 +95,15 @@ def main(model: DiffusionModel) -> dict[str, Any]:
     return fields
 
 
-def advanced(model: DiffusionModel) -> dict[str, Any]:
-    """The rest; a preset fills them in."""
+def advanced(model: DiffusionModel, iterations: gr.Number) -> dict[str, Any]:
+    """The rest; a preset fills them in. Where no update is asked for, all but the preset is hidden."""
     usual = usual_preset(model.name)
     config = preset(usual, "anything")
     fields: dict[str, Any] = {"preset": explained(PRESET_LINES, usual, "Preset")}
-    fields |= {name: option(config, name) for name in FILLED if name != "iterations"}
+    with gr.Column() as updating:
+        fields |= {name: option(config, name) for name in FILLED if name != "iterations"}
+    shows = dict(fn=lambda wanted: gr.Column(visible=wanted != 0 or "hidden"), inputs=iterations)
+    iterations.change(**shows, outputs=updating, **blocks.AT_ONCE, **blocks.LATEST)
     if not model.vocabulary:
         fields["preserve"].info += "; of this model, the empty one only"
     return fields
@@ -135,7 +138,7 @@ def methods(model: DiffusionModel) -> dict[str, str]:
         except ValueError:  # selects nothing here
             continue
         what, why = (text[0].upper() + text[1:] for text in (DESCRIPTIONS[name], REASONS[name]))
-        lines[name] = f"{what}. {why}. {number:,} of {total:,} parameters ({number / total:.0%})."
+        lines[name] = f"{what}. {why}. {number:,} weights ({number / total:.2g} of the UNet's)."
     return lines
 
 
@@ -144,7 +147,8 @@ def in_both_units(eta: float | None, erase_from: str) -> str:
     if eta is None:  # while another is typed
         return "1 is the paper's."
     official = eta_to_official(eta, erase_from=bool((erase_from or "").strip(", \n")))
-    return f"1 is the paper's. This is --negative_guidance {official:g} of the authors' 2025 script"
+    aim = "strengthens the concept, and " if official < 0 else ""
+    return f"1 is the paper's. This {aim}is --negative_guidance {official:g} of the authors' 2025 script"
 
 
 def fill(name: str, method: str, before: tuple[str, str]) -> list[Any]:

@@ -80,17 +80,9 @@ def build(model: DiffusionModel, concept: gr.Dropdown) -> None:
         for name, kind in KINDS.items():
             listed = model.vocabulary.of_kind(kind) if model.vocabulary else ()
             with gr.Tab(name) as tab:
-                gallery = gr.Gallery(
-                    columns=3,
-                    height=300,
-                    allow_preview=False,
-                    show_label=False,
-                    format="png",
-                    interactive=False,
-                    buttons=[],
-                    elem_classes="esd-picker",
-                    object_fit="contain",
-                )
+                look: dict[str, Any] = dict(columns=3, height=300, object_fit="contain", format="png")
+                look |= dict(interactive=False, allow_preview=False, show_label=False, buttons=[])
+                gallery = gr.Gallery(elem_classes="esd-picker", **look)
             # Not the queue of training: who looks at pictures does not wait for another's run.
             opened = gr.on(
                 [tab.select] if streams else [fold.expand, tab.select],

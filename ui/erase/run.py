@@ -6,7 +6,6 @@ its next yield, is prompt, and keeps the erasure that was yielded last.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -15,17 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from esd_core import (
-    Checkpoint,
-    DiffusionModel,
-    DivergenceError,
-    EraseConfig,
-    EraseStep,
-    Erasure,
-    KeptExamples,
-    erase,
-)
-from esd_core.examples import collect
+from esd_core import Checkpoint, DiffusionModel, DivergenceError, EraseConfig, EraseStep, Erasure, erase
+from esd_core.examples import KeptExamples, collect
+from esd_core.exchange.card import config_of, updates
+from esd_core.objective import eta_to_official
 from esd_core.sampling import finish
 from esd_core.study.watched_prompts import Watched
 from ui.erase import curves, pictures
@@ -46,15 +38,8 @@ def run(model: DiffusionModel, config: EraseConfig, prompts: Sequence[Watched]) 
     record = RunRecord(prompts, Film(curves.with_empty(prompts), SEEDS[0], config.iterations))
     sitting = Sitting(model, config, record)
     text = f"Drawing {markup.quoted(erasure_text.of_run(config))} and its controls before anything changes"
-    yield RunMoment(
-        markup.note(text, done=0),
-        strip(prompts, SEEDS),
-        film="",
-        erasure=None,
-        seed=config.seed,
-        paused=None,
-        **record.plots(config),
-    )
+    empty: dict[str, Any] = dict(film="", erasure=None, seed=config.seed, paused=None)
+    yield RunMoment(markup.note(text, done=0), strip(prompts, SEEDS), **empty, **record.plots(config))
     before = yield from sitting.draw(None)
     record.before = before[: len(prompts)]
     status = markup.note("Collecting examples from the frozen model", done=0)
@@ -192,11 +177,8 @@ class Sitting:
 
     def _progress(self, step: EraseStep) -> str:
         total, errors = self.config.iterations, self.record.errors
-        parts = [
-            f"Erasing {markup.quoted(erasure_text.of_run(self.config))}",
-            f"update {step.iteration} of {total}",
-            self._time(step.iteration),
-        ]
+        erased = markup.quoted(erasure_text.of_run(self.config))
+        parts = [f"Erasing {erased}", f"update {step.iteration} of {total}", self._time(step.iteration)]
         parts += [] if step.loss is None else [f"loss {step.loss:.4f}"]
         parts += [f"held-out error {errors[-1][1]:.2f}"] if errors else []
         return markup.note(" · ".join(parts), done=step.iteration / max(total, 1))
@@ -204,17 +186,17 @@ class Sitting:
 
 def finished(erasure: Erasure, model: DiffusionModel, error: float | None = None) -> RunMoment:
     """The last word on a run that ended, or was stopped with this erasure in hand."""
-    made, seconds = erasure.provenance["iterations_done"], erasure.provenance["seconds"]
-    stopped = made < erasure.provenance["config"]["iterations"]
-    total = sum(p.numel() for p in model.unet.parameters())
-    changed = sum(map(math.prod, erasure.changes.values()))
+    config, made = config_of(erasure), updates(erasure)
+    assert config and made is not None  # a run of our own
+    more = any(eta_to_official(config.eta, erase_from=bool(t.erase_from)) < 0 for t in config.concepts)
     text = (
-        f"<strong>{'Stopped; what was learned is kept.' if stopped else 'Done.'}</strong> "
-        f"{made or 'An edit without'} updates in {seconds:.1f} s taught the model to avoid "
-        f"{erasure_text.quoted(erasure)} "
-        f"by changing {changed:,} of its {total:,} numbers."
+        f"<strong>{'Stopped; what was learned is kept.' if made < config.iterations else 'Done.'}</strong> "
+        f"{erasure_text.made_by(erasure).capitalize()} in {erasure.provenance['seconds']:.1f} s taught the "
+        f"model to {'draw more of' if more else 'avoid'} {erasure_text.quoted(erasure)} by "
+        f"{sum(t.numel() for t in erasure.tensors.values()):,} weights, which change "
+        f"{len(erasure.changes)} of the {len(list(model.unet.parameters()))} tensors of its UNet."
     )
     if error is not None:
         text += f" On examples it never trained on, the error is {error:.0%} of what it was."
-    status = markup.note(text, tone="good")
+    status = markup.note(text, tone="plain" if more or (error or 0) >= 1 else "good")
     return RunMoment(status, erasure=erasure, download=erasure_text.download(erasure))

@@ -17,8 +17,8 @@ from ui.erase.pictures import Film
 from ui.server.stream import SKIP
 from ui.shared.erasure_stages import StageKeeper
 
-# The presets that repeat the authors' scripts keep none back, as those do not.
-NOTHING_HELD_OUT = "Nothing to measure: this run trains on every example and holds none out."
+NOTHING_HELD_OUT = "Nothing to measure: this run holds no examples out."
+EDIT = dict(x_title="update; 0 is after the edit, −1 before it")
 Curve = pd.DataFrame | gr.LinePlot
 
 
@@ -58,6 +58,8 @@ class RunRecord:
         shown = {**self.curves(), "presence": curves.presence_curve(self.presences)}
         axis: dict[str, Any] = dict(x_lim=[0, max(config.iterations, 1)])
         plots = {name: gr.LinePlot(frame, **axis) for name, frame in shown.items()}
+        if config.edit:
+            plots["presence"] = gr.LinePlot(shown["presence"], x_lim=[-1, config.iterations], **EDIT)
         why = "" if config.held_out else NOTHING_HELD_OUT
         return plots | {"error": gr.LinePlot(shown["error"], caption=why, **axis)}
 

@@ -111,7 +111,7 @@ def build(model: DiffusionModel, mine: Erasures) -> Parts:
             price = html(elem_id="erase-cost")
             chosen |= fields.main(model)
             with gr.Accordion("Advanced", open=False):
-                chosen |= fields.advanced(model)
+                chosen |= fields.advanced(model, chosen["iterations"])
         with blocks.result(elem_id="erase-result"):
             page |= results(model, first_look(model, chosen))
     page |= dict(erasure=mine.in_use, seed=chosen["seed"], job=gr.State(Job()))
@@ -151,14 +151,12 @@ def results(model: DiffusionModel, first: str) -> Parts:
     page["strip"] = html(first, label="before and after")
     page["film"] = html(label="film")
     with gr.Column(visible=bool(model.clip_path and model.vocabulary), elem_classes="esd-plots"):
-        html(PRESENCE)
+        html(PRESENCE + curves.LEGEND)  # as Gradio's own is cut off on a narrow screen
         how = dict(color="prompt", color_map=curves.COLOURS, height=220, elem_id="erase-presence")
-        page["presence"] = curves.plot(curves.presence_curve([]), "Presence", **how)
+        page["presence"] = curves.plot(curves.presence_curve([]), "Presence", **how, colors_in_legend=[])
     with gr.Row(elem_classes="esd-plots"):
-        for name, label in (
-            ("loss", "Loss of each update"),
-            ("error", "Error on held-out examples, relative to before"),
-        ):
+        labels = {"loss": "Loss of each update", "error": "Held-out error, relative to before"}
+        for name, label in labels.items():
             with gr.Column(min_width=260):
                 html(f"<h2>{label}</h2>")  # with a heading of its own, Gradio clips the axis
                 page[name] = curves.plot(curves.curve([], name), label, height=200)

@@ -70,7 +70,7 @@ def measure(
         yield from stream.thinned(scoring())
     said = (
         f"{markup.quoted(phrase)}, {pictures_each} pictures a prompt, before and after erasing "
-        f"{erasure_text.quoted(erasure)}{erasure_text.by_updates(erasure)}."
+        f"{erasure_text.named(erasure)}."
     )
     numbers = {"concept": phrase, **{state: list(map(asdict, own)) for state, own in found.items()}}
     yield ProbeMoment(markup.note(said, tone="good"), compared(*found.values()), numbers)

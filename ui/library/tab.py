@@ -20,7 +20,7 @@ from ui.shared.erasure_list import ErasureList, Erasures
 from ui.shared.markup import table
 
 EMPTY = markup.note("Nothing here yet: erase something, or open a file.")
-NOT_REPEATABLE = "Its file does not record how it was made."
+NOT_REPEATABLE = "Its record, above, names no single run that makes it."
 
 
 class LibraryView(NamedTuple):
@@ -59,7 +59,7 @@ def show(ready: ErasureList, owned: ErasureList, erasure: Erasure | None) -> Lib
     files = (gr.DownloadButton(value=path, interactive=True) for path in kept.files())
     known = card.facts(kept.erasure)
     rows = [("Comes from", kept.origin), *card.rows(kept.erasure)]
-    said = markup.note(f"In use: {erasure_text.quoted(kept.erasure)}. Compare draws with it.", tone="good")
+    said = markup.note(f"In use: {erasure_text.named(kept.erasure)}. Compare draws with it.", tone="good")
     programs = (known[name] or NOT_REPEATABLE for name in ("command_line", "python"))
     return LibraryView(said, *lists, table((), rows, "its record", "esd-card"), *files, *programs)
 
@@ -159,12 +159,8 @@ def build(model: DiffusionModel, mine: Erasures, tab: gr.Tab, restored: Sequence
 def opening(model: DiffusionModel, mine: Erasures) -> Dependency:
     """A place for a file, folded; what happens when one is there. The API has it: `open_erasure`."""
     with gr.Accordion("Open a file", open=False):
-        file = gr.File(
-            label="An erasure (.safetensors), ours or the authors'",
-            height=150,
-            file_types=[".safetensors"],
-            elem_id="library-open",
-        )
+        says = "An erasure or a LoRA of the UNet (.safetensors)"
+        file = gr.File(label=says, height=150, file_types=[".safetensors"], elem_id="library-open")
     return file.upload(
         partial(open_file, model),
         [mine.owned, file],

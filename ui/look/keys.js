@@ -17,6 +17,8 @@
     || [...document.querySelectorAll(open)].some((element) => element.checkVisibility());
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !taken()) document.querySelectorAll("#erase-stop, #grid-stop").forEach(press);
+    const emptied = event.key === "Enter" && event.target.matches?.("#concept input") && !event.target.value;
+    if (emptied) event.stopImmediatePropagation(); // else Gradio takes the first of the list
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     event.stopImmediatePropagation(); // an open list would take Enter for a choice

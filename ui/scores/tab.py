@@ -11,7 +11,7 @@ from esd_core.study.noise_predictions import predictions
 from ui.scores import panels as score_panels
 from ui.scores.panels import CONCEPT, CONTEXT, EDITED, NULL, TARGET, LabelledPredictions
 from ui.server import stream
-from ui.shared import blocks, erasure_stages, markup, noisy_latent
+from ui.shared import blocks, erasure_stages, erasure_text, markup, noisy_latent
 
 INTRO = f"""<div class="esd-intro"><p>At every step of sampling the model is shown a noisy latent
 <i>x<sub>t</sub></i> and says which noise is in it: a prediction is <strong>noise, not a
@@ -88,21 +88,19 @@ def _state(edited: Erasure | None, erasure: Erasure | None) -> str:
     """A sentence about the edited model, a stage of the walk to `erasure`."""
     if erasure is None:
         return f" No erasure yet, so {EDITED} = {CONCEPT}."
-    config, total = noisy_latent.config(erasure), card.updates(erasure)
-    trained = f", trained with η = {config.eta:g}" if config else ""
-    done = f"{erasure_stages.updates(edited)} of {total} updates" if total else noisy_latent.updates(edited)
-    return f" <strong>Edited model: after {done}{trained}.</strong>"
+    done = noisy_latent.updates(edited)
+    return f" <strong>Edited model: {erasure_text.named(erasure)}, here after {done}.</strong>"
 
 
 def follow(erasure: Erasure | None) -> list[Any]:
     """Prompt, eta and stages after an erasure was made."""
     stages, config, eta = erasure_stages.stages(erasure), noisy_latent.config(erasure), gr.skip()
-    counts = ", ".join(str(erasure_stages.updates(stage)) for stage in stages[1:])
+    counts = ", ".join(noisy_latent.updates(stage) for stage in stages[1:])
     stage = gr.Slider(
         maximum=max(len(stages) - 1, 1),
         value=len(stages) - 1,
         interactive=len(stages) > 1,
-        info=f"0 is the frozen model, the others after {counts} updates" if erasure else NOTHING_KEPT,
+        info=f"0 is the frozen model, the others after {counts}" if erasure else NOTHING_KEPT,
     )
     if config is not None:
         eta = gr.Slider(value=config.eta, minimum=min(-2, config.eta), maximum=max(5, config.eta))

@@ -39,10 +39,8 @@ class ListedErasure:
     @property
     def label(self) -> str:
         """What the page calls it."""
-        config, made = card.config_of(self.erasure), card.updates(self.erasure)
-        facts = [config.train_method] if config and not self.name else []
-        facts += [] if made is None or self.name else [f"{made} updates"]
-        return f"{erasure_text.concepts(self.erasure)} ({', '.join([*facts, self.origin])})"
+        how = "" if self.name else erasure_text.how(self.erasure)
+        return f"{erasure_text.concepts(self.erasure)} ({', '.join(filter(None, [how, self.origin]))})"
 
     def files(self) -> list[str]:
         """The erasure and its card as Markdown and JSON, written unless they are there."""

@@ -30,7 +30,8 @@ class StageKeeper:
 
     def note(self, step: EraseStep) -> None:
         """Keep this step if it is one of the stages; of too many stages, keep every other one."""
-        if step.iteration == (self.factor * updates(self.earlier[-1]) if self.earlier else 1):
+        first = 0 if step.run.config.edit else 1  # before any update there is what was solved for
+        if step.iteration == (max(1, self.factor * updates(self.earlier[-1])) if self.earlier else first):
             self.earlier.append(step.erasure)
             room = min(STAGES, MEMORY // max(tensor_bytes(step.erasure.tensors), 1))
             if len(self.earlier) > room:

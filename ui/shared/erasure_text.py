@@ -29,10 +29,24 @@ def quoted(erasure: Erasure) -> Markup:
     return markup.quoted(", ".join(named)) if named else Markup("what its file does not say")
 
 
-def by_updates(erasure: Erasure) -> str:
-    """How many made it, if that is known."""
-    made = card.updates(erasure)
-    return "" if made is None else f" by {made} updates"
+def made_by(erasure: Erasure) -> str:
+    """What made it: "12 updates", "an edit"; "" if that is not known."""
+    config, made = card.config_of(erasure), card.updates(erasure)
+    if config and config.edit and not made:
+        return "an edit"
+    return "" if made is None else f"{made} update{'s' * (made != 1)}"
+
+
+def how(erasure: Erasure) -> str:
+    """What tells it from others of the same concepts: the method, η unless it is 1, what made it."""
+    config = card.config_of(erasure)
+    eta = f"η {config.eta:g}" if config and config.eta != 1 else ""
+    return ", ".join(filter(None, [config and config.train_method, eta, made_by(erasure)]))
+
+
+def named(erasure: Erasure) -> Markup:
+    """What it erases and what tells it from others, for a sentence, as HTML."""
+    return quoted(erasure) + (f" ({told})" if (told := how(erasure)) else "")
 
 
 def of_run(config: EraseConfig) -> str:
@@ -41,7 +55,7 @@ def of_run(config: EraseConfig) -> str:
 
 
 def file_name(erasure: Erasure) -> str:
-    """Says what the file does: `a-cat_esd-x_40-updates.safetensors`."""
+    """Says what the file does: `a-cat_esd-lora_12-updates.safetensors`."""
     concept = re.sub(r"[^\w]+", "-", concepts(erasure)).strip("-")[:40] or "concept"
     config, made = card.config_of(erasure), card.updates(erasure)
     method = config.train_method if config else "sum" if erasure.parts else "erasure"

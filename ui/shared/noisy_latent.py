@@ -13,7 +13,7 @@ from esd_core import DiffusionModel, EraseConfig, Erasure, Target, card
 from esd_core.config import SEEDS
 from esd_core.study.noise_predictions import STEPS, nearest, timesteps, trajectory
 from esd_core.teacher import Pairs
-from ui.shared import blocks, markup, prompts
+from ui.shared import blocks, erasure_text, markup, prompts
 from ui.shared.blocks import Parts
 
 
@@ -100,6 +100,5 @@ def concept(erasure: Erasure | None) -> Any:
 
 
 def updates(erasure: Erasure | None) -> str:
-    """How many made a stage of a walk, for a reader."""
-    made = card.updates(erasure) if erasure else 0
-    return f"{'an unknown number of' if made is None else made} update{'s' * (made != 1)}"
+    """What made a stage of a walk, for a reader."""
+    return erasure_text.made_by(erasure) or "an unknown number of updates" if erasure else "0 updates"

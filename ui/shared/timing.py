@@ -34,6 +34,15 @@ def update(model: DiffusionModel, method: str) -> CallTime:
     return _time(partial(_call, model, run.unet, optimizer=run.optimizer))
 
 
+def slowdown(model: DiffusionModel) -> float:
+    """How many times as long as when it was timed a prediction takes now, as others' work is going on; 1 or
+    more, and 1 where it takes too long to try again."""
+    best = evaluation(model)(FEW)
+    if best > PATIENT / 10:
+        return 1.0
+    return max(1.0, sorted(_call(model, model.unet, FEW) for _ in range(5))[2] / best)
+
+
 def _time(seconds: Callable[[int], float]) -> CallTime:
     """Time a call on FEW and on MORE examples: the best of three, after a warm-up."""
     first = seconds(FEW)

@@ -1,10 +1,11 @@
-"""The authors' own 2025 script on the embedded model, from your clone of their repository.
+"""The authors' own script on the embedded model, from your clone of their repository.
 
     git clone https://github.com/rohitgandikota/erasing
     python -m bench.official --repo erasing --out bench/results/official.json
 
-Nothing of theirs is copied or changed on disk. Each run of `esd_sd.py` is a fresh process in which
-what the script hard-codes is worked around from outside; `WORKED_AROUND` lists all of it. Its own
+It runs the `esd_sd.py` that is there: that of 2025 (25613d2) or that of March 2026 (2ff19a1), which hands
+over to the trainer that it shares with SDXL and FLUX. Nothing of theirs is copied or changed on disk. Each
+run is a fresh process in which what stands in the way is worked around (`WORKED_AROUND`). Its own
 sampling, guidance, target, optimiser and loop run as they are, at its own defaults. After each run
 our `live` erases the same, so that the two share whatever else the machine is doing.
 """
@@ -38,8 +39,8 @@ from esd_core.selection import select
 from tools import judge
 
 WORKED_AROUND = [
-    "the model id CompVis/stable-diffusion-v1-4 is hard-coded: from_pretrained reads our folder",
-    "the size 1024 x 1024 is hard-coded: the pipeline call gets the model's own size",
+    "2025: the model id CompVis/stable-diffusion-v1-4 is hard-coded: from_pretrained reads our folder",
+    "2025: the size 1024 x 1024 is hard-coded: the pipeline call gets the model's own size",
     "bfloat16 is hard-coded: kept unless --float32, which makes loading and .to() ignore it",
     "the scheduler is the pipeline's: PNDM, which SD 1.4 comes with, is put in for ours",
     "seeds are drawn from an unseeded `random`: it is seeded first",
@@ -47,6 +48,11 @@ WORKED_AROUND = [
     "weights at a few updates (the time of keeping is not counted)",
     "utils/ is imported relative to the working directory: the clone is put on sys.path",
 ]
+
+
+def year(repo: Path) -> str:
+    """Of the script in a clone: 2026 if it has the trainer for all models."""
+    return "2026" if (repo / "utils" / "esd_trainer.py").is_file() else "2025"
 
 
 def redirect(weights: str, size: int, float32: bool) -> None:
@@ -58,7 +64,8 @@ def redirect(weights: str, size: int, float32: bool) -> None:
         dtype = options.pop("torch_dtype", None)
         if dtype is not None:
             options["dtype"] = torch.float32 if float32 else dtype
-        loaded = own[cls](cls, weights, *args, **options)
+        folder = name if Path(name).is_dir() else weights  # a part of ours, or their model's id
+        loaded = own[cls](cls, folder, *args, **options)
         if cls is StableDiffusionPipeline:
             kept = loaded.scheduler.config
             loaded.scheduler = PNDMScheduler.from_config(kept, skip_prk_steps=True)
@@ -165,26 +172,27 @@ def main(args: argparse.Namespace) -> None:
     kept.about(worked_around=WORKED_AROUND)
     dtype = "float32" if args.float32 else "bfloat16"
     model, tasks, pairs = load_model("emoji"), [], []
+    script = f"official-{year(args.repo)}"
     for seed, concept, method in product(range(args.seeds), args.concepts, args.methods):
         watch = Watch.over(concept, args.pictures, 2 * args.pictures)
         run = f"{dtype}/{method}/{concept}/{seed}"
         theirs = partial(one_run, args, watch, concept, method, seed)
         ours = partial(watch_run, model, watch, "live", method, concept, seed)
-        tasks += [(f"official/{run}", theirs), (f"live/{run}", ours)]
+        tasks += [(f"{script}/{run}", theirs), (f"live/{run}", ours)]
         pairs.append(run)
     kept.measure(tasks, args.budget_seconds)
     for run in pairs:
-        print(compared(run, kept.results))
+        print(compared(script, run, kept.results))
 
 
-def compared(run: str, results: dict[str, Any]) -> str:
+def compared(script: str, run: str, results: dict[str, Any]) -> str:
     """One line: a whole run of the script, and of `live` right after it."""
     if f"live/{run}" not in results:
         return f"{run}: not measured"
-    theirs, ours = results[f"official/{run}"]["looks"][-1], results[f"live/{run}"][-1]
+    theirs, ours = results[f"{script}/{run}"]["looks"][-1], results[f"live/{run}"][-1]
     times = theirs["seconds"] / ours["measured seconds"]
     return (
-        f"{run}: the script {theirs['seconds']:.0f} s, {theirs['concept']:.0%} still seen; "
+        f"{run}: {script} {theirs['seconds']:.0f} s, {theirs['concept']:.0%} still seen; "
         f"live {ours['measured seconds']:.1f} s, {ours['concept']:.0%}: {times:.0f} times"
     )
 

@@ -2,8 +2,8 @@
 
 What is refused, the command line, the app's fields and the run card follow from the declaration. A preset
 is a value of `EraseConfig`, not another code path. Sources: `paper` is the authors' 2023 training script
-`train-scripts/train-esd.py`, `official-2025` their `esd_sd.py` (both rohitgandikota/erasing); the others are
-ours, `live` tuned on the embedded model by `bench/quality.py`.
+`train-scripts/train-esd.py`, `official-2025` their `esd_sd.py`, `official-2026` their `utils/esd_trainer.py`
+(rohitgandikota/erasing; March 2026, 2ff19a1); the others are ours, `live` tuned by `bench/quality.py`.
 """
 
 from __future__ import annotations
@@ -172,15 +172,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "live": dict(_PLACED, edit=0.7, iterations=12, learning_rate=0.05, trajectories=4, num_inference_steps=8),
     # No teacher: what the target says of text states, solved for. Updates asked for have the rate of `live`.
     "edit": dict(_PLACED, edit=1.0, iterations=0, held_out=0, learning_rate=0.05),
-    # For other models, whose keys and values may be of another size (here 0.3 to 1.4): the edit has theirs,
-    # and the updates go as far as those of `live` in shorter steps.
+    # For other models, whose keys and values may be larger or smaller: as far as `live`, in shorter steps.
     "live-sd": dict(_PLACED, edit=0.7, iterations=50, learning_rate=0.01, batch_size=4),
     # The trajectories are the edited model's; `teacher.stopped` explains the timestep quirk.
     "paper": dict(_LAST, iterations=1000, learning_rate=1e-5, x_t_source="edited", timesteps="compvis"),
     # Its default `--negative_guidance 2` is the paper's eta 1 (see objective.eta_to_official). It also
-    # trains in bfloat16 and draws SD 1.4 at 1024 pixels; we keep float32 and the model's own size.
+    # trains in bfloat16, as 2026, and draws SD 1.4 at 1024 pixels; we keep float32 and the model's own size.
     "official-2025": dict(_LAST, iterations=200, learning_rate=5e-5, scheduler="pndm"),
 }
+PRESETS["official-2026"] = PRESETS["official-2025"]  # for SD; SDXL and FLUX have other numbers
 
 # With another train method, which moves other pictures more. `live`: fewer updates than it takes to fit,
 # other prompts held, and larger steps in cross-attention: twice this rate harms the rest, two thirds leave

@@ -77,9 +77,9 @@ def test_the_authors_script_is_compared_with_live_by_whole_runs():
     theirs = {"looks": [{"seconds": 3.0, "concept": 1.0}, {"seconds": 210.0, "concept": 0.25}]}
     ours = [{"measured seconds": 2.0, "concept": 1.0}, {"measured seconds": 7.0, "concept": 0.125}]
     run = "float32/esd-x/cat/0"
-    line = official.compared(run, {f"official/{run}": theirs, f"live/{run}": ours})
+    line = official.compared("official", run, {f"official/{run}": theirs, f"live/{run}": ours})
     assert "210 s, 25% still seen" in line and "7.0 s, 12%" in line and "30 times" in line
-    assert "not measured" in official.compared(run, {f"official/{run}": theirs})
+    assert "not measured" in official.compared("official", run, {f"official/{run}": theirs})
 
 
 def test_a_watch_asks_for_the_object_in_every_style_and_for_others():

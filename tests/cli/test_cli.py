@@ -133,7 +133,9 @@ def test_erase_has_every_option_of_its_config():
 def test_help_tells_range_and_presets():
     assert options.described("eta").endswith("; -20 to 20; default: 1.0.")
     told = options.described("iterations")
-    assert told.endswith("default: live 12, edit 0, live-sd 50, paper 1000, official-2025 200.")
+    assert told.endswith(
+        "default: live 12, edit 0, live-sd 50, paper 1000, official-2025 200, official-2026 200."
+    )
     assert "default: live 0.05, edit 0.001, live-sd 0.01," in options.described("learning_rate")
 
 

@@ -249,6 +249,10 @@ def test_official_2025_is_the_newer_script():
     assert (config.trajectories, config.redraw_every) == (1, 1)
 
 
+def test_official_2026_is_2025_at_the_models_own_size_which_both_have_here():
+    assert preset("official-2026", "a cat") == preset("official-2025", "a cat")
+
+
 def test_options_replace_those_of_a_preset():
     assert preset("paper", "a cat", iterations=5).iterations == 5
 

@@ -5,10 +5,12 @@ from itertools import count
 
 import pytest
 import torch
+from diffusers import PNDMScheduler
 from torch.testing import assert_close
 
 from esd_core.config import EraseConfig, Target, preset
 from esd_core.denoise import add_noise, predict
+from esd_core.erasing import target_of
 from esd_core.erasure import shared_copy
 from esd_core.examples import draw
 from esd_core.objective import erasing_target
@@ -162,6 +164,30 @@ def test_exact_pairs_x_t_with_the_jth_timestep_of_the_schedule(tiny, scheduler, 
     assert drawn.t.tolist() == [int(steps[j].t)] * 2
     assert torch.equal(drawn.x_t, steps[j].x_t)
     assert_fresh(tiny, drawn, null="", concept="a cat", centre="", trained="a cat")
+
+
+@pytest.mark.parametrize("j", [0, 3])
+@pytest.mark.parametrize(("target", "counted"), [(CAT, 2), (RED_DOG, 1)], ids=["plain", "context"])
+def test_official_2026_learns_what_the_authors_trainer_computes(tiny, target, counted, j):
+    """`StableDiffusionESDAdapter.training_step` of utils/esd_trainer.py (2ff19a1), written out: j steps of
+    the frozen model with guidance 3, then e_from - counted * (e_concept - e_null) at the schedule's j-th
+    timestep; e_from is e_concept without --erase_from, and counted its --negative_guidance, 2 by default."""
+    config = replace(preset("official-2026", [target]), num_inference_steps=5)
+    drawn = Teacher(tiny, config).stopped(target, [4], generator_drawing(j, 5))
+    prompt = target.erase_from or target.concept
+    scheduler = PNDMScheduler.from_config(tiny.scheduler.config, skip_prk_steps=True)
+    scheduler.set_timesteps(5)
+    x_t, t = next(sample(tiny, prompt, seeds=[4], num_inference_steps=5)).x_t, scheduler.timesteps[j]
+    null, from_, concept = tiny.encode(["", prompt, target.concept]).split(1)
+    with torch.no_grad():
+        for before in scheduler.timesteps[:j]:
+            e_null, e_from = (tiny.unet(x_t, before, states).sample for states in (null, from_))
+            x_t = scheduler.step(e_null + 3 * (e_from - e_null), before, x_t).prev_sample
+        e_null, e_from, e_concept = (tiny.unet(x_t, t, states).sample for states in (null, from_, concept))
+    assert drawn.t.tolist() == [int(t)]
+    assert_close(drawn.x_t, x_t, atol=1e-5, rtol=1e-4)
+    assert_close(target_of(drawn, config), e_from - counted * (e_concept - e_null), atol=1e-4, rtol=1e-4)
+    assert_close(drawn.embeds, from_)  # under which the edited model is trained
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,12 @@ PRESET_LINES = {
     "a few updates of the edited model mend it.",
     "edit": "No training: what the target asks of keys and values, solved for. A fraction of a second; other "
     "prompts change more than with live.",
-    "live-sd": "For other models: as live, in 50 shorter steps. Real Stable Diffusion has not been erased "
-    "with it yet.",
+    "live-sd": "For other models: as live, in 50 shorter steps. Not tried on real Stable Diffusion yet.",
     "paper": "The authors' 2023 script: 1000 small updates, each on a fresh trajectory of the "
     "model under training. Minutes to hours; to repeat the paper.",
     "official-2025": "The authors' 2025 script: 200 updates, each on a fresh trajectory of the "
     "frozen model. Minutes.",
+    "official-2026": "The authors' trainer of 2026, whose steps for Stable Diffusion are those of 2025.",
 }
 
 

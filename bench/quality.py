@@ -10,6 +10,7 @@ and by the independent judge, which was trained on the real drawings only.
     python -m bench.quality --kinds style --from-objects none styles --out bench/results/quality-from-objects
     python -m bench.quality --concepts cat church --recipe plain "held at the concept's x_t" \
                             --out bench/results/quality-held
+    python -m bench.quality --concepts cat --recipe "null space of values (SPEED)"  # a closed form of others
 
 A finished run is a line in OUT.jsonl and is not repeated; OUT.json, OUT.md and OUT.png sum up what
 is there. Other weights of the embedded model make new lines.

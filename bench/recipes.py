@@ -6,7 +6,7 @@ A recipe takes the frozen model and the run's config, and returns the last step 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,14 +16,17 @@ from torch import Tensor
 from bench import alike
 from esd_core import DiffusionModel, EraseConfig, erase
 from esd_core.erasing import EraseStep
-from esd_core.prompts import Line, prompts_to_hold
-from esd_core.study.closed_form import closed_form_edit
+from esd_core.placement import covariance
+from esd_core.prompts import Line, naming, prompts_to_hold, staying
+from esd_core.study.closed_form import closed_form_edit, null_space_edit, orthogonal_edit
 from esd_core.teacher import Labels, Pairs
 
 FALLEN, PATIENCE = 0.98, 3  # an error that three updates do not bring below this share is flat
 WARM_UP = 4  # updates
 # `live` as it was when `bench.tried` tried these; what they showed made it what it is.
 FORMER = {"iterations": 16, "learning_rate": 3e-3}
+# An edit without updates, and few examples for its held-out error.
+ALONE = {"train_method": "esd-x-strict", "iterations": 0, "preserve": 0.0, "trajectories": 1}
 
 Train = Callable[[DiffusionModel, EraseConfig], EraseStep]
 
@@ -104,6 +107,39 @@ def from_closed_form(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     return step
 
 
+def last_words(model: DiffusionModel, prompts: Sequence[str]) -> Tensor:
+    """The states at the last word of some prompts, `(N, D)` float64, which SPEED and OCE match."""
+    ends = torch.tensor([sum(mask) - 2 for mask in model.tokenize(list(prompts))["attention_mask"]])
+    return model.encode(list(prompts))[range(len(prompts)), ends].to("cpu", torch.float64)
+
+
+def values_edited(edit: Callable[..., Tensor]) -> Train:
+    """No update: every value matrix W becomes `edit(W, c, c_null, model, config)`."""
+
+    def train(model: DiffusionModel, config: EraseConfig) -> EraseStep:
+        step = next(erase(model, config))
+        concept, null = last_words(model, [t.concept for t in config.concepts]), last_words(model, [""])
+        with torch.no_grad():
+            for name, value in step.run.trained.items():
+                if ".to_v." in name:
+                    value.copy_(edit(value.double(), concept, null, model, config))
+        return step
+
+    return train
+
+
+def in_the_null_space(w: Tensor, concept: Tensor, null: Tensor, model: DiffusionModel, config) -> Tensor:
+    """SPEED, the concept read as the empty prompt, everything else that the model draws as prior."""
+    kept = sorted(set(staying(model)) - set(naming(model, config, staying(model))))
+    return null_space_edit(w, concept, (null @ w.T).expand(len(concept), -1), last_words(model, kept))
+
+
+def turned(w: Tensor, concept: Tensor, null: Tensor, model: DiffusionModel, config) -> Tensor:
+    """OCE, away from the concept; gamma, lam and alpha are the authors' for an object."""
+    kept = 10 * covariance(model, config)
+    return orthogonal_edit(w, concept, null, kept + 10 * torch.eye(len(kept), dtype=kept.dtype), alpha=2000)
+
+
 def held_where_the_concept_passes(model: DiffusionModel, config: EraseConfig) -> EraseStep:
     """32 prompts held at the erased concept's own x_t: no trajectories but the concept's."""
     examples = next(erase(model, config)).examples
@@ -167,4 +203,6 @@ RECIPES: dict[str, Recipe] = {
     "betas 0.9, 0.95": Recipe({}, quick_to_forget),
     "held at the concept's x_t": Recipe({}, held_where_the_concept_passes),
     "what is alike is held": Recipe({}, holding_what_is_alike),
+    "null space of values (SPEED)": Recipe(ALONE, values_edited(in_the_null_space)),
+    "orthogonal turn of values (OCE)": Recipe(ALONE, values_edited(turned)),
 }

@@ -21,6 +21,13 @@ Editing Implicit Assumptions in Text-to-Image Diffusion Models (Orgad et al., IC
 arXiv 2303.08084 (TIME)
 Unified Concept Editing in Diffusion Models (Gandikota et al., WACV 2024), arXiv 2308.14761 (UCE)
 Locating and Editing Factual Associations in GPT (Meng et al., NeurIPS 2022), arXiv 2202.05262
+
+Two later forms change values only, and match the last word of a prompt: `null_space_edit` moves W only in
+directions that nothing uses which stays, `orthogonal_edit` only turns what W makes. Published for several
+prompts, with weights for each and more terms; here is what they rest on.
+
+SPEED: Scalable, Precise, and Efficient Concept Erasure (Li et al., ICLR 2026), arXiv 2503.07392
+Orthogonal Concept Erasure for Diffusion Models (Sun et al., ICML 2026), arXiv 2605.28902 (OCE)
 """
 
 from __future__ import annotations
@@ -79,6 +86,58 @@ def least_squares_edit(
     # W' - W solves the same equations with what W misses at the edited states on the right.
     missed = (v - c @ w.T).T @ c
     return w + torch.linalg.solve(moments, missed.T).T  # moments is symmetric
+
+
+def influenced(weight: Tensor, states: Tensor, values: Tensor, priors: Tensor) -> Tensor:
+    """SPEED's prior filter: of the states `priors` `(M, D)` those whose values an edit that spares nothing,
+    W' above with p 0 and lam 1, would move further than it moves them in the mean. Float64."""
+    priors = priors.detach().to("cpu", torch.float64)
+    change = least_squares_edit(weight, states, values, lam=1.0) - weight.detach().to("cpu", torch.float64)
+    moved = (priors @ change.T).norm(dim=1)
+    return priors[moved > moved.mean()]
+
+
+def null_space_edit(
+    weight: Tensor, states: Tensor, values: Tensor, priors: Tensor, threshold: float = 0.1
+) -> Tensor:
+    """SPEED's edit without its augmented priors and equality constraints:
+
+        W' = W + (sum_i (v_i - W c_i) c_i^T P) (P sum_i c_i c_i^T P + I)^-1
+
+    with P the projection onto the eigenvectors of the mean of e e^T over the `influenced` priors e whose
+    eigenvalues are below `threshold`; what has no part in them stays exactly. Arguments as above; float64.
+    """
+    w, c, v = (x.detach().to("cpu", torch.float64) for x in (weight, states, values))
+    kept = influenced(w, c, v, priors)
+    sizes, vectors = torch.linalg.eigh(kept.T @ kept / max(len(kept), 1))
+    free = vectors[:, sizes < threshold]
+    return w + least_squares_edit(torch.zeros_like(w), c @ free @ free.T, v - c @ w.T, lam=1.0)
+
+
+def orthogonal_edit(
+    weight: Tensor, states: Tensor, guides: Tensor, kept: Tensor, alpha: float = 1000.0
+) -> Tensor:
+    """OCE's edit W' = R W: values keep their lengths and the angles between them, float64.
+
+        R = U V^T  of the singular value decomposition  U S V^T = -alpha E E^T (I - G G^T) + W K W^T
+
+    is the orthogonal matrix with the largest tr(R^T U S V^T). K asks that values stay; the other term, that
+    what is erased points away from where it was, but for its part in what it may become. E and G are
+    orthonormal bases of the values W c. (The authors' code makes det R positive by its last column's sign.)
+
+    Args:
+        weight: W, `(O, D)`.
+        states: what is erased, `(N, D)`.
+        guides: what it may become, `(M, D)`.
+        kept: K, `(D, D)`: beta sum p p^T + gamma C + lam I in the paper, with p preserved states and C the
+            mean of e e^T over many; the authors take gamma and lam 10, beta 0 or 1.
+        alpha: weight of erasing; the authors take 500 for a style, 2000 for an object.
+    """
+    w, c, g, k = (x.detach().to("cpu", torch.float64) for x in (weight, states, guides, kept))
+    erased, guide = (torch.linalg.qr(w @ x.T)[0] for x in (c, g))
+    away = erased @ (erased.T - erased.T @ guide @ guide.T)
+    u, _, vh = torch.linalg.svd(w @ k @ w.T - alpha * away)
+    return u @ vh @ w
 
 
 def closed_form_edit(

@@ -136,7 +136,7 @@ def test_help_tells_range_and_presets():
     assert told.endswith(
         "default: live 12, edit 0, live-sd 50, paper 1000, official-2025 200, official-2026 200."
     )
-    assert "default: live 0.05, edit 0.001, live-sd 0.01," in options.described("learning_rate")
+    assert "default: live 0.05, edit 0.05, live-sd 0.01," in options.described("learning_rate")
 
 
 # --- erase ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from esd_core import Erasure, card, closed_form_edit, combine, least_squares_edit
 from esd_core.denoise import predict
 from esd_core.selection import select
+from esd_core.study.closed_form import influenced, null_space_edit, orthogonal_edit
 
 
 def drawn(*shape, seed=0):
@@ -63,6 +64,57 @@ def test_independent_preserved_states_stay_exactly():
 
 def test_a_strong_pull_changes_nothing():
     assert_close(least_squares_edit(W, STATES, VALUES, lam=1e12), W)
+
+
+def test_the_prior_filter_keeps_what_an_edit_alone_would_move_most():
+    moved = (OTHERS @ (least_squares_edit(W, STATES, VALUES, lam=1.0) - W).T).norm(dim=1)
+    kept = influenced(W, STATES, VALUES, OTHERS)
+    assert torch.equal(kept, OTHERS[moved > moved.mean()]) and 0 < len(kept) < len(OTHERS)
+
+
+def test_it_is_speeds_formula_and_keeps_what_has_no_part_in_its_null_space():
+    edited = null_space_edit(W, STATES, VALUES, OTHERS, threshold=1e-9)
+    kept = influenced(W, STATES, VALUES, OTHERS)
+    free = torch.eye(8).double() - torch.linalg.pinv(kept) @ kept
+    missed, identity = (VALUES - STATES @ W.T).T @ STATES, torch.eye(8).double()
+    published = missed @ free @ torch.linalg.inv(STATES.T @ STATES @ free + identity)
+    assert_close(edited, W + published)
+    assert_close(kept @ edited.T, kept @ W.T)
+    assert not torch.allclose(STATES @ edited.T, STATES @ W.T, atol=0.1)
+
+
+def test_a_null_space_of_everything_or_of_nothing():
+    everything = null_space_edit(W, STATES, VALUES, OTHERS, threshold=1e9)
+    assert_close(everything, least_squares_edit(W, STATES, VALUES, lam=1.0))
+    assert_close(null_space_edit(W, STATES, VALUES, OTHERS, threshold=-1.0), W)
+
+
+def test_an_orthogonal_edit_keeps_lengths_and_angles():
+    square, kept = drawn(8, 8, seed=4), 0.1 * torch.eye(8).double()
+    edited = orthogonal_edit(square, STATES, OTHERS, kept)
+    assert_close(edited.T @ edited, square.T @ square)
+    assert not torch.allclose(edited, square, atol=0.1)
+
+
+def test_no_other_orthogonal_matrix_does_better():
+    kept, alpha = OTHERS.T @ OTHERS + torch.eye(8).double(), 50.0
+    (erased,), (guide,) = (torch.linalg.qr(W @ x[:1].T)[0].T for x in (STATES, OTHERS))
+
+    def aim(turn):
+        beyond = erased - guide * (guide @ erased)
+        return (turn * (W @ kept @ W.T)).sum() - alpha * erased @ turn @ beyond
+
+    found = orthogonal_edit(W, STATES[:1], OTHERS[:1], kept, alpha) @ torch.linalg.pinv(W)
+    for seed in range(50):
+        assert aim(found) >= aim(torch.linalg.qr(drawn(3, 3, seed=seed))[0])
+
+
+def test_the_limits_of_an_orthogonal_edit():
+    square, one = torch.eye(8).double(), torch.eye(8).double()[:1]
+    assert_close(orthogonal_edit(W, STATES, OTHERS, square, alpha=0.0), W)  # nothing is erased
+    assert_close(orthogonal_edit(W, STATES, STATES, square), W)  # it may become what it is
+    mirrored = orthogonal_edit(square, one, square[1:2], square, alpha=2.0)
+    assert_close(mirrored, square - 2 * one.T @ one)  # a guide at right angles: the mirror image
 
 
 # --- the model --------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ def test_a_run_that_fails_says_what_it_leaves(model: DiffusionModel):
     assert "before it began" in erase_tab.ended(model, refused, *kept, failed=True)[0]
     learned = Job(erasure=former.erasure)
     status, download, *_ = erase_tab.ended(model, learned, other, None, failed=True)
-    assert "1 updates in" in status and Path(download).name.startswith("a-cat")
+    assert "1 update in" in status and Path(download).name.startswith("a-cat")
 
 
 def test_a_slow_run_tells_its_progress(model: DiffusionModel, monkeypatch):

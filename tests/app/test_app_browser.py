@@ -288,10 +288,10 @@ def test_the_list_follows_a_run_that_ends_while_compare_is_open(page):
     listed, dial = page.locator("#in-use input"), page.locator("#strength input[type=range]")
     expect(page, STATUS, "600 updates in")
     page.click("#compare-run")
-    expect(page, "#compare-result .esd-note", "by 600 updates")
+    expect(page, "#compare-result .esd-note", ", 600 updates)")
     sync_api.expect(listed).to_have_value(re.compile("600 updates"), timeout=PATIENCE)
     dial.press("ArrowLeft")
-    expect(page, "#compare-result .esd-note", "by 600 updates, at strength 0.9")
+    expect(page, "#compare-result .esd-note", ", 600 updates), at strength 0.9")
     sync_api.expect(listed).to_have_value(re.compile("600 updates"))
 
 

@@ -3,7 +3,7 @@
 What is new since the third version, because two styles whose text states nearly coincide cannot be
 told apart by any UNet:
 
-- the text encoder is trained with the UNet, at `TEXT_RATE` of its rate. It starts as CLIP's text
+- the text encoder is trained with the UNet, at a lower rate. It starts as CLIP's text
   half, and the CLIP that scores pictures stays as it is.
 - a batch holds pairs: one object, place, background, noise and t in two styles, so that what
   differs between the two predictions can only come from the style.
@@ -36,7 +36,8 @@ from tools.training import Stage
 OUT = checkpoint.BUILD / "unet"
 SEED = 3
 LEARNING_RATE = 6e-4
-TEXT_RATE = 0.2  # of the UNet's
+GROWING_RATE = 2e-4  # after a model that draws already: at 6e-4 it forgets its objects first
+TEXT_RATE = 1e-4
 MIN_SNR_GAMMA = 5.0
 CONTRAST = 0.05
 EMA_DECAYS = (0.999, 0.9995, 0.9998)
@@ -140,8 +141,8 @@ class Trainer:
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW with a rate for each half; text states that are never read are not moved."""
         groups = [
-            {"params": list(self.unet.parameters()), "lr": LEARNING_RATE},
-            {"params": list(self.text_encoder.parameters()), "lr": LEARNING_RATE * TEXT_RATE},
+            {"params": list(self.unet.parameters()), "lr": GROWING_RATE if growing.START else LEARNING_RATE},
+            {"params": list(self.text_encoder.parameters()), "lr": TEXT_RATE},
         ]
         return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 

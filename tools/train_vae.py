@@ -122,7 +122,9 @@ def main(updates: int, batch: int) -> None:
         if made % 250 == 0:
             stage.say("psnr {:.1f} dB, std {:.2f}".format(*measure(vae, rgba)))
     psnr, std = measure(vae, rgba, 256)
-    vae.register_to_config(scaling_factor=round(1 / std, 5))
+    # The UNet of the model before knows its latents at the scale that it was trained with.
+    factor = before.config.scaling_factor if before else round(1 / std, 5)
+    vae.register_to_config(scaling_factor=factor)
     vae.save_pretrained(OUT)
     stage.record(batch=batch, start=str(growing.START), psnr=round(psnr, 2))
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from tools import checkpoint, data
+from tools import checkpoint, data, growing
 
 OUT = checkpoint.BUILD / "latents"
 SEED = 5
@@ -36,6 +36,7 @@ def encode_chunk(vae: AutoencoderKL, rgba: Tensor, index: int) -> dict[str, Tens
     for some, place in zip(labels.split(8), where.split(8), strict=True):
         shared = place.repeat_interleave(some.shape[1], dim=0)
         pictures = data.paint(rgba, some.flatten(0, 1), shared) * 2 - 1
+        pictures = data.shrink(pictures, vae.config.sample_size)
         mean = vae.encode(pictures).latent_dist.mean * vae.config.scaling_factor
         latents.append(mean.unflatten(0, some.shape[:2]).cpu().half())
     return {"latents": torch.cat(latents), "labels": labels}
@@ -47,7 +48,7 @@ def build(chunks: int, device: torch.device) -> tuple[Tensor, Tensor]:
     missing = [(i, path) for i, path in enumerate(paths) if not path.exists()]
     if missing:
         rgba = data.load_drawings(device)
-        vae = AutoencoderKL.from_pretrained(checkpoint.BUILD / "vae").to(device)
+        vae = AutoencoderKL.from_pretrained((growing.START or checkpoint.BUILD) / "vae").float().to(device)
         for index, path in missing:
             checkpoint.write(path, encode_chunk(vae, rgba, index))
             print(f"latents {index + 1}/{chunks}", flush=True)

@@ -25,10 +25,10 @@ from tools.training import Stage
 
 OUT = checkpoint.BUILD / "vae"
 SEED = 2
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 4
 CROP = 64
 KL_WEIGHT = 1.6e-3  # of the mean over latents
-ANCHOR_WEIGHT = 0.2
+ANCHOR_WEIGHT = 1.0
 
 
 def build_model() -> AutoencoderKL:
@@ -65,13 +65,6 @@ def crop(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return torch.stack([p[:, i : i + side, j : j + side] for p, (i, j) in zip(x, corners, strict=True)])
 
 
-def anchored(mean: Tensor, x: Tensor, before: AutoencoderKL) -> Tensor:
-    """Mean squared distance of the first latent channels from the model before's latents of x."""
-    with torch.no_grad():
-        wanted = before.encode(data.shrink(x, x.shape[-1] // 2)).latent_dist.mean
-    return F.mse_loss(mean[:, : wanted.shape[1]].float(), wanted.float())
-
-
 def batch_loss(
     vae: AutoencoderKL,
     rgba: Tensor,
@@ -80,17 +73,24 @@ def batch_loss(
     side: int = data.IMAGE_SIZE,
     before: AutoencoderKL | None = None,
 ) -> Tensor:
-    """Reconstruction, KL and anchor loss of one seeded batch of squares of `side` pixels."""
+    """Reconstruction and KL loss of one seeded batch of squares of `side` pixels.
+
+    With the model `before`, the decoder reads that one's latents and the encoder learns to write them.
+    """
     generator = checkpoint.step_generator(SEED, step)
     x = data.compose(rgba, data.sample_labels(batch, generator), generator) * 2 - 1
     x = crop(x, side, generator)
-    noise = torch.randn(batch, LATENT_CHANNELS, side // 8, side // 8, generator=generator)
+    noise = torch.randn(batch, LATENT_CHANNELS, side // 8, side // 8, generator=generator).to(x.device)
     with checkpoint.autocast(x.device):
         posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.mean + posterior.std * noise.to(x.device)).sample.float()
-        anchor = ANCHOR_WEIGHT * anchored(posterior.mean, x, before) if before else 0.0
-    kl = posterior.kl().float().mean() / noise[0].numel()
-    return difference(y, x) + KL_WEIGHT * kl + anchor
+        if before is None:
+            kl = posterior.kl().float().mean() / noise[0].numel()
+            y = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+            return difference(y, x) + KL_WEIGHT * kl
+        with torch.no_grad():
+            wanted = before.encode(data.shrink(x, side // 2)).latent_dist
+        y = vae.decode(wanted.mean + wanted.std * noise).sample.float()
+    return difference(y, x) + ANCHOR_WEIGHT * F.mse_loss(posterior.mean.float(), wanted.mean.float())
 
 
 @torch.no_grad()

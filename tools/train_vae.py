@@ -1,4 +1,4 @@
-"""Train the autoencoder: 128 x 128 pixels <-> 16 x 16 x 8 latents (diffusers' AutoencoderKL).
+"""Train the autoencoder: 128 x 128 pixels <-> 16 x 16 x 4 latents (diffusers' AutoencoderKL).
 
 Loss: L1 + L2 + gradient L1 (sharp edges) + a weak KL, no adversary. Nearly all the work lies at
 low resolution: 16 channels at 128 pixels, 32 at 64, 64 at 32 and 96 at 16. The first 60 % of the
@@ -6,9 +6,9 @@ updates see crops of 64 pixels, four times cheaper. Then the latents are settled
 deviation is stored as `scaling_factor`, as Stable Diffusion does, and the UNet's training can start
 while `tools.train_decoder` goes on with the decoder alone.
 
-Where ESD_START names the model before (see `tools.growing`), it starts from that one's autoencoder,
-and its first latent channels are held close to that one's latents of the same picture at half the
-size, so that the UNet of the model before can start this one's.
+Where ESD_START names the model before (see `tools.growing`), the latents are that one's, of the same
+picture at half the size: the encoder learns to write them and the decoder to read 128 pixels from them.
+The UNet's training can then run beside this one.
 """
 
 from __future__ import annotations

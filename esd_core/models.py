@@ -19,7 +19,7 @@ from transformers import BatchEncoding, CLIPTextModel, CLIPTokenizer
 from esd_core.denoise import PredictionType
 from esd_core.vocabulary import Vocabulary
 
-VAE_PIXELS = 512 * 512  # through the VAE at once: one picture of Stable Diffusion's, 64 of the embedded one's
+VAE_PIXELS = 512 * 512  # through the VAE at once: one picture of Stable Diffusion's, 16 of the embedded one's
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from esd_core.support.files import replacing
 INK, FAINT, HAIRLINE, PAPER = "#1f2328", "#6b7280", "#e3e6ea", "#ffffff"
 ACCENT = "#2f5bd0"
 GAP, BETWEEN, MARGIN = 4, 10, 16  # pixels: in a group of pictures, of all else, and around a sheet
-LARGE = 256  # pixels a side from which pictures are shown as they are
+LARGE = 128  # pixels a side from which pictures are shown as they are
 ACROSS = 10  # pictures; further prompts of a comparison go below
 
 
@@ -76,7 +76,7 @@ def sheet(
         row_labels: one per row; a side whose labels are all empty takes no room.
         column_labels: one per column. A label runs on over following columns with an empty one,
             which it then makes a group of.
-        scale: enlargement of pictures smaller than 256 pixels.
+        scale: enlargement of pictures smaller than 128 pixels.
         title: a line above everything.
 
     Raises:

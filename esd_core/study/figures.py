@@ -164,11 +164,11 @@ def _text(text: str, size: int, width: int, height: int = 0, ink: str = INK) -> 
     return written
 
 
-def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = ()) -> Figure:
+def loss_figure(losses: Sequence[float | None], held_out: Sequence[tuple[int, float]] = ()) -> Figure:
     """Training loss, on a log axis if it falls far, and, if it was measured, the error on held-out examples.
 
     Args:
-        losses: one per update, from update 1; what is not finite leaves a gap.
+        losses: one per update, from update 1; what is None or not finite leaves a gap.
         held_out: (update, error relative to the frozen model's), as `EraseStep.held_out_error`.
     """
     padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
@@ -177,7 +177,7 @@ def loss_figure(losses: Sequence[float], held_out: Sequence[tuple[int, float]] =
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     last = max(1, len(losses), *(update for update, _ in held_out))
     panels[0].set_xlim(-0.02 * last, 1.02 * last)
-    _plot_losses(panels[0], np.where(np.isfinite(losses), losses, np.nan))
+    _plot_losses(panels[0], np.where(np.isfinite(drawn := np.array(losses, float)), drawn, np.nan))
     if held_out:
         _plot_errors(panels[1], *np.array(held_out).T)
     return figure

@@ -126,7 +126,7 @@ def test_a_newcomer_erases_compares_and_takes_the_file_away(page, tmp_path: Path
     shoot(page, "2-erased")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the erasure").click()
-    assert download.value.suggested_filename == "a-cat_esd-x_6-updates.safetensors"
+    assert download.value.suggested_filename == "a-cat_esd-lora_6-updates.safetensors"
     download.value.save_as(tmp_path / "kept.safetensors")
     assert Erasure.load(tmp_path / "kept.safetensors").provenance["iterations_done"] == 6
 
@@ -338,7 +338,7 @@ def test_what_is_refused_after_the_button_was_pressed_gives_the_buttons_back(pag
     sync_api.expect(page.locator("#erase-stop")).to_be_disabled()
     with page.expect_download() as download:  # of the run before, which is as it was
         page.get_by_role("button", name="Download the erasure").click()
-    assert download.value.suggested_filename == "a-cat_esd-x_2-updates.safetensors"
+    assert download.value.suggested_filename == "a-cat_esd-lora_2-updates.safetensors"
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Grid over two knobs").click()
     page.get_by_label("Values across").fill("nan")

@@ -42,7 +42,7 @@ def test_two_erasures_are_kept_inspected_taken_away_and_opened_again(page, tmp_p
     visit(page, "Library")
     sync_api.expect(page.locator("#library-list input[type=radio]")).to_have_count(2)
     expect(page, LIBRARY, "In use: “a dog”")
-    page.get_by_label("a cat (esd-x, 2 updates, this session)").check()
+    page.get_by_label("a cat (esd-lora, 2 updates, this session)").check()
     expect(page, LIBRARY, "In use: “a cat”")
     expect(page, "#library-result .esd-card", "2 of 2, in")
     shoot(page, "6-library")

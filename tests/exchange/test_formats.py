@@ -206,13 +206,17 @@ def test_other_kinds_of_file_are_refused(tiny, tmp_path):
         (b'{"a": 5}', 0, "not a readable safetensors file"),
         (b'{"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}', 8, "of type I64"),
         (b'{"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}', 0, "not a readable safet"),
-        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', 4, "'a' and 0 more"),
+        (
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            4,
+            "'a' of shape .* does not have",
+        ),
         (b'{"conv_in.bias": {"dtype": "F32", "shape": [1000000000000]}}', 0, "not a readable safet"),
-        (b'{"conv_in.bias": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', 4, "has shape"),
+        (b'{"conv_in.bias": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', 4, "of shape"),
         (
             b'{"conv_in.bias": {"dtype": "F32", "shape": [0, 9000000000000000000], "data_offsets": [0, 0]}}',
             0,
-            "has shape",
+            "of shape",
         ),
         (
             b'{"conv_in.bias": {"dtype": "F32", "shape": "[16]", "data_offsets": [0, 4]}}',

@@ -39,7 +39,7 @@ def test_after_an_erasure_the_sliders_walk_to_the_target(page):
     expect(page, f"{SCORES} .esd-note", "here after 16 updates")
     stage = page.get_by_label("range slider for Stage of training")
     stage.focus()
-    for reached in (8, 4):
+    for reached in (8, 2):
         page.keyboard.press("ArrowLeft")
         expect(page, f"{SCORES} .esd-note", f"here after {reached} updates")
     eta = page.get_by_label("range slider for Erasing strength")

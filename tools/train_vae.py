@@ -28,7 +28,6 @@ SEED = 2
 LATENT_CHANNELS = 4
 CROP = 64
 KL_WEIGHT = 1.6e-3  # of the mean over latents
-ANCHOR_WEIGHT = 1.0
 
 
 def build_model() -> AutoencoderKL:
@@ -90,7 +89,7 @@ def batch_loss(
         with torch.no_grad():
             wanted = before.encode(data.shrink(x, side // 2)).latent_dist
         y = vae.decode(wanted.mean + wanted.std * noise).sample.float()
-    return difference(y, x) + ANCHOR_WEIGHT * F.mse_loss(posterior.mean.float(), wanted.mean.float())
+    return difference(y, x) + F.mse_loss(posterior.mean.float(), wanted.mean.float())
 
 
 @torch.no_grad()
